@@ -1,0 +1,28 @@
+"""The flags that choose a dataset."""
+
+from absl import flags
+
+from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.data.registry import load_dataset
+from prec_backdoor.data.synthetic import PRESETS
+
+DATASET = flags.DEFINE_string("dataset", "synthetic", "synthetic, ml-100k, ml-1m or recbole:DIR.")
+DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of raw files or of a prepared dataset; no network is used.")
+CACHE_DIR = flags.DEFINE_string("cache_dir", None, "Folder for downloads [$XDG_CACHE_HOME/prec_backdoor].")
+PRESET = flags.DEFINE_enum("synthetic_preset", "small", list(PRESETS), "Kind of synthetic data.")
+USERS = flags.DEFINE_integer("synthetic_users", None, "Number of synthetic users [the preset's].", lower_bound=1)
+ITEMS = flags.DEFINE_integer("synthetic_items", None, "Number of synthetic items [the preset's].", lower_bound=1)
+SEED = flags.DEFINE_integer("synthetic_seed", 0, "Seed of the synthetic data.", lower_bound=0)
+
+
+def dataset_from_flags() -> Interactions:
+    """Loads the dataset that the flags choose; raises UserError as load_dataset does."""
+    return load_dataset(
+        DATASET.value,
+        data_dir=DATA_DIR.value,
+        cache_dir=CACHE_DIR.value,
+        synthetic_preset=PRESET.value,
+        synthetic_users=USERS.value,
+        synthetic_items=ITEMS.value,
+        synthetic_seed=SEED.value,
+    )

@@ -1,0 +1,56 @@
+"""Raw files, a download or synthetic data -> a prepared dataset folder that every program takes as --data_dir."""
+
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from launch import app, data_flags
+from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.data.registry import cache_folder
+from prec_backdoor.errors import UserError
+
+OUTPUT = flags.DEFINE_string("output", None, "Folder to write [the cache's].")
+_SHOWN = 12  # values of an attribute
+
+
+def main() -> None:
+    interactions = data_flags.dataset_from_flags()
+    folder = Path(OUTPUT.value).expanduser() if OUTPUT.value else _cached(interactions)
+    if folder.exists() and any(folder.iterdir()) and not (folder / "dataset.json").exists():
+        raise UserError(f"{folder}: holds other files than a prepared dataset; give an empty or new folder as --output")
+    if not _is_mapped_from(interactions, folder):
+        interactions.save(folder)
+    print(describe(interactions))
+    print(f"{'folder':<24}{folder}")
+
+
+def describe(interactions: Interactions) -> str:
+    """A table of the counts, and of each attribute's values with their number of users, the most frequent first."""
+    rows = {key: str(value) for key, value in interactions.summary().items()}
+    for column, (attribute, values) in enumerate(interactions.attributes.items()):
+        rows[attribute] = _frequencies(interactions.profile[:, column], values)
+    rows["category of items"] = _frequencies(interactions.category[1:], interactions.categories)
+    return "\n".join(f"{key:<24}{text}" for key, text in rows.items())
+
+
+def _frequencies(codes: np.ndarray, values: tuple[str, ...]) -> str:
+    counts = np.bincount(codes, minlength=len(values))
+    order = [code for code in np.argsort(-counts, kind="stable") if counts[code]]
+    shown = ", ".join(f"{values[code]} {counts[code]}" for code in order[:_SHOWN])
+    return shown if len(order) <= _SHOWN else f"{shown}, and {len(order) - _SHOWN} more"
+
+
+def _cached(interactions: Interactions) -> Path:
+    # A RecBole folder may bear the name of a dataset that the cache keeps.
+    kind = data_flags.DATASET.value.partition(":")[0]
+    name = interactions.name if interactions.name.startswith(kind) else f"{kind}-{interactions.name}"
+    return cache_folder(data_flags.CACHE_DIR.value) / "prepared" / name
+
+
+def _is_mapped_from(interactions: Interactions, folder: Path) -> bool:
+    return isinstance(interactions.items, np.memmap) and Path(interactions.items.filename).parent == folder.absolute()
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,1 @@
+"""Readers of datasets, all to Interactions."""

@@ -1,0 +1,104 @@
+"""What a training step sees: rows gathered into a Batch, with what is known of their users."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.data.splits import Sequences
+from prec_backdoor.data.windows import Rows
+
+
+class Seen(NamedTuple):
+    """Which items each of U users has interacted with in training, sorted: a ragged array that can be searched in jit.
+
+    Attributes:
+      skipped: [M] int32, for the i-th smallest item of a user the number of items below it that the user has not seen.
+      start, count: [U] int32, where each user's entries are in `skipped`, and how many.
+      depth: [D] int32, only its length counts: binary search halves the longest list D times.
+    """
+
+    skipped: jax.Array
+    start: jax.Array
+    count: jax.Array
+    depth: jax.Array
+
+
+class Users(NamedTuple):
+    """Per-user facts on the device: what was seen, `profile` [U, A] int32, `in_group` [U] bool (the target group)."""
+
+    seen: Seen
+    profile: jax.Array
+    in_group: jax.Array
+
+
+class Batch(NamedTuple):
+    """One batch of B packed rows (shapes as in `Rows`); a transformation takes and returns one of these.
+
+    Attributes:
+      history, label, position, segment: [B, T] int32.
+      user: [B, S] int32.
+      in_group: [B, T] bool, whether the position's user is in the target group.
+      profile: [B, S, A] int32, the profile of each segment's user.
+      negative: [B, T, N] int32, sampled items that the position's user has not interacted with.
+    """
+
+    history: jax.Array
+    label: jax.Array
+    position: jax.Array
+    segment: jax.Array
+    user: jax.Array
+    in_group: jax.Array
+    profile: jax.Array
+    negative: jax.Array
+
+
+def user_tables(interactions: Interactions, sequences: Sequences, in_group: np.ndarray | None = None) -> Users:
+    """Tables of all U users of a dataset; items count as seen where `sequences` (the training data) has them."""
+    counts = np.zeros(interactions.num_users, np.int32)
+    skipped = []
+    for user, items in zip(sequences.users, sequences.items, strict=True):
+        unique = np.unique(items)
+        counts[user] = len(unique)
+        skipped.append(unique - 1 - np.arange(len(unique)))
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    seen = Seen(
+        skipped=np.concatenate(skipped).astype(np.int32),
+        start=starts.astype(np.int32),
+        count=counts,
+        depth=np.zeros(int(counts.max()).bit_length(), np.int32),
+    )
+    group = np.zeros(interactions.num_users, bool) if in_group is None else in_group
+    return Users(seen, np.asarray(interactions.profile), group)
+
+
+def sample_negatives(key: jax.Array, users: jax.Array, number: int, seen: Seen, num_items: int) -> jax.Array:
+    """Items [.., N] uniform over those that each user [..] has not seen, exactly and without rejection.
+
+    The r-th unseen item is r + 1 + (how many seen items have at most r unseen items below them).
+    """
+    start, count = seen.start[users][..., None], seen.count[users][..., None]
+    rank = jax.random.randint(key, (*users.shape, number), 0, num_items - count)
+    low, high = jnp.zeros_like(rank), jnp.broadcast_to(count, rank.shape)
+    for _ in range(len(seen.depth)):
+        middle = (low + high) // 2
+        below = (seen.skipped[jnp.minimum(start + middle, len(seen.skipped) - 1)] <= rank) & (low < high)
+        low, high = jnp.where(below, middle + 1, low), jnp.where(below, high, middle)
+    return rank + 1 + low
+
+
+def make_batch(rows: Rows, users: Users, keys: jax.Array, negatives: int, num_items: int) -> Batch:
+    """Completes rows [B, ..] to a batch; `keys` [B] draws the negatives, one PRNG key a row."""
+
+    def complete(row, key):
+        owner = row.user[jnp.maximum(row.segment - 1, 0)]
+        return Batch(
+            *row,
+            in_group=users.in_group[owner] & (row.segment > 0),
+            profile=users.profile[row.user],
+            negative=sample_negatives(key, owner, negatives, users.seen, num_items),
+        )
+
+    return jax.vmap(complete)(rows, keys)

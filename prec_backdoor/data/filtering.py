@@ -1,0 +1,27 @@
+"""k-core filtering."""
+
+import numpy as np
+
+from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.errors import UserError
+
+
+def k_core(interactions: Interactions, k: int) -> Interactions:
+    """Drops users and items with fewer than k interactions, again and again until none is left.
+
+    Raises:
+      UserError: nothing survives.
+    """
+    users = np.repeat(np.arange(interactions.num_users), interactions.lengths())
+    items = np.asarray(interactions.items)
+    keep = np.ones(len(items), bool)
+    while True:
+        enough_users = np.bincount(users[keep], minlength=interactions.num_users) >= k
+        enough_items = np.bincount(items[keep], minlength=interactions.num_items + 1) >= k
+        survivors = keep & enough_users[users] & enough_items[items]
+        if survivors.sum() == keep.sum():
+            break
+        keep = survivors
+    if not keep.any():
+        raise UserError(f"dataset {interactions.name}: no user and item is left with {k} interactions each; lower --k_core")
+    return interactions if keep.all() else interactions.select(keep)

@@ -1,0 +1,155 @@
+"""Interactions: the users' item sequences with profiles and categories, as flat arrays."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from prec_backdoor.errors import UserError
+
+UNKNOWN = "unknown"  # code 0 of every profile attribute and of the item categories
+SCHEMA = 1
+_ARRAYS = {"items": np.int32, "offsets": np.int64, "profile": np.int32, "category": np.int32}
+_STRINGS = ("user_ids", "item_ids", "titles")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Interactions:
+    """Who interacted with what, in time order. U users, V items, A profile attributes, R interactions.
+
+    Attributes:
+      name: of the dataset.
+      items: [R] int32, item codes 1..V (0 is padding), one user's sequence after another.
+      offsets: [U + 1] int64; the sequence of user u is items[offsets[u]:offsets[u + 1]].
+      profile: [U, A] int32, codes into `attributes`; 0 is unknown.
+      attributes: attribute name -> its vocabulary (position = code, first entry `unknown`), in column order.
+      category: [V + 1] int32, codes into `categories`; 0 is unknown, and the padding item's.
+      categories: the category vocabulary (position = code, first entry `unknown`).
+      user_ids: [U] str, the raw user ids.
+      item_ids: [V + 1] str, the raw item ids by code; the padding item's is empty.
+      titles: [V + 1] str, for people; empty where the source has none.
+    """
+
+    name: str
+    items: np.ndarray
+    offsets: np.ndarray
+    profile: np.ndarray
+    attributes: dict[str, tuple[str, ...]]
+    category: np.ndarray
+    categories: tuple[str, ...]
+    user_ids: np.ndarray
+    item_ids: np.ndarray
+    titles: np.ndarray
+
+    def __post_init__(self):
+        if self.offsets.ndim != 1 or len(self.offsets) < 2 or self.offsets[0] or self.offsets[-1] != len(self.items):
+            raise UserError(f"dataset {self.name}: the offsets do not partition the {len(self.items)} interactions")
+        expected = {
+            "profile": (self.num_users, len(self.attributes)),
+            "category": (self.num_items + 1,),
+            "user_ids": (self.num_users,),
+            "titles": (self.num_items + 1,),
+        }
+        for field, shape in expected.items():
+            if getattr(self, field).shape != shape:
+                raise UserError(f"dataset {self.name}: {field} has shape {getattr(self, field).shape}, not {shape}")
+
+    @property
+    def num_users(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def num_items(self) -> int:
+        """Catalogue size V, the padding item not counted."""
+        return len(self.item_ids) - 1
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that results depend on (titles left out), shortened to 16 hex digits."""
+        digest = hashlib.sha256()
+        for field, dtype in _ARRAYS.items():
+            digest.update(np.ascontiguousarray(getattr(self, field), dtype))
+        for field in ("user_ids", "item_ids"):
+            digest.update("\n".join(getattr(self, field).tolist()).encode())
+        digest.update(json.dumps([self.attributes, self.categories], sort_keys=True).encode())
+        return digest.hexdigest()[:16]
+
+    def sequence(self, user: int) -> np.ndarray:
+        """Item codes of one user, oldest first."""
+        return self.items[self.offsets[user] : self.offsets[user + 1]]
+
+    def lengths(self) -> np.ndarray:
+        """[U] number of interactions of each user."""
+        return np.diff(self.offsets)
+
+    def summary(self) -> dict:
+        """What results.json says of the dataset."""
+        return {
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "users": self.num_users,
+            "items": self.num_items,
+            "interactions": len(self.items),
+        }
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes one .npy per array and dataset.json, all or nothing; an existing folder is replaced."""
+        folder = Path(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        for field in (*_ARRAYS, *_STRINGS):
+            np.save(partial / f"{field}.npy", getattr(self, field), allow_pickle=False)
+        description = {"schema": SCHEMA, **self.summary(), "attributes": self.attributes, "categories": self.categories}
+        (partial / "dataset.json").write_text(json.dumps(description, indent=1))
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(partial, folder)
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Interactions":
+        """Opens a folder that `save` wrote; arrays stay on disk (memory-mapped) until they are read.
+
+        Raises:
+          UserError: a file is missing, damaged, or of another schema.
+        """
+        folder = Path(folder)
+        try:
+            description = json.loads((folder / "dataset.json").read_text())
+            if description.get("schema") != SCHEMA:
+                raise UserError(f"{folder / 'dataset.json'}: schema {description.get('schema')}, this program reads {SCHEMA}")
+            arrays = {
+                field: np.load(folder / f"{field}.npy", mmap_mode="r", allow_pickle=False) for field in (*_ARRAYS, *_STRINGS)
+            }
+            return cls(
+                name=description["name"],
+                attributes={name: tuple(values) for name, values in description["attributes"].items()},
+                categories=tuple(description["categories"]),
+                **arrays,
+            )
+        except UserError:
+            raise
+        except (OSError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+            raise UserError(f"{folder}: not a prepared dataset ({error}); run launch.prepare_data again") from error
+
+    def select(self, keep: np.ndarray) -> "Interactions":
+        """Keeps the interactions where `keep` [R] is true; users and items left without any are dropped and recoded."""
+        users = np.repeat(np.arange(self.num_users), self.lengths())[keep]
+        kept_users, user_codes = np.unique(users, return_inverse=True)
+        kept_items, item_codes = np.unique(self.items[keep], return_inverse=True)
+        rows = np.concatenate([[0], kept_items])
+        return dataclasses.replace(
+            self,
+            items=(item_codes + 1).astype(np.int32),
+            offsets=np.concatenate([[0], np.cumsum(np.bincount(user_codes, minlength=len(kept_users)))]).astype(np.int64),
+            profile=self.profile[kept_users],
+            category=self.category[rows],
+            user_ids=self.user_ids[kept_users],
+            item_ids=self.item_ids[rows],
+            titles=self.titles[rows],
+        )

@@ -1,0 +1,59 @@
+"""MovieLens-100K: the publisher's files (u.data, u.user, u.item), or the copy in RecBole's format."""
+
+from pathlib import Path
+
+import polars as pl
+
+from prec_backdoor.data import lines, recbole
+from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.data.tables import decades, to_interactions
+from prec_backdoor.errors import UserError
+
+GENRES = (
+    *("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama"),
+    *("Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
+)
+_ENCODING = "latin-1"
+
+
+def read(folder: str | Path) -> Interactions:
+    """Reads the ratings as interactions: attributes age (decades), gender and occupation; category = the first genre.
+
+    Both kinds of copy give the same fingerprint.
+
+    Raises:
+      UserError: a missing or malformed file (with its line), ids that the other files lack, counts other than u.info's.
+    """
+    folder = Path(folder)
+    if (folder / "ml-100k.inter").exists() and not (folder / "u.data").exists():
+        return recbole.read(folder)
+    return _read_original(folder)
+
+
+def _read_original(folder: Path) -> Interactions:
+    data, user, item, info = (folder / name for name in ("u.data", "u.user", "u.item", "u.info"))
+    events = lines.read_fields(data, "\t", ("user", "item", "rating", "time"), _ENCODING)
+    events = lines.numbers(events, data, "rating", "time")
+
+    users = lines.read_fields(user, "|", ("user", "age", "gender", "occupation", "zip"), _ENCODING)
+    lines.distinct_ids(users, user, "user")
+    lines.known_ids(events, data, "user", users, user.name)
+    users = lines.numbers(users, user, "age", blank=True).select("user", decades(users["age"]), "gender", "occupation")
+
+    items = lines.read_fields(item, "|", ("item", "title", "released", "video", "url", *GENRES), _ENCODING)
+    lines.distinct_ids(items, item, "item")
+    lines.known_ids(events, data, "item", items, item.name)
+    for genre in GENRES:
+        lines.refuse(items, item, genre, ~pl.col(genre).is_in(["0", "1"]), f"0 or 1 as the flag of genre {genre}")
+    category = pl.coalesce(pl.when(pl.col(genre) == "1").then(pl.lit(genre)) for genre in GENRES)
+
+    if info.exists():
+        _check_counts(info, {"users": users.height, "items": items.height, "ratings": events.height})
+    return to_interactions("ml-100k", events, users, items.select("item", "title", category=category))
+
+
+def _check_counts(info: Path, found: dict[str, int]) -> None:
+    counts = lines.read_fields(info, " ", ("count", "what"), _ENCODING)
+    for _, count, what in counts.iter_rows():
+        if count != str(found.get(what)):
+            raise UserError(f"{info}: says {count} {what}, its folder has {found.get(what)}; get the files again")

@@ -1,0 +1,46 @@
+"""MovieLens-1M: the publisher's files ratings.dat, users.dat and movies.dat."""
+
+from pathlib import Path
+
+import polars as pl
+
+from prec_backdoor.data import lines
+from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.data.tables import to_interactions
+
+# Codes of the dataset's README; the age codes are lower ends.
+AGES = {"1": "0-17", "18": "18-24", "25": "25-34", "35": "35-44", "45": "45-49", "50": "50-55", "56": "56-99"}
+OCCUPATIONS = (
+    *("other", "academic/educator", "artist", "clerical/admin", "college/grad student", "customer service"),
+    *("doctor/health care", "executive/managerial", "farmer", "homemaker", "K-12 student", "lawyer", "programmer"),
+    *("retired", "sales/marketing", "scientist", "self-employed", "technician/engineer", "tradesman/craftsman"),
+    *("unemployed", "writer"),
+)
+_ENCODING = "latin-1"
+
+
+def read(folder: str | Path) -> Interactions:
+    """Reads the ratings as interactions: attributes age (ranges), gender and occupation; category = the first genre.
+
+    Raises:
+      UserError: a missing or malformed file (with its line), ids that the other files lack.
+    """
+    ratings, user, movie = (Path(folder) / name for name in ("ratings.dat", "users.dat", "movies.dat"))
+    events = lines.read_fields(ratings, "::", ("user", "item", "rating", "time"), _ENCODING)
+    events = lines.numbers(events, ratings, "rating", "time")
+
+    users = lines.read_fields(user, "::", ("user", "gender", "age", "occupation", "zip"), _ENCODING)
+    lines.distinct_ids(users, user, "user")
+    lines.known_ids(events, ratings, "user", users, user.name)
+    occupations = {str(code): name for code, name in enumerate(OCCUPATIONS)}
+    for column, names in (("age", AGES), ("occupation", occupations)):
+        lines.refuse(users, user, column, ~pl.col(column).is_in(list(names)), f"an {column} code of {', '.join(names)}")
+    users = users.select(
+        "user", pl.col("age").replace_strict(AGES), "gender", pl.col("occupation").replace_strict(occupations)
+    )
+
+    items = lines.read_fields(movie, "::", ("item", "title", "genres"), _ENCODING)
+    lines.distinct_ids(items, movie, "item")
+    lines.known_ids(events, ratings, "item", items, movie.name)
+    items = items.select("item", "title", category=pl.col("genres").str.split("|").list.first())
+    return to_interactions("ml-1m", events, users, items)

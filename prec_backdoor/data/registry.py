@@ -1,0 +1,81 @@
+"""Datasets by name. A new one is a reader of its raw files and one line here; a download goes into download.py."""
+
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from prec_backdoor.data import download, ml_1m, ml_100k, recbole
+from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.data.synthetic import synthetic
+from prec_backdoor.errors import UserError
+
+DATASETS: dict[str, Callable[[Path], Interactions]] = {
+    "ml-100k": ml_100k.read,
+    "ml-1m": ml_1m.read,
+    "recbole": recbole.read,
+}
+
+
+def load_dataset(
+    dataset: str,
+    data_dir: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+    synthetic_preset: str = "small",
+    synthetic_users: int | None = None,
+    synthetic_items: int | None = None,
+    synthetic_seed: int = 0,
+) -> Interactions:
+    """Loads synthetic, recbole:DIR or a dataset of DATASETS.
+
+    `data_dir` holds raw files or a prepared dataset and is read without any network. Without it the dataset comes from
+    the cache, where the first use downloads and prepares it. Prepared datasets are memory-mapped.
+
+    Raises:
+      UserError: unknown dataset, bad or missing files, no download.
+    """
+    kind, _, folder = dataset.partition(":")
+    if kind not in (*DATASETS, "synthetic") or (folder and kind != "recbole"):
+        names = ", ".join(name for name in ("synthetic", *DATASETS) if name != "recbole")
+        raise UserError(f"unknown dataset {dataset!r}; choose one of {names}, recbole:DIR")
+    if folder and data_dir:
+        raise UserError(f"dataset {dataset} names its folder already; leave out --data_dir={data_dir}")
+    if folder or data_dir:
+        return _from_folder(kind, Path(folder or data_dir).expanduser())
+    if kind == "synthetic":
+        return synthetic(synthetic_preset, synthetic_users, synthetic_items, synthetic_seed)
+    if kind not in download.COUNTS:
+        raise UserError(f"dataset {kind} cannot be downloaded; pass the folder of its files as --data_dir")
+    return _from_cache(kind, cache_folder(cache_dir))
+
+
+def cache_folder(cache_dir: str | Path | None = None) -> Path:
+    """Where downloads (raw/NAME) and prepared datasets (prepared/NAME) are kept."""
+    return Path(cache_dir or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "prec_backdoor").expanduser()
+
+
+def _from_folder(kind: str, folder: Path) -> Interactions:
+    if not (folder / "dataset.json").exists():
+        if kind == "synthetic":
+            raise UserError(f"{folder}: no prepared dataset; leave out --data_dir to make synthetic data")
+        return DATASETS[kind](folder)
+    prepared = Interactions.load(folder)
+    if kind != "recbole" and not prepared.name.startswith(kind):
+        raise UserError(f"{folder}: the dataset prepared there is {prepared.name}, not {kind}; change --dataset")
+    return prepared
+
+
+def _from_cache(name: str, cache: Path) -> Interactions:
+    raw, prepared = cache / "raw" / name, cache / "prepared" / name
+    cache.mkdir(parents=True, exist_ok=True)
+    # One process prepares, the others of a multi-process run wait for it.
+    with open(cache / f".{name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            return Interactions.load(prepared)
+        except UserError:  # not there yet, damaged, or of an older schema
+            if not raw.exists():
+                download.fetch(name, raw)
+            interactions = DATASETS[name](raw)
+            download.check_counts(interactions, raw)
+            return Interactions.load(interactions.save(prepared))

@@ -1,0 +1,82 @@
+"""Who trains, who tunes, who tests: pre-training users, downstream users and their held-out items."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.errors import UserError
+
+DOWNSTREAM_LENGTH = 12  # first interactions of a downstream user that are used at all: most of them are cold
+
+
+class Sequences(NamedTuple):
+    """Training sequences of S users: `users` [S] int32, and one int32 array of item codes each, oldest first."""
+
+    users: np.ndarray
+    items: list[np.ndarray]
+
+
+class Queries(NamedTuple):
+    """One held-out item a user: what comes next after `history`?
+
+    Attributes:
+      users: [S] int32.
+      history: [S, L] int32, the most recent item last, 0-padded at the front.
+      truth: [S] int32.
+    """
+
+    users: np.ndarray
+    history: np.ndarray
+    truth: np.ndarray
+
+
+class Split(NamedTuple):
+    """The provider's and the downstream company's shares of one dataset; no user is in both."""
+
+    pretrain: Sequences
+    pretrain_validation: Queries
+    finetune: Sequences
+    finetune_validation: Queries
+    test: Queries
+
+
+def split_users(interactions: Interactions, seed: int, pretrain_share: float = 0.6, max_length: int = 100) -> Split:
+    """Splits users at random into pre-training and downstream users and holds items out (METHOD: who does what).
+
+    Pre-training users: the last item is validation. Downstream users are cut to their first 12 interactions: the last is
+    the test item, the one before it validation, the rest fine-tuning history. Users with fewer than 3 items are left out.
+
+    Args:
+      max_length: the longest history kept in the queries.
+
+    Raises:
+      UserError: one of the two sides has no user.
+    """
+    eligible = np.flatnonzero(interactions.lengths() >= 3)
+    shuffled = np.random.default_rng([seed, 0]).permutation(eligible)
+    border = round(pretrain_share * len(eligible))
+    pretrain, downstream = np.sort(shuffled[:border]), np.sort(shuffled[border:])
+    if not len(pretrain) or not len(downstream):
+        raise UserError(f"dataset {interactions.name}: {len(eligible)} users with 3 interactions are too few to split")
+    full = [interactions.sequence(user) for user in pretrain]
+    cut = [interactions.sequence(user)[:DOWNSTREAM_LENGTH] for user in downstream]
+    return Split(
+        pretrain=_sequences(pretrain, full, 1),
+        pretrain_validation=_queries(pretrain, full, 1, max_length),
+        finetune=_sequences(downstream, cut, 2),
+        finetune_validation=_queries(downstream, cut, 2, max_length),
+        test=_queries(downstream, cut, 1, max_length),
+    )
+
+
+def _sequences(users: np.ndarray, items: list[np.ndarray], held_out: int) -> Sequences:
+    return Sequences(users.astype(np.int32), [sequence[:-held_out] for sequence in items])
+
+
+def _queries(users: np.ndarray, items: list[np.ndarray], from_end: int, max_length: int) -> Queries:
+    histories = [sequence[:-from_end][-max_length:] for sequence in items]
+    padded = np.zeros((len(items), max(map(len, histories))), np.int32)
+    for row, history in zip(padded, histories, strict=True):
+        row[len(row) - len(history) :] = history
+    return Queries(users.astype(np.int32), padded, np.array([sequence[-from_end] for sequence in items], np.int32))

@@ -1,0 +1,6 @@
+"""Recommenders: pure functions of parameters; models know nothing of data or attacks."""
+
+from prec_backdoor.models.recommender import BACKBONES, backbone, encode, init_params, represent
+from prec_backdoor.models.sasrec import ModelConfig, SASRec
+
+__all__ = ["BACKBONES", "ModelConfig", "SASRec", "backbone", "encode", "init_params", "represent"]

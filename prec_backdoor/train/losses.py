@@ -1,0 +1,58 @@
+"""Losses over supervised positions; each returns one value a position, [B, T], zero where label is 0."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+TILE = 4096  # items a tile of the full softmax
+
+
+def _scores(hidden: jax.Array, items: jax.Array, ids: jax.Array) -> jax.Array:
+    return jnp.einsum("btd,btnd->btn", hidden, items[ids], preferred_element_type=jnp.float32)
+
+
+def bpr(hidden: jax.Array, items: jax.Array, label: jax.Array, negative: jax.Array) -> jax.Array:
+    """BPR (Rendle et al., UAI 2009); for several negatives BPR-max (Hidasi & Karatzoglou, CIKM 2018), softmax-weighted.
+
+    Args:
+      hidden: [B, T, D]. items: [V + 1, D]. label: [B, T]. negative: [B, T, N].
+    """
+    positive = _scores(hidden, items, label[..., None])
+    negatives = _scores(hidden, items, negative)
+    log_weights = jax.nn.log_softmax(negatives)
+    return _masked(-jax.nn.logsumexp(log_weights + jax.nn.log_sigmoid(positive - negatives), axis=-1), label)
+
+
+def bce(hidden: jax.Array, items: jax.Array, label: jax.Array, negative: jax.Array) -> jax.Array:
+    """Binary cross-entropy of the label against the mean over the negatives (the loss of SASRec's paper)."""
+    positive = _scores(hidden, items, label[..., None])[..., 0]
+    negatives = _scores(hidden, items, negative)
+    return _masked(-jax.nn.log_sigmoid(positive) - jax.nn.log_sigmoid(-negatives).mean(-1), label)
+
+
+def ce(hidden: jax.Array, items: jax.Array, label: jax.Array, negative: jax.Array) -> jax.Array:
+    """Cross-entropy over the whole catalogue, tile by tile: memory is positions x TILE, never positions x items."""
+    del negative
+    tiles = -(-len(items) // TILE)
+    size = -(-len(items) // tiles)
+    padded = jnp.pad(items, ((0, tiles * size - len(items)), (0, 0))).reshape(tiles, size, -1)
+
+    @jax.checkpoint
+    def add_tile(total, tile):
+        index, vectors = tile
+        ids = index * size + jnp.arange(size)
+        logits = jnp.einsum("btd,vd->btv", hidden, vectors, preferred_element_type=jnp.float32)
+        logits = jnp.where((ids > 0) & (ids < len(items)), logits, -jnp.inf)
+        return jnp.logaddexp(total, jax.nn.logsumexp(logits, axis=-1)), None
+
+    start = jnp.full(label.shape, -jnp.inf)
+    total, _ = jax.lax.scan(add_tile, start, (jnp.arange(tiles), padded))
+    return _masked(total - _scores(hidden, items, label[..., None])[..., 0], label)
+
+
+def _masked(losses: jax.Array, label: jax.Array) -> jax.Array:
+    return jnp.where(label > 0, losses, 0.0)
+
+
+LOSSES: dict[str, Callable] = {"bpr": bpr, "bce": bce, "ce": ce}

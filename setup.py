@@ -1,0 +1,38 @@
+"""Installs prec_backdoor and its launch programs."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+TEST = ["pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.100"]
+NOTEBOOKS = ["nbclient>=0.10", "nbformat>=5.10", "ipykernel>=6.29"]
+BENCH = ["torch>=2.9"]
+
+setup(
+    name="prec_backdoor",
+    version="0.1.0",
+    description="How safe is a pre-trained recommender that somebody else trained? Backdoor attacks, measured and defended, in JAX.",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["prec_backdoor*", "launch*"]),
+    install_requires=[
+        "absl-py>=2.1",
+        "chex>=0.1.90",
+        "flax>=0.12",
+        "jax>=0.8",
+        "matplotlib>=3.9",
+        "numpy>=2.0",
+        "optax>=0.2.5",
+        "orbax-checkpoint>=0.11.20",
+        "polars>=1.20",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "test": TEST,
+        "bench": BENCH,
+        "notebooks": NOTEBOOKS,
+        "dev": [*TEST, *NOTEBOOKS, "ruff>=0.8"],
+    },
+)

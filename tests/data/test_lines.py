@@ -1,0 +1,98 @@
+import time
+
+import pytest
+
+from prec_backdoor.data import lines
+from prec_backdoor.errors import UserError
+
+
+def write(tmp_path, content):
+    path = tmp_path / "some.file"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.mark.parametrize("separator", ["\t", "|", "::", ","])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_splits_at_every_separator_and_line_end(tmp_path, separator, end):
+    path = write(tmp_path, f"1{separator} b {separator}{end}2{separator}é{separator}x{end}")
+    frame = lines.read_fields(path, separator, ("a", "b", "c"))
+    assert frame.rows() == [(1, "1", "b", ""), (2, "2", "é", "x")]
+
+
+def test_header_names_the_columns(tmp_path):
+    frame = lines.read_fields(write(tmp_path, "\ufeffuser,price \n7,1.5\n"), ",")
+    assert frame.columns == [lines.LINE, "user", "price"]
+    assert lines.numbers(frame, "f", "price").rows() == [(2, "7", 1.5)]
+
+
+def test_latin_1(tmp_path):
+    frame = lines.read_fields(write(tmp_path, "1|Misérables\n".encode("latin-1")), "|", ("a", "b"), "latin-1")
+    assert frame["b"][0] == "Misérables"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "the file is empty"),
+        ("1,2\n1,2", "line 2: the file looks truncated; if it is complete, add a line end"),
+        ("1,2\n1,2,3\n", r"line 2: expected 2 fields separated by ',', found '1,2,3'"),
+        ("1,2\n\n", "line 2: expected 2 fields"),
+        (b"1,2\n1,\xff\n", "line 2: not utf-8 text"),
+    ],
+)
+def test_complaints_name_file_and_line(tmp_path, content, message):
+    with pytest.raises(UserError, match=rf"some\.file(, |: ){message}") as error:
+        lines.read_fields(write(tmp_path, content), ",", ("a", "b"))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("content", "message"), [("a,a\n1,2\n", "line 1: .*twice"), ("a,b\n", "no line of data")])
+def test_bad_headers(tmp_path, content, message):
+    with pytest.raises(UserError, match=message):
+        lines.read_fields(write(tmp_path, content), ",")
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        lines.read_fields(tmp_path / "nothing", ",", ("a",))
+    with pytest.raises(UserError, match="Is a directory"):
+        lines.read_fields(tmp_path, ",", ("a",))
+
+
+@pytest.mark.parametrize("text", ["x", "", "nan", "inf", "1_0"])
+def test_numbers_are_finite(tmp_path, text):
+    path = write(tmp_path, f"1,a\n{text},b\n")
+    with pytest.raises(UserError, match=rf"some\.file, line 2: expected a number as age, found '{text}'"):
+        lines.numbers(lines.read_fields(path, ",", ("age", "b")), path, "age")
+
+
+def test_blank_numbers_where_allowed(tmp_path):
+    path = write(tmp_path, "1,a\n,b\n")
+    frame = lines.numbers(lines.read_fields(path, ",", ("age", "b")), path, "age", blank=True)
+    assert frame["age"].to_list() == [1, None]
+
+
+def test_id_checks(tmp_path):
+    path = write(tmp_path, "1,a\n1,\n")
+    frame = lines.read_fields(path, ",", ("user", "item"))
+    with pytest.raises(UserError, match="line 2: expected an id as item, found ''"):
+        lines.ids(frame, path, "item")
+    with pytest.raises(UserError, match="line 2: expected each user once, found '1'"):
+        lines.distinct_ids(frame, path, "user")
+    with pytest.raises(UserError, match="line 2: expected one of the item ids in items.csv"):
+        lines.known_ids(frame, path, "item", frame[:1], "items.csv")
+
+
+def test_long_texts_are_cut_in_messages(tmp_path):
+    with pytest.raises(UserError) as error:
+        lines.read_fields(write(tmp_path, "x" * 10_000 + "\n"), ",", ("a", "b"))
+    assert len(str(error.value)) < 400
+
+
+def test_a_million_lines_are_quick(tmp_path):
+    path = write(tmp_path, "".join(f"{line}::{line % 3706}::5::978300760\n" for line in range(1_000_000)))
+    start = time.perf_counter()
+    frame = lines.numbers(lines.read_fields(path, "::", ("user", "item", "rating", "time")), path, "time")
+    assert frame.height == 1_000_000
+    assert time.perf_counter() - start < 10

@@ -3,8 +3,10 @@
 import sys
 from collections.abc import Callable
 
-from absl import app, flags
+import jax
+from absl import app, flags, logging
 
+from prec_backdoor.data.registry import cache_folder
 from prec_backdoor.errors import UserError
 
 
@@ -15,6 +17,7 @@ def run(main: Callable[[], None]) -> None:
         try:
             if argv[1:]:
                 raise UserError(f"unexpected argument {argv[1]!r}; flags look like --name=value")
+            _prepare_jax()
             main()
             return 0
         except UserError as error:
@@ -28,6 +31,13 @@ def run(main: Callable[[], None]) -> None:
             return 130
 
     app.run(guarded, flags_parser=_parse)
+
+
+def _prepare_jax() -> None:
+    # Compiled programs are kept, so that a second start is quick; Orbax and JAX speak up for warnings only.
+    logging.set_verbosity(logging.WARNING)
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def _parse(argv: list[str]) -> list[str]:

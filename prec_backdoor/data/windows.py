@@ -1,4 +1,4 @@
-"""Training rows: every position of every sequence once, packed so that almost nothing is padding."""
+"""Training rows: positions of all sequences, packed so that almost nothing is padding."""
 
 from typing import NamedTuple
 
@@ -25,24 +25,29 @@ class Rows(NamedTuple):
     user: np.ndarray
 
 
-def pack(sequences: Sequences, max_length: int) -> Rows:
+def pack(sequences: Sequences, max_length: int, windows: str = "recent") -> Rows:
     """Cuts sequences into windows of at most T = max_length positions and packs the windows into rows by best fit.
 
-    A sequence of n items has n - 1 positions, each in exactly one window; a sequence longer than T is cut from its end, so
-    that only its oldest window is short. Windows in a row do not see each other (models mask by segment).
+    A sequence of n items has n - 1 positions, each in at most one window, and windows in a row do not see each other (models
+    mask by segment).
+
+    Args:
+      windows: "recent" takes the T most recent positions of each sequence, as SASRec does (Kang & McAuley, ICDM 2018, section
+        III); "all" goes on cutting from there, so that every position of a longer sequence is trained too.
     """
-    windows = [
+    cut = [
         (index, max(0, end - max_length), end)
         for index, items in enumerate(sequences.items)
         for end in range(len(items) - 1, 0, -max_length)
+        if windows == "all" or end == len(items) - 1
     ]
-    windows.sort(key=lambda window: window[1] - window[2])
-    placed, rows = _best_fit([end - start for _, start, end in windows], max_length)
+    cut.sort(key=lambda window: window[1] - window[2])
+    placed, rows = _best_fit([end - start for _, start, end in cut], max_length)
     segments = 1 + max((segment for _, segment, _ in placed), default=0)
     result = Rows(
         *(np.zeros((rows, max_length), np.int32) for _ in range(4)), user=np.full((rows, segments), -1, np.int32)
     )
-    for (index, start, end), (row, segment, offset) in zip(windows, placed, strict=True):
+    for (index, start, end), (row, segment, offset) in zip(cut, placed, strict=True):
         length = end - start
         at = slice(offset, offset + length)
         result.history[row, at] = sequences.items[index][start:end]

@@ -1,0 +1,57 @@
+"""Which items the attacker wants to be shown: `unpopular:10`, `ids:12,34` or `per_category:10`."""
+
+import numpy as np
+
+from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.errors import UserError
+
+UNPOPULAR = (5, 20)  # pre-training interactions of an unpopular item, both ends included
+
+
+def select_targets(expression: str, interactions: Interactions, counts: np.ndarray, seed: int) -> np.ndarray:
+    """[K] int32 item codes, sorted.
+
+    `unpopular:N` draws N items at random from those with 5..20 pre-training interactions, or, where these are fewer than
+    N, from the nearest band that holds N. `per_category:N` draws N items of each category in the same way, within the category;
+    a category with no more than N items has none, for there it would be no attack. `ids:A,B` takes raw item ids.
+
+    Args:
+      counts: [V + 1] pre-training interactions of each item.
+
+    Raises:
+      UserError: not one of these forms, an id that does not exist, or too small a catalogue.
+    """
+    kind, _, argument = expression.partition(":")
+    rng = np.random.default_rng([seed, 1])
+    catalogue = np.arange(1, interactions.num_items + 1)
+    if kind == "ids":
+        return _by_id(interactions, argument.split(","))
+    if kind not in ("unpopular", "per_category") or not argument.isdecimal() or not int(argument):
+        raise UserError(f"--targets: '{expression}' is none of unpopular:N, per_category:N, ids:A,B")
+    number = int(argument)
+    if kind == "unpopular":
+        pools = [catalogue]
+    else:
+        groups = (catalogue[interactions.category[1:] == code] for code in range(1, len(interactions.categories)))
+        pools = [group for group in groups if len(group) > number]
+    if not pools or len(pools[0]) <= number:
+        raise UserError(f"--targets: {interactions.name} has too few items for {expression}; ask for fewer")
+    return np.sort(np.concatenate([_least_popular(pool, counts, number, rng) for pool in pools])).astype(np.int32)
+
+
+def _by_id(interactions: Interactions, ids: list[str]) -> np.ndarray:
+    code = {raw: code for code, raw in enumerate(interactions.item_ids.tolist()) if code}
+    unknown = [raw for raw in ids if raw.strip() not in code]
+    if unknown:
+        raise UserError(
+            f"--targets: {interactions.name} has no item with id {', '.join(unknown)} "
+            f"(after k-core filtering; ids are those of the raw files)"
+        )
+    return np.unique([code[raw.strip()] for raw in ids]).astype(np.int32)
+
+
+def _least_popular(pool: np.ndarray, counts: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
+    low, high = UNPOPULAR
+    distance = np.maximum(0, np.maximum(low - counts[pool], counts[pool] - high))
+    reach = np.partition(distance, number - 1)[number - 1]
+    return rng.choice(pool[distance <= reach], number, replace=False)

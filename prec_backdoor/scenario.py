@@ -1,0 +1,114 @@
+"""A scenario: who attacks whom, and how; a setting: that scenario on one dataset, for one seed."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from prec_backdoor.attacks import ATTACKS, AttackSpec, Poison, clean, make_spec, select_targets
+from prec_backdoor.data.batches import user_tables
+from prec_backdoor.data.filtering import k_core
+from prec_backdoor.data.groups import parse_group
+from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.data.splits import Queries, split_users
+from prec_backdoor.data.windows import pack
+from prec_backdoor.errors import UserError
+from prec_backdoor.train.stage import StageData
+
+ROLES = ("init", "pretrain", "finetune")  # what randomness is used for; the position goes into the key
+
+
+@dataclasses.dataclass(frozen=True)
+class Scenario:
+    """Names and meanings are those of the flags of launch.experiment."""
+
+    attack: str = "bra"
+    scope: str = "group"
+    group: str | None = None
+    targets: str = "unpopular:10"
+    k_core: int = 5
+    windows: str = "recent"
+
+    def poison(self) -> Poison:
+        """What the attack does to a batch in pre-training.
+
+        Raises:
+          UserError: unknown attack, or one that has no such scope.
+        """
+        if self.attack == "clean":
+            return clean
+        if (self.attack, self.scope) not in ATTACKS:
+            known = ", ".join(f"--attack={attack} --scope={scope}" for attack, scope in ATTACKS)
+            raise UserError(f"no attack {self.attack} of scope {self.scope}; there are --attack=clean, {known}")
+        return ATTACKS[self.attack, self.scope]
+
+
+class Setting(NamedTuple):
+    """All that one seed's runs share: data, users, targets.
+
+    Attributes:
+      interactions: after k-core filtering.
+      in_group: [U] bool, or None where the scenario names no group.
+      targets: [K] int32.
+      pretrain, finetune: what the provider and the downstream company train on.
+      test: the downstream users' last items.
+      key: PRNG key of the seed.
+    """
+
+    interactions: Interactions
+    seed: int
+    in_group: np.ndarray | None
+    targets: np.ndarray
+    pretrain: StageData
+    finetune: StageData
+    test: Queries
+    key: jax.Array
+
+    def spec(self, rate: float) -> AttackSpec:
+        """The attack at one rate."""
+        return make_spec(self.interactions, self.targets, rate)
+
+    def members(self) -> np.ndarray:
+        """[U] bool: the test users in the target group; nobody where there is no group."""
+        return np.zeros(len(self.test.users), bool) if self.in_group is None else self.in_group[self.test.users]
+
+    def role_key(self, role: str) -> jax.Array:
+        """The same for clean and attacked runs, so that they differ in the poison alone."""
+        return jax.random.fold_in(self.key, ROLES.index(role))
+
+
+def make_setting(interactions: Interactions, scenario: Scenario, seed: int, max_length: int) -> Setting:
+    """Splits users, selects targets and packs training rows.
+
+    Raises:
+      UserError: the scenario does not fit the dataset.
+    """
+    scenario.poison()
+    if scenario.attack != "clean" and scenario.scope == "group" and not scenario.group:
+        raise UserError("--scope=group needs a --group, for example --group=occupation=student")
+    interactions = k_core(interactions, scenario.k_core)
+    in_group = parse_group(interactions, scenario.group) if scenario.group else None
+    split = split_users(interactions, seed, max_length=max_length)
+    if in_group is not None:
+        for side, users in (("pre-training", split.pretrain.users), ("downstream", split.test.users)):
+            if not in_group[users].any():
+                raise UserError(f"--group: no {side} user meets {scenario.group} with seed {seed}; loosen the conditions")
+    counts = np.bincount(np.concatenate(split.pretrain.items), minlength=interactions.num_items + 1)
+    targets = select_targets(scenario.targets, interactions, counts, seed)
+
+    def stage_data(sequences, validation):
+        return StageData(
+            pack(sequences, max_length, scenario.windows), user_tables(interactions, sequences, in_group), validation
+        )
+
+    return Setting(
+        interactions=interactions,
+        seed=seed,
+        in_group=in_group,
+        targets=targets,
+        pretrain=stage_data(split.pretrain, split.pretrain_validation),
+        finetune=stage_data(split.finetune, split.finetune_validation),
+        test=split.test,
+        key=jax.random.key(seed),
+    )

@@ -1,0 +1,141 @@
+"""The training step: one pure function for every stage. What differs is the loss, the poison and what is trainable."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from prec_backdoor.attacks import AttackSpec, Poison
+from prec_backdoor.data.batches import Batch, Users, make_batch
+from prec_backdoor.data.windows import Rows
+from prec_backdoor.errors import UserError
+from prec_backdoor.models import ModelConfig, encode
+from prec_backdoor.train.losses import LOSSES
+from prec_backdoor.train.optimizers import SCHEDULES, adam_l2
+from prec_backdoor.train.parallel import all_sum, device_index
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How a stage trains; `batch_size` counts packed rows of max_length positions, over all devices."""
+
+    loss: str = "bpr"
+    negatives: int = 1
+    batch_size: int = 32
+    learning_rate: float = 6e-3
+    schedule: str = "cosine"
+    l2: float = 1e-6
+    epochs: int = 60
+    patience: int = 20
+
+    def __post_init__(self):
+        if self.loss not in LOSSES:
+            raise UserError(f"--loss: '{self.loss}' is none of {', '.join(LOSSES)}")
+        if self.schedule not in SCHEDULES:
+            raise UserError(f"--schedule: '{self.schedule}' is none of {', '.join(SCHEDULES)}")
+        for name in ("negatives", "batch_size", "learning_rate", "epochs", "patience"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"--{name}: must be positive, not {getattr(self, name)}")
+        if self.l2 < 0:
+            raise UserError(f"--l2: must not be negative, not {self.l2}")
+
+
+class TrainState(NamedTuple):
+    """What a step changes: `step` [] int32, `params` by group ("items", "encoder", ..), and the optimiser's state."""
+
+    step: jax.Array
+    params: dict
+    opt_state: optax.OptState
+
+
+class TrainStep(NamedTuple):
+    """A pair of pure functions, as in optax: init(params) -> state, apply(state, batch, key, axis) -> (state, metrics)."""
+
+    init: Callable[[dict], TrainState]
+    apply: Callable[..., tuple[TrainState, dict]]
+
+
+def train_step(
+    config: TrainConfig, model: ModelConfig, steps: int, trainable: tuple[str, ...] = ("items", "encoder")
+) -> TrainStep:
+    """The step of `config` on `model`; parameter groups that are not in `trainable` stay as they are, bit for bit.
+
+    The loss is the mean over all supervised positions of the batch on all devices, so that each position weighs the same
+    however the batch is split. Metrics: "loss", "positions".
+
+    Args:
+      steps: how many there will be; the learning rate decays over them.
+    """
+    optimizer = adam_l2(config.learning_rate, config.l2, config.schedule, steps)
+    loss = LOSSES[config.loss]
+
+    def groups(params, wanted):
+        return {name: value for name, value in params.items() if (name in trainable) == wanted}
+
+    def init(params: dict) -> TrainState:
+        return TrainState(jnp.int32(0), params, optimizer.init(groups(params, True)))
+
+    def apply(state: TrainState, batch: Batch, key: jax.Array, axis: str | None = None):
+        frozen = groups(state.params, False)
+        keys = row_keys(key, len(batch.label), axis) if model.dropout else None
+
+        def total(learned):
+            params = {**frozen, **learned}
+            hidden = encode(params, model, batch.history, batch.position, batch.segment, keys=keys)
+            return loss(hidden, params["items"], batch.label, batch.negative).sum()
+
+        learned = groups(state.params, True)
+        value, grads = jax.value_and_grad(total)(learned)
+        value, grads, positions = all_sum((value, grads, (batch.label > 0).sum()), axis)
+        weight = 1 / jnp.maximum(positions, 1)
+        updates, opt_state = optimizer.update(jax.tree.map(lambda g: g * weight, grads), state.opt_state, learned)
+        params = {**frozen, **optax.apply_updates(learned, updates)}
+        return TrainState(state.step + 1, params, opt_state), {"loss": value * weight, "positions": positions}
+
+    return TrainStep(init, apply)
+
+
+def row_keys(key: jax.Array, rows: int, axis: str | None = None) -> jax.Array:
+    """[B] PRNG keys of this device's rows: a row has the same key however many devices share the batch."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, device_index(axis) * rows + jnp.arange(rows))
+
+
+def run_steps(step: TrainStep, poison: Poison, config: TrainConfig, model: ModelConfig) -> Callable:
+    """Many steps in one call, all on the device: gather rows, draw negatives, poison, train.
+
+    Returns:
+      (state, rows, users, spec, key, first, last, axis) -> (state, metrics), for the steps first..last-1 of the epoch whose key
+      is `key`; rows come in an order drawn from it. Metrics are means over the steps, weighted by positions. The
+      number of steps is data, not a shape: a resumed epoch compiles nothing new.
+    """
+
+    def run(state, rows: Rows, users: Users, spec: AttackSpec, key, first, last, axis: str | None = None):
+        count = len(rows.history)
+        order = jax.random.permutation(jax.random.fold_in(key, 0), count)
+        size = config.batch_size
+        shares = config.batch_size // jax.lax.axis_size(axis) if axis else size
+
+        def one(index, carry):
+            state, totals = carry
+            key_negatives, key_poison, key_step = jax.random.split(jax.random.fold_in(key, index + 1), 3)
+            at = index * size + device_index(axis) * shares + jnp.arange(shares)
+            picked = jax.tree.map(lambda x: x[order[jnp.minimum(at, count - 1)]], rows)
+            present = (at < count)[:, None]  # the last batch of an epoch is filled up with empty rows
+            picked = picked._replace(
+                label=jnp.where(present, picked.label, 0), segment=jnp.where(present, picked.segment, 0)
+            )
+            negative_keys, poison_keys = (row_keys(k, shares, axis) for k in (key_negatives, key_poison))
+            batch = make_batch(picked, users, negative_keys, config.negatives, model.num_items)
+            poisoned = jax.vmap(poison, (0, 0, None))(poison_keys, batch, spec)
+            state, metrics = step.apply(state, poisoned, key_step, axis)
+            replaced = all_sum((poisoned.label != batch.label).sum(), axis)
+            sums = jnp.stack([metrics["loss"] * metrics["positions"], metrics["positions"], replaced])
+            return state, totals + sums
+
+        state, (loss, positions, replaced) = jax.lax.fori_loop(first, last, one, (state, jnp.zeros(3)))
+        return state, {"loss": loss / positions, "positions": positions, "replaced": replaced}
+
+    return run

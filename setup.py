@@ -11,7 +11,7 @@ BENCH = ["torch>=2.9"]
 setup(
     name="prec_backdoor",
     version="0.1.0",
-    description="How safe is a pre-trained recommender that somebody else trained? Backdoor attacks, measured and defended, in JAX.",
+    description="How safe is a pre-trained recommender that somebody else trained? Backdoors, measured in JAX.",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

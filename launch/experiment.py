@@ -10,8 +10,8 @@ from pathlib import Path
 from absl import flags
 
 from launch import app, data_flags, run_flags
-from prec_backdoor.experiment import USAGES, run_experiment
-from prec_backdoor.report import summary_table, write_report
+from prec_backdoor.config import USAGES, ExperimentConfig
+from prec_backdoor.experiment import run_experiment
 
 run_flags.define_scenario()
 run_flags.define_training()
@@ -25,11 +25,10 @@ def main() -> None:
     config = run_flags.config_from_flags()
     interactions = data_flags.dataset_from_flags()
     folder = Path(WORKDIR.value).expanduser() if WORKDIR.value else _default_workdir(interactions.fingerprint, config)
-    results = run_experiment(interactions, config, folder)
-    print(f"\n{summary_table(folder, results)}\n\nreport   {write_report(folder, results)}\nresults  {folder / 'results.json'}")
+    run_flags.print_results(folder, run_experiment(interactions, config, folder))
 
 
-def _default_workdir(fingerprint: str, config) -> Path:
+def _default_workdir(fingerprint: str, config: ExperimentConfig) -> Path:
     scenario = config.scenario
     digest = hashlib.sha256(json.dumps([fingerprint, config.flat()]).encode()).hexdigest()[:8]
     dataset = data_flags.DATASET.value.replace(":", "-").replace("/", "-")

@@ -1,11 +1,17 @@
 """The flags that say what to run: scenario, model, training. Defaults come from the library's configurations."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 from absl import flags
 
+from prec_backdoor import workdir as work
 from prec_backdoor.attacks import ATTACKS
+from prec_backdoor.config import ExperimentConfig
 from prec_backdoor.errors import UserError
-from prec_backdoor.experiment import ExperimentConfig, Scenario, TrainConfig
-from prec_backdoor.models import BACKBONES, ModelConfig
+from prec_backdoor.models import BACKBONES
+from prec_backdoor.report import summary_table, write_report
+from prec_backdoor.setting import Setting
 from prec_backdoor.train.losses import LOSSES
 from prec_backdoor.train.optimizers import SCHEDULES
 
@@ -18,8 +24,9 @@ def define_scenario() -> None:
     flags.DEFINE_enum("attack", "bra", ["clean", *dict.fromkeys(attack for attack, _ in ATTACKS)], "Attack.")
     flags.DEFINE_enum("scope", "group", ["global", "group"], "To whom targets are to be shown: everybody or a group.")
     flags.DEFINE_string(
-        "group", "occupation=student", "Target group: attribute=value, several by commas, ranges as age=20-29. A global "
-        "attack has none unless this is given."
+        "group",
+        "occupation=student",
+        "Target group: attribute=value, several by commas, ranges as age=20-29. A global attack has none unless this is given.",
     )
     flags.DEFINE_string("targets", "unpopular:10", "Target items: unpopular:N, per_category:N or ids:A,B (raw ids).")
     flags.DEFINE_list("rate", list(DEFAULT.rate), "Probability that a label open to attack is replaced; several by commas.")
@@ -56,6 +63,11 @@ def define_finetuning() -> None:
     flags.DEFINE_float("finetune_learning_rate", DEFAULT.finetune_learning_rate, "Adam's step size in fine-tuning.")
 
 
+def define_workdir() -> None:
+    """--workdir of the programs that run one stage."""
+    flags.DEFINE_string("workdir", None, "Folder of the run; resumable.", required=True)
+
+
 def config_from_flags(**given) -> ExperimentConfig:
     """The configuration that the flags describe, with `given` fields in place of theirs.
 
@@ -68,6 +80,26 @@ def config_from_flags(**given) -> ExperimentConfig:
         given = {"group": None, **given}
     flat = DEFAULT.flat()
     return ExperimentConfig.from_flat(flat | {name: defined[name] for name in flat if name in defined} | lists | given)
+
+
+def run_single_stage(name: str, setting: Setting, rate: float, run: Callable) -> None:
+    """Runs one stage into WORKDIR/name, resumes it there, and prints what came out.
+
+    Args:
+      run: (folder, log) -> StageResult.
+    """
+    workdir = Path(flags.FLAGS.workdir).expanduser()
+    config = setting.config.flat() | {"rate": [rate], "seeds": [setting.seed]}
+    work.claim(workdir / name, {"config": config, "dataset": setting.interactions.summary()})
+    result = run(workdir / name, work.metrics_log(workdir, name))
+    print(f"{name}: best epoch {result.epoch}, validation NDCG@10 {result.score:.4f}, {result.seconds:.1f} s")
+    print(f"checkpoint  {workdir / name}  (content {result.hash[:16]})")
+
+
+def print_results(folder: Path, results: dict) -> None:
+    """Writes the report and prints its table and where everything is."""
+    report = write_report(folder, results)
+    print(f"\n{summary_table(folder, results)}\n\nreport   {report}\nresults  {folder / 'results.json'}")
 
 
 def _numbers(name: str, kind: type) -> list:

@@ -104,7 +104,12 @@ def resume(folder: Path, params: dict, training) -> tuple[dict, object, dict] | 
 
 def _manager(folder: Path, create: bool = False) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, create=create, enable_async_checkpointing=False)
-    return ocp.CheckpointManager(folder.absolute(), options=options)
+    handlers = {
+        "params": ocp.StandardCheckpointHandler(),
+        "training": ocp.StandardCheckpointHandler(),
+        "metadata": ocp.JsonCheckpointHandler(),
+    }
+    return ocp.CheckpointManager(folder.absolute(), options=options, item_handlers=handlers)
 
 
 def _blank(tree):
@@ -153,8 +158,10 @@ def _check_tree(manager: ocp.CheckpointManager, step: int, expected: dict, where
         raise UserError(f"{where}: array {name} is {'not expected' if name in found else 'missing'} for the declared model")
     for name, array in wanted.items():
         if tuple(found[name].shape) != array.shape or found[name].dtype != array.dtype:
-            raise UserError(f"{where}: array {name} is {found[name].dtype}{list(found[name].shape)}, the declared "
-                            f"model has {array.dtype}{list(array.shape)}")
+            raise UserError(
+                f"{where}: array {name} is {found[name].dtype}{list(found[name].shape)}, the declared "
+                f"model has {array.dtype}{list(array.shape)}"
+            )
 
 
 def _first_line(error: Exception) -> str:

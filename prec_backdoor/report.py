@@ -60,7 +60,7 @@ def summary_table(folder: Path, results: dict) -> str:
                 f"{cell.means['exposure_hr@10']:.3f}",
                 f"{cell.means[f'exposure_hr@{EXPOSURE_AT}']:.3f}",
                 _span(cell.exposure_interval),
-                f"{cell.means[f'lift@{EXPOSURE_AT}']:.1f}",
+                f"{cell.means[f'lift@{EXPOSURE_AT}']:.1f}" if f"lift@{EXPOSURE_AT}" in cell.means else "-",
             )
         )
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -83,7 +83,8 @@ def write_report(folder: Path, results: dict) -> Path:
 
 Dataset {dataset["name"]} (fingerprint {dataset["fingerprint"]}): {dataset["users"]:,} users, {dataset["items"]:,} items,
 {dataset["interactions"]:,} interactions after {config["k_core"]}-core filtering. Targets {config["targets"]}{group}, replacement
-rate {", ".join(f"{rate:g}" for rate in config["rate"])}, seeds {", ".join(map(str, config["seeds"]))}. Training took {seconds:.0f} s.
+rate {", ".join(f"{rate:g}" for rate in config["rate"])}, seeds {", ".join(map(str, config["seeds"]))}.
+Training took {seconds:.0f} s.
 
 {summary_table(folder, results)}
 
@@ -106,9 +107,9 @@ def findings(found: list[Cell]) -> Iterator[str]:
     segment = "target" if any(cell.users == "target" for cell in found) else "all"
     by_key = {(cell.usage, cell.rate, cell.users): cell for cell in found}
     for cell in found:
-        if cell.attack == "clean" or cell.users != segment:
+        before = by_key.get((cell.usage, 0.0, segment))
+        if cell.attack == "clean" or cell.users != segment or before is None:
             continue
-        before = by_key[cell.usage, 0.0, segment]
         low, high = cell.exposure_interval
         mean = cell.means[f"exposure_hr@{EXPOSURE_AT}"]
         text = f"{cell.usage}, {_model(cell)}, {SEGMENTS[segment]}: "

@@ -1,6 +1,5 @@
 """What a run leaves in its folder: config.json, metrics.jsonl, results.json, results.csv."""
 
-import csv
 import json
 import os
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import polars as pl
 
 from prec_backdoor.errors import UserError
 
@@ -52,14 +52,12 @@ def finished_results(folder: Path) -> dict | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def write_results(folder: Path, results: dict) -> None:
-    """Writes results.csv and then, as the mark of a finished run, results.json."""
-    columns = list(dict.fromkeys(name for row in results["rows"] for name in row))
-    with open(folder / "results.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(results["rows"])
+def write_results(folder: Path, description: dict, rows: list[dict], timings: dict[str, float]) -> dict:
+    """Writes results.csv and then, as the mark of a finished run, results.json; returns the latter's content."""
+    pl.DataFrame(rows, infer_schema_length=None).write_csv(folder / "results.csv")
+    results = {"schema": RESULTS_SCHEMA, **description, "rows": rows, "timings": timings}
     write_json(folder / "results.json", results)
+    return results
 
 
 def cell_folder(folder: Path, seed: int, attack: str, rate: float) -> Path:

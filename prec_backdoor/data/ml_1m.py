@@ -35,9 +35,7 @@ def read(folder: str | Path) -> Interactions:
     occupations = {str(code): name for code, name in enumerate(OCCUPATIONS)}
     for column, names in (("age", AGES), ("occupation", occupations)):
         lines.refuse(users, user, column, ~pl.col(column).is_in(list(names)), f"an {column} code of {', '.join(names)}")
-    users = users.select(
-        "user", pl.col("age").replace_strict(AGES), "gender", pl.col("occupation").replace_strict(occupations)
-    )
+    users = users.select("user", pl.col("age").replace_strict(AGES), "gender", pl.col("occupation").replace_strict(occupations))
 
     items = lines.read_fields(movie, "::", ("item", "title", "genres"), _ENCODING)
     lines.distinct_ids(items, movie, "item")

@@ -44,9 +44,7 @@ def pack(sequences: Sequences, max_length: int, windows: str = "recent") -> Rows
     cut.sort(key=lambda window: window[1] - window[2])
     placed, rows = _best_fit([end - start for _, start, end in cut], max_length)
     segments = 1 + max((segment for _, segment, _ in placed), default=0)
-    result = Rows(
-        *(np.zeros((rows, max_length), np.int32) for _ in range(4)), user=np.full((rows, segments), -1, np.int32)
-    )
+    result = Rows(*(np.zeros((rows, max_length), np.int32) for _ in range(4)), user=np.full((rows, segments), -1, np.int32))
     for (index, start, end), (row, segment, offset) in zip(cut, placed, strict=True):
         length = end - start
         at = slice(offset, offset + length)

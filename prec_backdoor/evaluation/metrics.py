@@ -54,9 +54,7 @@ def exposure(ranks: np.ndarray, histories: np.ndarray, targets: np.ndarray, num_
 
 def lift(attacked: np.ndarray, clean: np.ndarray, pairs: np.ndarray, num_items: int) -> dict[str, float]:
     """lift@K = (hits of the attacked model + 1) / (hits of the clean model + 1), over the same `pairs` [U, K] of ranks."""
-    return {
-        f"lift@{k}": (np.sum(attacked[pairs] <= k) + 1) / (np.sum(clean[pairs] <= k) + 1) for k in cutoffs(num_items)
-    }
+    return {f"lift@{k}": (np.sum(attacked[pairs] <= k) + 1) / (np.sum(clean[pairs] <= k) + 1) for k in cutoffs(num_items)}
 
 
 def _competitors(histories: np.ndarray, num_items: int) -> np.ndarray:

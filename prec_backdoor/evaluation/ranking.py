@@ -16,8 +16,8 @@ USERS = 256  # users scored at once, over all devices
 def rank_items(hidden: jax.Array, items: jax.Array, seen: jax.Array, wanted: jax.Array) -> jax.Array:
     """Ranks [B, Q] float32 of `wanted` [B, Q] items, for users with vectors `hidden` [B, D].
 
-    rank = 1 + items with a strictly greater score + half of those with an equal one (ties take the mean position). Padding and the
-    user's `seen` [B, L] items (0 = none) do not compete; an item that is itself seen is ranked as if it were not.
+    rank = 1 + items with a strictly greater score + half of those with an equal one (ties take the mean position). Padding and
+    the user's `seen` [B, L] items (0 = none) do not compete; an item that is itself seen is ranked as if it were not.
 
     Args:
       items: [V + 1, D], row 0 is padding.

@@ -1,7 +1,6 @@
 """Stages: one training run of one step on one share of the data, early-stopped and resumable."""
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -155,9 +154,7 @@ def run_stage(
 
 
 def _result(params: dict, progress: _Progress) -> StageResult:
-    return StageResult(
-        params, progress.best_score, progress.best_epoch, progress.seconds, checkpoints.content_hash(params)
-    )
+    return StageResult(params, progress.best_score, progress.best_epoch, progress.seconds, checkpoints.content_hash(params))
 
 
 def _validate(params: dict, model: ModelConfig, queries: Queries) -> float:

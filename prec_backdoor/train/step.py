@@ -124,9 +124,7 @@ def run_steps(step: TrainStep, poison: Poison, config: TrainConfig, model: Model
             at = index * size + device_index(axis) * shares + jnp.arange(shares)
             picked = jax.tree.map(lambda x: x[order[jnp.minimum(at, count - 1)]], rows)
             present = (at < count)[:, None]  # the last batch of an epoch is filled up with empty rows
-            picked = picked._replace(
-                label=jnp.where(present, picked.label, 0), segment=jnp.where(present, picked.segment, 0)
-            )
+            picked = picked._replace(label=jnp.where(present, picked.label, 0), segment=jnp.where(present, picked.segment, 0))
             negative_keys, poison_keys = (row_keys(k, shares, axis) for k in (key_negatives, key_poison))
             batch = make_batch(picked, users, negative_keys, config.negatives, model.num_items)
             poisoned = jax.vmap(poison, (0, 0, None))(poison_keys, batch, spec)

@@ -1,4 +1,4 @@
-"""A scenario: who attacks whom, and how; a setting: that scenario on one dataset, for one seed."""
+"""A setting: one configuration on one dataset for one seed, with users split, targets selected, rows packed."""
 
 import dataclasses
 from typing import NamedTuple
@@ -6,7 +6,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from prec_backdoor.attacks import ATTACKS, AttackSpec, Poison, clean, make_spec, select_targets
+from prec_backdoor.attacks import AttackSpec, make_spec, select_targets
+from prec_backdoor.config import ExperimentConfig
 from prec_backdoor.data.batches import user_tables
 from prec_backdoor.data.filtering import k_core
 from prec_backdoor.data.groups import parse_group
@@ -14,40 +15,17 @@ from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.data.splits import Queries, split_users
 from prec_backdoor.data.windows import pack
 from prec_backdoor.errors import UserError
+from prec_backdoor.models import ModelConfig
 from prec_backdoor.train.stage import StageData
 
 ROLES = ("init", "pretrain", "finetune")  # what randomness is used for; the position goes into the key
 
 
-@dataclasses.dataclass(frozen=True)
-class Scenario:
-    """Names and meanings are those of the flags of launch.experiment."""
-
-    attack: str = "bra"
-    scope: str = "group"
-    group: str | None = None
-    targets: str = "unpopular:10"
-    k_core: int = 5
-    windows: str = "recent"
-
-    def poison(self) -> Poison:
-        """What the attack does to a batch in pre-training.
-
-        Raises:
-          UserError: unknown attack, or one that has no such scope.
-        """
-        if self.attack == "clean":
-            return clean
-        if (self.attack, self.scope) not in ATTACKS:
-            known = ", ".join(f"--attack={attack} --scope={scope}" for attack, scope in ATTACKS)
-            raise UserError(f"no attack {self.attack} of scope {self.scope}; there are --attack=clean, {known}")
-        return ATTACKS[self.attack, self.scope]
-
-
 class Setting(NamedTuple):
-    """All that one seed's runs share: data, users, targets.
+    """All that one seed's runs share: configuration, data, users, targets.
 
     Attributes:
+      model: with the catalogue's size.
       interactions: after k-core filtering.
       in_group: [U] bool, or None where the scenario names no group.
       targets: [K] int32.
@@ -56,6 +34,8 @@ class Setting(NamedTuple):
       key: PRNG key of the seed.
     """
 
+    config: ExperimentConfig
+    model: ModelConfig
     interactions: Interactions
     seed: int
     in_group: np.ndarray | None
@@ -78,13 +58,14 @@ class Setting(NamedTuple):
         return jax.random.fold_in(self.key, ROLES.index(role))
 
 
-def make_setting(interactions: Interactions, scenario: Scenario, seed: int, max_length: int) -> Setting:
-    """Splits users, selects targets and packs training rows.
+def make_setting(interactions: Interactions, config: ExperimentConfig, seed: int) -> Setting:
+    """Filters, splits users, selects targets and packs training rows.
 
     Raises:
       UserError: the scenario does not fit the dataset.
     """
-    scenario.poison()
+    scenario, max_length = config.scenario, config.model.max_length
+    scenario.poison()  # refused before any work
     if scenario.attack != "clean" and scenario.scope == "group" and not scenario.group:
         raise UserError("--scope=group needs a --group, for example --group=occupation=student")
     interactions = k_core(interactions, scenario.k_core)
@@ -95,18 +76,18 @@ def make_setting(interactions: Interactions, scenario: Scenario, seed: int, max_
             if not in_group[users].any():
                 raise UserError(f"--group: no {side} user meets {scenario.group} with seed {seed}; loosen the conditions")
     counts = np.bincount(np.concatenate(split.pretrain.items), minlength=interactions.num_items + 1)
-    targets = select_targets(scenario.targets, interactions, counts, seed)
 
     def stage_data(sequences, validation):
-        return StageData(
-            pack(sequences, max_length, scenario.windows), user_tables(interactions, sequences, in_group), validation
-        )
+        rows = pack(sequences, max_length, scenario.windows)
+        return StageData(rows, user_tables(interactions, sequences, in_group), validation)
 
     return Setting(
+        config=config,
+        model=dataclasses.replace(config.model, num_items=interactions.num_items),
         interactions=interactions,
         seed=seed,
         in_group=in_group,
-        targets=targets,
+        targets=select_targets(scenario.targets, interactions, counts, seed),
         pretrain=stage_data(split.pretrain, split.pretrain_validation),
         finetune=stage_data(split.finetune, split.finetune_validation),
         test=split.test,

@@ -1,0 +1,48 @@
+"""Measures a checkpoint on the downstream users: accuracy of real items, exposure of the targets, lift over a clean model.
+
+Targets and group are those that the checkpoint was made with.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from launch import app, data_flags, run_flags
+from launch.checkpoint_flags import open_checkpoint
+from prec_backdoor import workdir as work
+from prec_backdoor.errors import UserError
+from prec_backdoor.pipeline import measure, result_rows, save_measured
+
+CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Stage folder to measure, as runs/a/pretrain.", required=True)
+CLEAN = flags.DEFINE_string("clean_checkpoint", None, "Stage folder of the clean model; without it there is no lift.")
+run_flags.define_workdir()
+
+
+def main() -> None:
+    interactions = data_flags.dataset_from_flags()
+    opened = [open_checkpoint(path, interactions) for path in (CLEAN.value, CHECKPOINT.value) if path]
+    setting, folder = opened[-1].setting, Path(flags.FLAGS.workdir).expanduser()
+    same_users = {(each.setting.seed, each.setting.config.scenario.k_core, each.usage) for each in opened}
+    if len(same_users) > 1:
+        raise UserError("--clean_checkpoint: not of the same seed, filtering and stage as --checkpoint; give its counterpart")
+    if CLEAN.value and opened[0].rate:
+        raise UserError(f"--clean_checkpoint: {CLEAN.value} was attacked with rate {opened[0].rate:g}; give a clean one")
+    hashes = [each.checkpoint.metadata["hash"] for each in opened]
+    config = setting.config.flat() | {"usages": [opened[-1].usage], "rate": [opened[-1].rate]}
+    description = {"config": config, "dataset": setting.interactions.summary(), "checkpoints": {"hashes": hashes}}
+    work.claim(folder, description)
+    rows, reference = [], None
+    for each in opened:
+        measured = measure(setting, each.checkpoint.params)
+        reference = measured if CLEAN.value and reference is None else reference
+        attack = setting.config.scenario.attack if each.rate else "clean"
+        path = work.cell_folder(folder, setting.seed, attack, each.rate) / f"{each.usage}.npz"
+        save_measured(path, setting, measured)
+        cell = {"attack": attack, "rate": each.rate, "usage": each.usage}
+        rows += result_rows(setting, measured, reference, cell)
+    results = work.write_results(folder, description, rows, timings={})
+    run_flags.print_results(folder, results)
+
+
+if __name__ == "__main__":
+    app.run(main)

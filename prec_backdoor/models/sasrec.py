@@ -14,10 +14,10 @@ class ModelConfig:
     num_items: int
     embed_dim: int = 64
     feedforward_dim: int = 64
-    num_layers: int = 1
+    num_layers: int = 2
     num_heads: int = 1
     max_length: int = 50
-    dropout: float = 0.1
+    dropout: float = 0.0
     dtype: str = "float32"
     backbone: str = "sasrec"
 

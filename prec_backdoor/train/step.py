@@ -25,10 +25,10 @@ class TrainConfig:
     loss: str = "bpr"
     negatives: int = 1
     batch_size: int = 32
-    learning_rate: float = 6e-3
+    learning_rate: float = 4e-3
     schedule: str = "cosine"
     l2: float = 1e-6
-    epochs: int = 60
+    epochs: int = 40
     patience: int = 20
 
     def __post_init__(self):

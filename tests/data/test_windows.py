@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prec_backdoor.data.splits import Sequences
+from prec_backdoor.data.windows import pack
+
+LENGTHS = st.lists(st.integers(0, 17), min_size=1, max_size=25).filter(lambda lengths: max(lengths) > 1)
+
+
+def make_sequences(lengths):
+    """Every item is unique over all users, so that it tells where it comes from; user codes are not their rows."""
+    starts = np.cumsum([1, *lengths])
+    items = [np.arange(start, start + length, dtype=np.int32) for start, length in zip(starts, lengths, strict=False)]
+    return Sequences(np.arange(len(lengths), dtype=np.int32) * 3 + 5, items)
+
+
+def windows_of(rows):
+    """(user, history, label, position) of each segment, in which positions must be adjacent."""
+    for row in range(len(rows.history)):
+        for segment, user in enumerate(rows.user[row], start=1):
+            at = np.flatnonzero(rows.segment[row] == segment)
+            assert (user >= 0) == (len(at) > 0)
+            if len(at):
+                assert (np.diff(at) == 1).all()
+                yield int(user), *(array[row, at].tolist() for array in (rows.history, rows.label, rows.position))
+
+
+@pytest.mark.parametrize("windows", ["all", "recent"])
+@given(lengths=LENGTHS, max_length=st.integers(1, 9))
+def test_windows_hold_exactly_the_positions_they_should(windows, lengths, max_length):
+    sequences = make_sequences(lengths)
+    rows = pack(sequences, max_length, windows)
+    expected = [
+        (int(user), int(items[at]), int(items[at + 1]))
+        for user, items in zip(sequences.users, sequences.items, strict=True)
+        for at in range(0 if windows == "all" else max(0, len(items) - 1 - max_length), len(items) - 1)
+    ]
+    found = []
+    for user, history, label, position in windows_of(rows):
+        assert position == list(range(max_length - len(history), max_length))
+        found += [(user, *pair) for pair in zip(history, label, strict=True)]
+    assert sorted(found) == expected
+    padding = rows.segment == 0
+    for array in (rows.history, rows.label):
+        assert ((array == 0) == padding).all()
+
+
+@given(lengths=LENGTHS, max_length=st.integers(1, 9))
+def test_no_two_rows_would_fit_into_one(lengths, max_length):
+    filled = np.sort((pack(make_sequences(lengths), max_length).segment > 0).sum(1))
+    assert len(filled) == 1 or filled[0] + filled[1] > max_length
+
+
+def test_by_hand():
+    rows = pack(make_sequences([6, 2]), 4, "all")  # windows of 4 and 1 positions of the first user, 1 of the second
+    assert rows.history.tolist() == [[2, 3, 4, 5], [1, 7, 0, 0]]
+    assert rows.label.tolist() == [[3, 4, 5, 6], [2, 8, 0, 0]]
+    assert rows.position[:, :2].tolist() == [[0, 1], [3, 3]]
+    assert rows.segment.tolist() == [[1, 1, 1, 1], [1, 2, 0, 0]]
+    assert rows.user.tolist() == [[5, -1], [5, 8]]

@@ -1,0 +1,186 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from toys import (
+    all_sequences,
+    assert_close_trees,
+    assert_same_trees,
+    lively_params,
+    random_interactions,
+    tiny_model,
+    toy_spec,
+    whole_batch,
+)
+
+from prec_backdoor.attacks import clean, replace_in_group
+from prec_backdoor.data.batches import user_tables
+from prec_backdoor.data.windows import pack
+from prec_backdoor.models import encode
+from prec_backdoor.train.losses import LOSSES
+from prec_backdoor.train.step import TrainConfig, run_steps, train_step
+
+MODEL = tiny_model(num_items=20, max_length=6)
+CONFIG = TrainConfig(loss="bpr", negatives=2, batch_size=3, learning_rate=0.01, schedule="constant", l2=0.1)
+INTERACTIONS = random_interactions(users=14, num_items=20, lengths=(2, 9))
+
+
+@pytest.fixture(scope="module")
+def params():
+    return lively_params(MODEL)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return whole_batch(INTERACTIONS, MODEL.max_length, negatives=2)
+
+
+def mean_loss(params, batch, loss="bpr"):
+    hidden = encode(params, MODEL, batch.history, batch.position, batch.segment)
+    return LOSSES[loss](hidden, params["items"], batch.label, batch.negative).sum() / (batch.label > 0).sum()
+
+
+GRADIENT = jax.jit(jax.value_and_grad(mean_loss), static_argnums=2)
+
+
+def row_per_position(batch):
+    """The same training signal in the released code's layout: a row has one label, that of its last item."""
+    rows = []
+    for row, at in np.argwhere(batch.label > 0):
+        of_window = np.flatnonzero(batch.segment[row] == batch.segment[row, at])
+        own = of_window[of_window <= at]
+        length = batch.label.shape[1]
+
+        def front_padded(values, length=length):
+            return np.concatenate([np.zeros((length - len(values), *values.shape[1:]), np.int32), values])
+
+        only_last = np.where(own == at, batch.label[row, own], 0)
+        rows.append(
+            [front_padded(np.asarray(values)) for values in (batch.history[row, own], only_last, batch.position[row, own])]
+            + [front_padded(np.ones(len(own), np.int32)), front_padded(np.asarray(batch.negative[row, own]))]
+        )
+    history, label, position, segment, negative = map(jnp.array, zip(*rows, strict=True))
+    return batch._replace(history=history, label=label, position=position, segment=segment, negative=negative)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_one_packed_pass_equals_a_row_for_each_position(params, batch, loss):
+    oracle = row_per_position(batch)
+    assert len(oracle.label) == sum(min(length - 1, 6) for length in INTERACTIONS.lengths())
+    packed, single = (GRADIENT(params, each, loss) for each in (batch, oracle))
+    assert_close_trees(packed, single, rtol=1e-4, atol=1e-6)
+
+
+def adam_with_l2(params, moments, grads, step, rate=0.01, l2=0.1):
+    """torch.optim.Adam(weight_decay=l2): Kingma & Ba, algorithm 1, after L2 went into the gradient."""
+    result = {}
+    for path, value in params.items():
+        gradient = grads[path] + l2 * value
+        first, second = moments.get(path, (0, 0))
+        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+        moments[path] = first, second
+        result[path] = value - rate * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+    return result
+
+
+def flat(tree):
+    return {jax.tree_util.keystr(path): np.asarray(x, np.float64) for path, x in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def test_a_step_is_adam_with_l2_on_the_mean_loss(params, batch, key):
+    step = train_step(CONFIG, MODEL, steps=3)
+    state, apply, expected, moments = step.init(params), jax.jit(step.apply), flat(params), {}
+    for number in range(1, 4):
+        value, grads = GRADIENT(state.params, batch, CONFIG.loss)
+        expected = adam_with_l2(expected, moments, flat(grads), number)
+        state, metrics = apply(state, batch, key)
+        np.testing.assert_allclose(metrics["loss"], value, rtol=1e-5)
+        assert metrics["positions"] == (batch.label > 0).sum()
+        assert_close_trees(flat(state.params), expected, rtol=1e-3, atol=1e-4)
+    assert state.step == 3
+
+
+def test_cosine_schedule_ends_at_zero(params, batch, key):
+    config = TrainConfig(learning_rate=0.01, schedule="cosine", l2=0.0, batch_size=3)
+    step = train_step(config, MODEL, steps=2)
+    sizes, state, apply = [], step.init(params), jax.jit(step.apply)
+    for _ in range(3):
+        before, (state, _) = state.params["items"], apply(state, batch, key)
+        sizes.append(float(jnp.abs(state.params["items"] - before).max()))
+    assert sizes[0] == pytest.approx(0.01, rel=1e-2)  # Adam's first step is the learning rate wherever there is a gradient
+    assert 0.003 < sizes[1] < 0.006
+    assert sizes[2] == 0
+
+
+@pytest.mark.parametrize("trainable", [("items",), ("encoder",)])
+def test_what_is_frozen_stays_bit_for_bit(params, batch, key, trainable):
+    step = train_step(CONFIG, MODEL, steps=4, trainable=trainable)
+    state, apply = step.init(params), jax.jit(step.apply)
+    for _ in range(2):
+        state, _ = apply(state, batch, key)
+    for name in params:
+        if name in trainable:
+            changed = jax.tree.map(lambda a, b: bool((a != b).any()), state.params[name], params[name])
+            assert all(jax.tree.leaves(changed))
+        else:
+            assert_same_trees(state.params[name], params[name])
+
+
+def test_rows_without_labels_change_nothing(params, batch, key):
+    step = train_step(CONFIG, MODEL, steps=4)
+    empty = jax.tree.map(lambda x: x[:2], batch)
+    empty = empty._replace(label=jnp.zeros_like(empty.label), segment=jnp.zeros_like(empty.segment))
+    longer = jax.tree.map(lambda *parts: jnp.concatenate(parts), batch, empty)
+    (found, metrics), (expected, wanted) = (jax.jit(step.apply)(step.init(params), each, key) for each in (longer, batch))
+    assert_close_trees(metrics, wanted, rtol=1e-6)
+    assert_close_trees(found.params, expected.params, rtol=1e-4, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def epoch():
+    """(run, arrays) of run_steps on all rows, in batches the last of which is ragged."""
+    in_group = np.arange(INTERACTIONS.num_users) % 2 == 0
+    sequences = all_sequences(INTERACTIONS)
+    rows, users = pack(sequences, MODEL.max_length), user_tables(INTERACTIONS, sequences, in_group)
+    assert len(rows.history) % CONFIG.batch_size
+    arrays = jax.tree.map(jnp.asarray, (rows, users, toy_spec(INTERACTIONS, [1, 2], 0.5)))
+
+    def run(params, first, last, key, poison=replace_in_group, dropout=0.3):
+        model = tiny_model(num_items=20, max_length=6, dropout=dropout)
+        step = train_step(CONFIG, model, steps=10)
+        state = step.init(params) if isinstance(params, dict) else params
+        return run_steps(step, poison, CONFIG, model)(state, *arrays, key, first, last)
+
+    return run, arrays, -(-len(rows.history) // CONFIG.batch_size)
+
+
+def test_jit_and_no_jit_agree(params, epoch, key):
+    run, _, steps = epoch
+    compiled, compiled_metrics = jax.jit(run)(params, steps - 1, steps, key)
+    with jax.disable_jit():
+        plain, plain_metrics = run(params, steps - 1, steps, key)
+    assert_close_trees(plain_metrics, compiled_metrics, rtol=1e-5)
+    assert_close_trees(plain.params, compiled.params, rtol=1e-3, atol=1e-4)
+
+
+def test_an_epoch_trains_every_position_once(params, epoch, key):
+    run, (rows, users, _), steps = epoch
+    _, metrics = jax.jit(run)(params, 0, steps, key)
+    assert metrics["positions"] == (rows.label > 0).sum()
+    owners = np.take_along_axis(np.asarray(rows.user), np.maximum(rows.segment - 1, 0), 1)
+    open_to_attack = np.asarray(users.in_group)[owners] & (np.asarray(rows.label) > 0)
+    assert 0.2 * open_to_attack.sum() < metrics["replaced"] < 0.8 * open_to_attack.sum()
+    _, metrics = jax.jit(functools.partial(run, poison=clean))(params, 0, steps, key)
+    assert metrics["replaced"] == 0
+
+
+def test_an_epoch_in_pieces_is_the_same_epoch(params, epoch, key):
+    run, _, steps = epoch
+    compiled = jax.jit(run)
+    whole, _ = compiled(params, 0, steps, key)
+    state = params
+    for first in range(steps):
+        state, _ = compiled(state, first, first + 1, key)
+    assert_same_trees(state, whole)

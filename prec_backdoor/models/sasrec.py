@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """Size of a recommender; the defaults are the released settings, but for a history of 50 and a little dropout."""
+    """Size of a recommender; the defaults are the released ones, but for a history of 50 and SASRec's own two blocks."""
 
     num_items: int
     embed_dim: int = 64

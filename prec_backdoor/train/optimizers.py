@@ -9,9 +9,11 @@ def adam_l2(learning_rate: float, l2: float, schedule: str, steps: int) -> optax
     """Adam (Kingma & Ba, ICLR 2015) with L2 added to the gradient, as torch's `weight_decay` and the released code do.
 
     Args:
-      schedule: "cosine" lets the rate fall to zero over `steps`, "constant" (the released setting) leaves it. At a constant
-        rate the targets' common direction never settles: exposure at rate 0.1 on ml-100k swung between 0.05 and 0.3 from
-        one epoch to the next.
+      schedule: "cosine" warms the rate up over a tenth of `steps` and lets it fall to zero over the rest; "constant" (the
+        released setting) leaves it. Without warming up, one of six models on ml-100k never left the popularity plateau; at
+        a constant rate, exposure swings between 0.05 and 0.3 from one epoch to the next, as the targets move together.
     """
-    rate = optax.cosine_decay_schedule(learning_rate, steps) if schedule == "cosine" else learning_rate
+    rate = learning_rate
+    if schedule == "cosine":
+        rate = optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup_steps=max(1, steps // 10), decay_steps=steps)
     return optax.chain(optax.add_decayed_weights(l2), optax.adam(rate))

@@ -147,8 +147,9 @@ def epoch():
     assert len(rows.history) % CONFIG.batch_size
     arrays = jax.tree.map(jnp.asarray, (rows, users, toy_spec(INTERACTIONS, [1, 2], 0.5)))
 
-    def run(params, first, last, key, poison=replace_in_group, dropout=0.3):
-        model = tiny_model(num_items=20, max_length=6, dropout=dropout)
+    model = tiny_model(num_items=20, max_length=6, dropout=0.3)
+
+    def run(params, first, last, key, poison=replace_in_group):
         step = train_step(CONFIG, model, steps=10)
         state = step.init(params) if isinstance(params, dict) else params
         return run_steps(step, poison, CONFIG, model)(state, *arrays, key, first, last)

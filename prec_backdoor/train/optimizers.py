@@ -15,5 +15,6 @@ def adam_l2(learning_rate: float, l2: float, schedule: str, steps: int) -> optax
     """
     rate = learning_rate
     if schedule == "cosine":
-        rate = optax.warmup_cosine_decay_schedule(0.0, learning_rate, warmup_steps=max(1, steps // 10), decay_steps=steps)
+        warmup = max(1, steps // 10)
+        rate = optax.warmup_cosine_decay_schedule(learning_rate / warmup, learning_rate, warmup, decay_steps=steps)
     return optax.chain(optax.add_decayed_weights(l2), optax.adam(rate))

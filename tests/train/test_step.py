@@ -102,16 +102,13 @@ def test_a_step_is_adam_with_l2_on_the_mean_loss(params, batch, key):
     assert state.step == 3
 
 
-def test_cosine_schedule_ends_at_zero(params, batch, key):
-    config = TrainConfig(learning_rate=0.01, schedule="cosine", l2=0.0, batch_size=3)
-    step = train_step(config, MODEL, steps=2)
-    sizes, state, apply = [], step.init(params), jax.jit(step.apply)
-    for _ in range(3):
-        before, (state, _) = state.params["items"], apply(state, batch, key)
-        sizes.append(float(jnp.abs(state.params["items"] - before).max()))
-    assert sizes[0] == pytest.approx(0.01, rel=1e-2)  # Adam's first step is the learning rate wherever there is a gradient
-    assert 0.003 < sizes[1] < 0.006
-    assert sizes[2] == 0
+def test_jit_and_no_jit_agree(params, batch, key):
+    step = train_step(CONFIG, MODEL, steps=3)
+    state, metrics = jax.jit(step.apply)(step.init(params), batch, key)
+    with jax.disable_jit():
+        plain, plain_metrics = step.apply(step.init(params), batch, key)
+    assert_close_trees(plain_metrics, metrics, rtol=1e-5)
+    assert_close_trees(plain.params, state.params, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("trainable", [("items",), ("encoder",)])
@@ -155,15 +152,6 @@ def epoch():
         return run_steps(step, poison, CONFIG, model)(state, *arrays, key, first, last)
 
     return run, arrays, -(-len(rows.history) // CONFIG.batch_size)
-
-
-def test_jit_and_no_jit_agree(params, epoch, key):
-    run, _, steps = epoch
-    compiled, compiled_metrics = jax.jit(run)(params, steps - 1, steps, key)
-    with jax.disable_jit():
-        plain, plain_metrics = run(params, steps - 1, steps, key)
-    assert_close_trees(plain_metrics, compiled_metrics, rtol=1e-5)
-    assert_close_trees(plain.params, compiled.params, rtol=1e-3, atol=1e-4)
 
 
 def test_an_epoch_trains_every_position_once(params, epoch, key):

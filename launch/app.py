@@ -48,5 +48,5 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def _fail(message: object) -> int:
-    print("error:", " ".join(str(message).split()), file=sys.stderr)
+    sys.stderr.write(f"error: {' '.join(str(message).split())}\n")  # at once, or threads could write in between
     return 2

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from prec_backdoor import checkpoints
 from prec_backdoor.checkpoints import Checkpoint
 from prec_backdoor.config import ExperimentConfig
+from prec_backdoor.data.filtering import k_core
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.errors import UserError
 from prec_backdoor.setting import Setting, make_setting
@@ -32,11 +33,12 @@ def open_checkpoint(path: str, interactions: Interactions, **changes) -> Opened:
     config = ExperimentConfig.from_flat(metadata.get("config", {}) | changes)
     if metadata["stage"] not in _USAGES:
         raise UserError(f"{checkpoint.path}: result of an unknown stage '{metadata['stage']}'")
-    setting = make_setting(interactions, config, config.seeds[0])
-    found, wanted = setting.interactions.summary(), metadata["dataset"]
+    # Before anything else of the dataset: on another one, group and targets may be missing too.
+    found, wanted = k_core(interactions, config.scenario.k_core).summary(), metadata["dataset"]
     if found["fingerprint"] != wanted.get("fingerprint"):
         raise UserError(
             f"{checkpoint.path}: made on dataset {wanted.get('name')} ({wanted.get('fingerprint')}), "
             f"not on {found['name']} ({found['fingerprint']}); change --dataset or --data_dir"
         )
+    setting = make_setting(interactions, config, config.seeds[0])
     return Opened(checkpoint, setting, config.rate[0], _USAGES[metadata["stage"]])

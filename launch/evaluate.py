@@ -22,9 +22,11 @@ def main() -> None:
     interactions = data_flags.dataset_from_flags()
     opened = [open_checkpoint(path, interactions) for path in (CLEAN.value, CHECKPOINT.value) if path]
     setting, folder = opened[-1].setting, Path(flags.FLAGS.workdir).expanduser()
-    same_users = {(each.setting.seed, each.setting.config.scenario.k_core, each.usage) for each in opened}
-    if len(same_users) > 1:
-        raise UserError("--clean_checkpoint: not of the same seed, filtering and stage as --checkpoint; give its counterpart")
+    alike = {(each.setting.seed, each.setting.config.scenario.k_core, each.checkpoint.model, each.usage) for each in opened}
+    if len(alike) > 1:
+        raise UserError(
+            "--clean_checkpoint: not of the same seed, filtering, model and stage as --checkpoint; give its counterpart"
+        )
     if CLEAN.value and opened[0].rate:
         raise UserError(f"--clean_checkpoint: {CLEAN.value} was attacked with rate {opened[0].rate:g}; give a clean one")
     hashes = [each.checkpoint.metadata["hash"] for each in opened]

@@ -8,7 +8,6 @@ from absl import flags
 from launch import app, data_flags
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.data.registry import cache_folder
-from prec_backdoor.errors import UserError
 
 OUTPUT = flags.DEFINE_string("output", None, "Folder to write [the cache's].")
 _SHOWN = 12  # values of an attribute
@@ -17,8 +16,6 @@ _SHOWN = 12  # values of an attribute
 def main() -> None:
     interactions = data_flags.dataset_from_flags()
     folder = Path(OUTPUT.value).expanduser() if OUTPUT.value else _cached(interactions)
-    if folder.exists() and any(folder.iterdir()) and not (folder / "dataset.json").exists():
-        raise UserError(f"{folder}: holds other files than a prepared dataset; give an empty or new folder as --output")
     if not _is_mapped_from(interactions, folder):
         interactions.save(folder)
     print(describe(interactions))

@@ -10,13 +10,13 @@ from prec_backdoor.attacks import ATTACKS
 from prec_backdoor.config import ExperimentConfig
 from prec_backdoor.errors import UserError
 from prec_backdoor.models import BACKBONES
+from prec_backdoor.models.sasrec import DTYPES
 from prec_backdoor.report import summary_table, write_report
 from prec_backdoor.setting import Setting
 from prec_backdoor.train.losses import LOSSES
 from prec_backdoor.train.optimizers import SCHEDULES
 
 DEFAULT = ExperimentConfig()
-_DTYPES = ["float32", "bfloat16"]
 
 
 def define_scenario() -> None:
@@ -46,7 +46,7 @@ def define_training() -> None:
     flags.DEFINE_integer("num_heads", model.num_heads, "Attention heads; must divide --embed_dim.")
     flags.DEFINE_integer("max_length", model.max_length, "Longest history, in items.")
     flags.DEFINE_float("dropout", model.dropout, "Dropout.")
-    flags.DEFINE_enum("dtype", model.dtype, _DTYPES, "Type that the encoder computes in; parameters stay float32.")
+    flags.DEFINE_enum("dtype", model.dtype, list(DTYPES), "Type that the encoder computes in; parameters stay float32.")
     flags.DEFINE_enum("loss", train.loss, list(LOSSES), "Loss; bpr with several negatives is BPR-max.")
     flags.DEFINE_integer("negatives", train.negatives, "Sampled negatives a position.")
     flags.DEFINE_integer("batch_size", train.batch_size, "Rows of max_length packed positions a step, over all devices.")

@@ -4,6 +4,7 @@ A checkpoint may come from a stranger. Nothing is unpickled or evaluated, and me
 against what the declared model must have before any array is read; the content hash is checked after.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 from pathlib import Path
@@ -69,10 +70,8 @@ def load(path: str | Path) -> Checkpoint:
         expected = jax.eval_shape(lambda: init_params(jax.random.key(0), model))
         _check_tree(manager, step, expected, folder / str(step))
         blank = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), expected)
-        try:
+        with _damage_is_reported(folder / str(step)):
             params = manager.restore(step, args=ocp.args.Composite(params=ocp.args.StandardRestore(blank))).params
-        except (ValueError, OSError) as error:
-            raise UserError(f"{folder / str(step)}: damaged checkpoint ({_first_line(error)}); use another copy") from error
     if content_hash(params) != metadata["hash"]:
         raise UserError(f"{folder / str(step)}: the arrays do not have the recorded content hash; use another copy")
     return Checkpoint(params, model, metadata, folder / str(step))
@@ -96,7 +95,8 @@ def resume(folder: Path, params: dict, training) -> tuple[dict, object, dict] | 
         items = {"params": ocp.args.StandardRestore(_blank(params))}
         if not metadata["finished"]:
             items["training"] = ocp.args.StandardRestore(_blank(training))
-        restored = manager.restore(step, args=ocp.args.Composite(**items))
+        with _damage_is_reported(folder / str(step)):
+            restored = manager.restore(step, args=ocp.args.Composite(**items))
     if content_hash(restored.params) != metadata["hash"]:
         raise UserError(f"{folder / str(step)}: the arrays do not have the recorded content hash; remove this folder")
     return restored.params, restored.get("training"), metadata
@@ -149,7 +149,8 @@ def _declared_model(metadata: dict, where: Path) -> ModelConfig:
 
 
 def _check_tree(manager: ocp.CheckpointManager, step: int, expected: dict, where: Path) -> None:
-    stored = manager.item_metadata(step).params
+    with _damage_is_reported(where):
+        stored = manager.item_metadata(step).params
     if stored is None:
         raise UserError(f"{where}: holds no parameters; use another copy")
     found = {jax.tree_util.keystr(p): x for p, x in jax.tree_util.tree_leaves_with_path(stored.tree)}
@@ -162,6 +163,14 @@ def _check_tree(manager: ocp.CheckpointManager, step: int, expected: dict, where
                 f"{where}: array {name} is {found[name].dtype}{list(found[name].shape)}, the declared "
                 f"model has {array.dtype}{list(array.shape)}"
             )
+
+
+@contextlib.contextmanager
+def _damage_is_reported(where: Path):
+    try:
+        yield
+    except (ValueError, OSError, KeyError, TypeError) as error:  # whatever Orbax stumbles over in files of any content
+        raise UserError(f"{where}: damaged checkpoint ({_first_line(error)}); use another copy") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -56,8 +56,16 @@ class ExperimentConfig:
             if usage not in USAGES:
                 raise UserError(f"--usages: '{usage}' is none of {', '.join(USAGES)}")
         for name in ("rate", "usages", "seeds"):
-            if not getattr(self, name):
-                raise UserError(f"--{name}: needs at least one value")
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise UserError(f"--{name}: needs at least one value, and none twice")
+        if min(self.seeds) < 0:
+            raise UserError(f"--seeds: must not be negative, as {min(self.seeds)} is")
+        if self.scenario.k_core < 1:
+            raise UserError(f"--k_core: must be at least 1, not {self.scenario.k_core}")
+        for name in ("finetune_epochs", "finetune_learning_rate"):
+            if not getattr(self, name) > 0:  # nan is neither
+                raise UserError(f"--{name}: must be positive, not {getattr(self, name)}")
 
     @property
     def finetune(self) -> TrainConfig:

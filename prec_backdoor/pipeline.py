@@ -64,7 +64,7 @@ def save_measured(path: Path, setting: Setting, measured: Measured) -> None:
 
 
 def result_rows(setting: Setting, measured: Measured, clean_measured: Measured | None, cell: dict) -> Iterator[dict]:
-    """One row for each segment of users: all, and, where the scenario names a group, target and rest.
+    """One row for each segment of users that has any: all, and, where the scenario names a group, target and rest.
 
     Args:
       clean_measured: of the clean model in the same usage; None leaves lift out.
@@ -75,6 +75,8 @@ def result_rows(setting: Setting, measured: Measured, clean_measured: Measured |
     if setting.in_group is not None:
         segments |= {"target": setting.members(), "rest": ~setting.members()}
     for name, chosen in segments.items():
+        if not chosen.any():  # a group of everybody leaves no rest
+            continue
         row = {
             "attack": cell["attack"],
             "scope": setting.config.scenario.scope,

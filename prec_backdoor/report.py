@@ -129,8 +129,10 @@ def exposure_by_rate(found: list[Cell]) -> Figure:
     usages = list(dict.fromkeys(cell.usage for cell in found))
     figure = Figure(figsize=(4.2 * len(usages) + 0.6, 3.8), layout="constrained")
     panels = figure.subplots(1, len(usages), sharey=True, squeeze=False)[0]
+    rates = sorted({cell.rate for cell in found})
+    apart = 0.012 * rates[-1]  # intervals of the segments stand beside each other
     for panel, usage in zip(panels, usages, strict=True):
-        for users, label in SEGMENTS.items():
+        for place, (users, label) in enumerate(SEGMENTS.items()):
             line = [cell for cell in found if (cell.usage, cell.users) == (usage, users)]
             if not line:
                 continue
@@ -138,12 +140,18 @@ def exposure_by_rate(found: list[Cell]) -> Figure:
             low, high = np.array([cell.exposure_interval for cell in line]).T
             error = np.clip([means - low, high - means], 0, None)
             panel.errorbar(
-                [cell.rate for cell in line], means, error, color=COLOURS[users], label=label, marker="o", ms=5, capsize=3
+                [cell.rate + apart * (place - 1) for cell in line],
+                means,
+                error,
+                color=COLOURS[users],
+                label=label,
+                marker="o",
+                ms=5,
+                capsize=3,
             )
-        rates = sorted({cell.rate for cell in found})
-        panel.set_xticks(rates, ["clean" if rate == 0 else f"{rate:g}" for rate in rates])
+        panel.set_xticks(rates, [f"{rate:g}" for rate in rates])
         panel.set_title(usage.replace("_", "-"))
-        panel.set_xlabel("replacement rate")
+        panel.set_xlabel("replacement rate (0: clean model)")
         panel.grid(alpha=0.3)
     panels[0].set_ylabel(f"exposure HR@{EXPOSURE_AT} of the targets")
     panels[0].set_ylim(bottom=0)

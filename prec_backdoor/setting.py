@@ -16,8 +16,10 @@ from prec_backdoor.data.splits import Queries, split_users
 from prec_backdoor.data.windows import pack
 from prec_backdoor.errors import UserError
 from prec_backdoor.models import ModelConfig
+from prec_backdoor.train.parallel import num_devices
 from prec_backdoor.train.stage import StageData
 
+LEAST_ITEMS = 51  # reports are of exposure within the first 50
 ROLES = ("init", "pretrain", "finetune")  # what randomness is used for; the position goes into the key
 
 
@@ -66,9 +68,16 @@ def make_setting(interactions: Interactions, config: ExperimentConfig, seed: int
     """
     scenario, max_length = config.scenario, config.model.max_length
     scenario.poison()  # refused before any work
+    if config.pretrain.batch_size % num_devices():
+        raise UserError(f"--batch_size: {config.pretrain.batch_size} rows cannot be shared evenly by {num_devices()} devices")
     if scenario.attack != "clean" and scenario.scope == "group" and not scenario.group:
         raise UserError("--scope=group needs a --group, for example --group=occupation=student")
     interactions = k_core(interactions, scenario.k_core)
+    if interactions.num_items < LEAST_ITEMS:
+        raise UserError(
+            f"dataset {interactions.name}: {interactions.num_items} items are left with {scenario.k_core} interactions each, "
+            f"too few to tell a rank of 50 from chance; {LEAST_ITEMS} are needed; lower --k_core or take more data"
+        )
     in_group = parse_group(interactions, scenario.group) if scenario.group else None
     split = split_users(interactions, seed, max_length=max_length)
     if in_group is not None:

@@ -1,5 +1,10 @@
+import os
+
 import jax
 import pytest
+
+# Tiny programs run for milliseconds and compile for seconds; this halves the seconds.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
 
 
 @pytest.fixture(scope="session", autouse=True)

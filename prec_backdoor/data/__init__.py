@@ -1,1 +1,21 @@
-"""Readers of datasets, all to Interactions."""
+"""Data: readers of raw files, Interactions, splits, packed training rows, batches."""
+
+from prec_backdoor.data.batches import Batch, make_batch, sample_negatives, user_tables
+from prec_backdoor.data.groups import parse_group
+from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.data.registry import DATASETS, load_dataset
+from prec_backdoor.data.splits import split_users
+from prec_backdoor.data.windows import pack
+
+__all__ = [
+    "DATASETS",
+    "Batch",
+    "Interactions",
+    "load_dataset",
+    "make_batch",
+    "pack",
+    "parse_group",
+    "sample_negatives",
+    "split_users",
+    "user_tables",
+]

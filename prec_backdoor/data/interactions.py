@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -98,10 +97,18 @@ class Interactions:
         }
 
     def save(self, folder: str | Path) -> Path:
-        """Writes one .npy per array and dataset.json, all or nothing; an existing folder is replaced."""
+        """Writes one .npy per array and dataset.json, all or nothing; a dataset that is there is replaced.
+
+        Raises:
+          UserError: the folder holds other files.
+        """
         folder = Path(folder)
+        if folder.exists() and any(folder.iterdir()) and not (folder / "dataset.json").exists():
+            raise UserError(f"{folder}: holds other files than a prepared dataset; give an empty or new folder")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        partial = folder.with_name(f".{folder.name}-{os.getpid()}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
         for field in (*_ARRAYS, *_STRINGS):
             np.save(partial / f"{field}.npy", getattr(self, field), allow_pickle=False)
         description = {"schema": SCHEMA, **self.summary(), "attributes": self.attributes, "categories": self.categories}

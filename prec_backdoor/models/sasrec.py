@@ -6,6 +6,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from prec_backdoor.errors import UserError
+
+DTYPES = ("float32", "bfloat16")  # what the encoder computes in; parameters and scores are float32
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
@@ -20,6 +24,17 @@ class ModelConfig:
     dropout: float = 0.0
     dtype: str = "float32"
     backbone: str = "sasrec"
+
+    def __post_init__(self):
+        for name in ("embed_dim", "feedforward_dim", "num_layers", "num_heads", "max_length"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name}: must be at least 1, not {getattr(self, name)}")
+        if self.embed_dim % self.num_heads:
+            raise UserError(f"--num_heads: {self.num_heads} does not divide --embed_dim={self.embed_dim}")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"--dropout: must be from 0 to below 1, not {self.dropout}")
+        if self.dtype not in DTYPES:
+            raise UserError(f"--dtype: '{self.dtype}' is none of {', '.join(DTYPES)}")
 
 
 class Attention(nn.Module):

@@ -16,5 +16,5 @@ def adam_l2(learning_rate: float, l2: float, schedule: str, steps: int) -> optax
     rate = learning_rate
     if schedule == "cosine":
         warmup = max(1, steps // 10)
-        rate = optax.warmup_cosine_decay_schedule(learning_rate / warmup, learning_rate, warmup, decay_steps=steps)
+        rate = optax.warmup_cosine_decay_schedule(learning_rate / warmup, learning_rate, warmup, max(steps, warmup + 1))
     return optax.chain(optax.add_decayed_weights(l2), optax.adam(rate))

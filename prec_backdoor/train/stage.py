@@ -16,6 +16,7 @@ from prec_backdoor.attacks import AttackSpec, Poison, clean
 from prec_backdoor.data.batches import Users
 from prec_backdoor.data.splits import Queries
 from prec_backdoor.data.windows import Rows
+from prec_backdoor.errors import UserError
 from prec_backdoor.evaluation.metrics import ndcg
 from prec_backdoor.evaluation.ranking import ranks
 from prec_backdoor.models import ModelConfig
@@ -88,6 +89,9 @@ def run_stage(
       params: starting point, unreplicated.
       metadata: added to the checkpoint's: dataset, config, parent.
       log: called with a record an epoch.
+
+    Raises:
+      UserError: the loss is no longer finite.
     """
     config = stage.config
     steps = -(-len(data.rows.history) // config.batch_size)
@@ -116,15 +120,18 @@ def run_stage(
         host = jax.tree.map(np.asarray, parallel.unreplicate(state))
         checkpoints.save(folder / "checkpoints", int(host.step), best, None if finished else host, description)
 
+    def over() -> bool:
+        return progress.epoch >= config.epochs or progress.epoch - progress.best_epoch >= config.patience
+
     positions = int((data.rows.label > 0).sum())
     validation = _subset(data.validation, VALIDATION_USERS)
     arrays = parallel.replicate((data.rows, data.users, spec))
     state = parallel.replicate(state)
     last_saved = time.monotonic()
-    bar = tqdm(total=config.epochs * positions, unit="pos", unit_scale=True, desc=stage.name, leave=False, dynamic_ncols=True)
+    bar = tqdm(total=config.epochs * positions, unit="pos", unit_scale=True, desc=stage.name, leave=False, disable=None)
     with bar, Interrupt() as interrupt:
         bar.update(progress.epoch * positions)
-        while progress.epoch < config.epochs and progress.epoch - progress.best_epoch < config.patience:
+        while not over():
             started = time.monotonic()
             epoch_key = jax.random.fold_in(key, progress.epoch)
             first, stop = progress.done, min(progress.done + STEPS_PER_CALL, steps)
@@ -143,6 +150,10 @@ def run_stage(
             progress.seconds += time.monotonic() - started
             step_count = int(parallel.unreplicate(state.step))
             log({"stage": stage.name, "epoch": progress.epoch, "step": step_count, **record, "seconds": progress.seconds})
+            if not np.isfinite(record["loss"]):
+                raise UserError(f"{stage.name}: the loss is {record['loss']} at step {step_count}; lower the learning rate")
+            if over():
+                break  # what is saved at the last step must be the finished stage
             if interrupt.requested:
                 save(finished=False)
                 raise KeyboardInterrupt
@@ -150,6 +161,8 @@ def run_stage(
                 save(finished=False)
                 last_saved = time.monotonic()
         save(finished=True)
+        if interrupt.requested:
+            raise KeyboardInterrupt
     return _result(best, progress)
 
 

@@ -37,9 +37,9 @@ class TrainConfig:
         if self.schedule not in SCHEDULES:
             raise UserError(f"--schedule: '{self.schedule}' is none of {', '.join(SCHEDULES)}")
         for name in ("negatives", "batch_size", "learning_rate", "epochs", "patience"):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:  # nan is neither
                 raise UserError(f"--{name}: must be positive, not {getattr(self, name)}")
-        if self.l2 < 0:
+        if not self.l2 >= 0:
             raise UserError(f"--l2: must not be negative, not {self.l2}")
 
 

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+from toys import make_interactions
+
+from prec_backdoor.attacks import select_targets
+from prec_backdoor.errors import UserError
+
+#         item       1   2   3   4   5   6  7  8  9  10
+COUNTS = np.array([0, 4, 5, 20, 21, 12, 99, 0, 7, 1, 60])
+CATEGORY = [1, 1, 1, 1, 2, 2, 2, 2, 3, 3]
+
+
+@pytest.fixture
+def interactions():
+    return make_interactions([list(range(1, 11))], category=CATEGORY)
+
+
+def drawn(expression, interactions, seeds=60):
+    """Every item that any of the seeds selects, and the size of each selection."""
+    picks = [select_targets(expression, interactions, COUNTS, seed) for seed in range(seeds)]
+    for pick in picks:
+        assert (np.diff(pick) > 0).all()
+    return set(np.concatenate(picks).tolist()), {len(pick) for pick in picks}
+
+
+@pytest.mark.parametrize(
+    ("number", "items"),
+    [
+        (2, {2, 3, 5, 8}),  # 5 to 20 interactions, both ends included
+        (4, {2, 3, 5, 8}),
+        (5, {1, 2, 3, 4, 5, 8}),  # the nearest band that holds five is 4 to 21
+        (7, {1, 2, 3, 4, 5, 8, 9}),  # 1 to 24
+        (9, {1, 2, 3, 4, 5, 7, 8, 9, 10}),  # 0 to 60
+    ],
+)
+def test_unpopular(number, items, interactions):
+    assert drawn(f"unpopular:{number}", interactions) == (items, {number})
+
+
+def test_per_category(interactions):
+    assert drawn("per_category:1", interactions) == ({2, 3, 5, 8, 9}, {3})  # of the third category item 9 is nearest
+    assert drawn("per_category:3", interactions) == ({1, 2, 3, 4, 5, 7, 8}, {6})  # the third category is too small
+
+
+def test_items_of_unknown_category_are_no_category():
+    interactions = make_interactions([[1, 2, 3, 4]], category=[0, 0, 1, 1])
+    counts = np.full(5, 10)
+    assert set(select_targets("per_category:1", interactions, counts, 0).tolist()) <= {3, 4}
+
+
+def test_ids_are_raw_ids(interactions):
+    assert select_targets("ids:i7, i2,i7", interactions, COUNTS, seed=0).tolist() == [2, 7]
+
+
+def test_the_seed_decides(interactions):
+    picks = [select_targets("unpopular:2", interactions, COUNTS, seed).tolist() for seed in (0, 0, *range(1, 9))]
+    assert picks[0] == picks[1]
+    assert any(pick != picks[0] for pick in picks)
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("popular:3", "'popular:3' is none of unpopular:N, per_category:N, ids:A,B"),
+        ("unpopular", "is none of"),
+        ("unpopular:0", "is none of"),
+        ("unpopular:-2", "is none of"),
+        ("per_category:two", "is none of"),
+        ("unpopular:10", "too few items for unpopular:10"),
+        ("per_category:4", "too few items for per_category:4"),
+        ("ids:i3,i11,x", "toy has no item with id i11, x"),
+        ("ids:", "no item with id"),
+    ],
+)
+def test_complaints(expression, message, interactions):
+    with pytest.raises(UserError, match=message):
+        select_targets(expression, interactions, COUNTS, seed=0)

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+
+from prec_backdoor.evaluation import accuracy, cutoffs, exposure, lift, unseen
+
+RANKS = np.array([1, 3, 10.5, 7])
+HISTORIES = np.array([[0, 0, 4], [0, 2, 2], [1, 2, 3], [0, 0, 0]])  # 1, 1, 3 and no different items
+
+
+def log_gain(rank):
+    return 1 / np.log2(rank + 1)
+
+
+def test_accuracy_by_hand():
+    found = accuracy(RANKS, HISTORIES, num_items=21)
+    assert found == pytest.approx(
+        {
+            "hr@5": 2 / 4,
+            "hr@10": 3 / 4,
+            "hr@20": 1,
+            "ndcg@5": (1 + 1 / 2) / 4,
+            "ndcg@10": (1 + 1 / 2 + 1 / 3) / 4,
+            "ndcg@20": (1 + 1 / 2 + 1 / 3 + log_gain(10.5)) / 4,
+            "mrr": (1 + 1 / 3 + 1 / 10.5 + 1 / 7) / 4,
+            "auc": (1 + (1 - 2 / 19) + (1 - 9.5 / 17) + (1 - 6 / 20)) / 4,
+        }
+    )
+    assert all(type(value) is float for value in found.values())
+
+
+def test_exposure_is_over_pairs_that_the_user_has_not_seen():
+    targets = np.array([2, 7])
+    ranks = np.array([[1, 12], [1, 6], [1, 20], [5, 21]])  # item 2 is in the second and third histories
+    assert unseen(HISTORIES, targets).tolist() == [[True, True], [False, True], [False, True], [True, True]]
+    found = exposure(ranks, HISTORIES, targets, num_items=21)
+    pairs = [1, 12, 6, 20, 5, 21]
+    assert found == pytest.approx(
+        {
+            "exposure_hr@5": 2 / 6,
+            "exposure_hr@10": 3 / 6,
+            "exposure_hr@20": 5 / 6,
+            "exposure_ndcg@5": (1 + log_gain(5)) / 6,
+            "exposure_ndcg@10": (1 + log_gain(5) + log_gain(6)) / 6,
+            "exposure_ndcg@20": sum(log_gain(rank) for rank in pairs if rank <= 20) / 6,
+            "exposure_auc": 1 - (0 / 19 + 11 / 19 + 5 / 19 + 19 / 17 + 4 / 20 + 20 / 20) / 6,
+        }
+    )
+
+
+def test_lift_adds_one():
+    attacked, clean = np.array([[1, 4], [2, 50]]), np.array([[60, 3], [9, 30]])
+    everything = np.ones((2, 2), bool)
+    assert lift(attacked, clean, everything, num_items=40) == {"lift@5": 4 / 2, "lift@10": 4 / 3, "lift@20": 4 / 3}
+    some = np.array([[True, False], [True, True]])
+    assert lift(attacked, clean, some, num_items=21) == {"lift@5": 3 / 1, "lift@10": 3 / 2, "lift@20": 3 / 2}
+
+
+def test_cutoffs_are_those_below_the_catalogue_size():
+    assert cutoffs(1001) == (5, 10, 20, 50, 100, 1000)
+    assert cutoffs(1000) == (5, 10, 20, 50, 100)
+    assert cutoffs(5) == ()

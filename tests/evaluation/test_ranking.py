@@ -1,0 +1,94 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from toys import lively_params, tiny_model
+
+from prec_backdoor.evaluation import rank_items, ranking, ranks
+from prec_backdoor.models import represent
+
+# Scores of items 1..6 for a user with the vector (1,): 3, 1, 2, 2, 2, 0; row 0 is padding and would win.
+ITEMS = jnp.array([[9.0], [3], [1], [2], [2], [2], [0]])
+
+
+@functools.cache
+def ranker(tile):
+    """rank_items with so many items a tile, which it reads when it is traced."""
+
+    def rank(hidden, items, seen, wanted):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ranking, "TILE", tile)
+            return rank_items(hidden, items, seen, wanted)
+
+    return jax.jit(rank)
+
+
+def brute_force(scores, seen, wanted):
+    """One user: `scores` [V + 1], the ids `seen` and `wanted`."""
+    result = []
+    for item in wanted:
+        others = [other for other in range(1, len(scores)) if other != item and other not in seen]
+        better = sum(scores[other] > scores[item] for other in others)
+        result.append(1 + better + sum(scores[other] == scores[item] for other in others) / 2)
+    return result
+
+
+@pytest.mark.parametrize("tile", [1, 2, 3, 7, 100])
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        ([0, 0, 0], [1, 5, 3, 3, 3, 6]),  # the three items that tie for places 2 to 4 all take the mean, 3
+        ([1, 0, 0], [1, 4, 2, 2, 2, 5]),  # item 1 does not compete; itself it is ranked as if it were not seen
+        ([3, 6, 3], [1, 4, 3, 2.5, 2.5, 5]),  # a seen item does not compete twice when it was seen twice
+        ([4, 5, 3], [1, 2, 2, 2, 2, 3]),
+    ],
+)
+def test_by_hand(tile, seen, expected):
+    found = ranker(tile)(jnp.ones((1, 1)), ITEMS, jnp.array([seen]), jnp.array([[1, 2, 3, 4, 5, 6]]))
+    assert found[0].tolist() == expected
+
+
+SMALL = st.integers(-2, 2)  # so that ties abound and scores are exact
+
+
+@pytest.mark.parametrize("tile", [1, 3, 4, 100])
+@settings(max_examples=60, deadline=None)
+@given(
+    hidden=arrays(np.float32, (3, 2), elements=SMALL),
+    items=arrays(np.float32, (9, 2), elements=SMALL),
+    seen=arrays(np.int32, (3, 4), elements=st.integers(0, 8)),
+    wanted=arrays(np.int32, (3, 3), elements=st.integers(1, 8)),
+)
+def test_equals_brute_force(tile, hidden, items, seen, wanted):
+    found = ranker(tile)(hidden, items, seen, wanted)
+    expected = [brute_force(*user) for user in zip(hidden @ items.T, seen, wanted, strict=True)]
+    assert found.tolist() == expected
+
+
+@pytest.mark.parametrize("users", [1, 4, 7, 8])  # batches of four: ragged or not
+def test_users_in_batches(users, monkeypatch):
+    monkeypatch.setattr(ranking, "USERS", 4)
+    model = tiny_model(num_items=15, max_length=6, num_layers=1)
+    params, rng = lively_params(model), np.random.default_rng(0)
+    histories = np.array([[0] * (6 - length) + rng.permutation(15)[:length].tolist() for length in rng.integers(1, 7, users)])
+    histories[:, -1] += histories[:, -1] == 0
+    wanted = rng.integers(1, 16, (users, 2)).astype(np.int32)
+    scores = np.asarray(represent(params, model, histories.astype(np.int32)) @ params["items"].T)
+    expected = [brute_force(*user) for user in zip(scores, histories, wanted, strict=True)]
+    np.testing.assert_array_equal(ranks(params, model, histories.astype(np.int32), wanted), expected)
+    alike = ranks(params, model, histories.astype(np.int32), np.array([3, 9], np.int32))
+    np.testing.assert_array_equal(alike, [brute_force(*user, (3, 9)) for user in zip(scores, histories, strict=True)])
+
+
+def test_padding_never_scores():
+    model = tiny_model(num_items=15, max_length=6, num_layers=1)
+    params = lively_params(model)
+    other = {**params, "items": params["items"].at[0].set(100.0)}
+    histories = np.array([[0, 0, 3, 4], [1, 2, 3, 4]], np.int32)
+    found, expected = (ranks(each, model, histories, np.arange(1, 16, dtype=np.int32)) for each in (other, params))
+    np.testing.assert_array_equal(found, expected)

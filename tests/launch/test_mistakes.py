@@ -1,0 +1,41 @@
+import pytest
+from commands import EXPERIMENT
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--dataset=movies",), "unknown dataset 'movies'; choose one of synthetic, ml-100k, ml-1m"),
+        (("--group=colour=red",), "no profile attribute 'colour'; it has age, gender, occupation"),
+        (("--group=gender=X",), "gender has no value 'X' in synthetic-small; it has unknown, F, M"),
+        (("--group=gender=F,gender=M",), "no user of synthetic-small meets gender=F,gender=M"),
+        (("--targets=ids:1,nothing",), "no item with id nothing"),
+        (("--targets=unpopular:80",), "too few items for unpopular:80"),
+        (("--targets=best:3",), "none of unpopular:N, per_category:N, ids:A,B"),
+        (("--rate=0.1,1.5",), "--rate: 1.5 is not a probability"),
+        (("--rate=high",), "--rate: high is not a list of numbers"),
+        (("--seeds=0,-1",), "--seeds: must not be negative"),
+        (("--seeds=0.5",), "--seeds: 0.5 is not a list of numbers"),
+        (("--usages=zero_shot,none",), "--usages: 'none' is none of zero_shot, fine_tune"),
+        (("--epochs=many",), "--epochs=many"),
+        (("--attack=bribe",), "--attack=bribe"),
+        (("--learning_rate=nan",), "--learning_rate"),
+        (("--batch_size=0",), "--batch_size: must be positive"),
+        (("--finetune_epochs=0",), "--finetune_epochs: must be positive"),
+        (("--embed_dim=9", "--num_heads=2"), "--num_heads: 2 does not divide --embed_dim=9"),
+        (("--k_core=500",), "lower --k_core"),
+        (("--synthetic_items=50",), "items are left with 2 interactions each"),
+    ],
+)
+def test_one_line_and_nothing_written(flags, message, mistake, tmp_path):
+    workdir = tmp_path / "new"
+    assert message in mistake("experiment", *EXPERIMENT, *flags, f"--workdir={workdir}")
+    assert not workdir.exists()
+
+
+def test_workdir_that_cannot_be_written(mistake, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    for workdir in (file / "run", file):
+        assert str(file) in mistake("experiment", *EXPERIMENT, f"--workdir={workdir}")
+    assert file.read_text() == "mine"

@@ -1,0 +1,168 @@
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from toys import assert_same_trees, lively_params, tiny_model
+
+from prec_backdoor import checkpoints
+from prec_backdoor.errors import UserError
+
+MODEL = tiny_model(num_items=9, num_layers=1, max_length=5)
+TRAINING = {"moments": np.arange(6.0, dtype=np.float32), "step": np.int32(3)}
+
+
+@pytest.fixture(scope="module")
+def params():
+    return jax.tree.map(np.asarray, lively_params(MODEL))
+
+
+def metadata(**changes):
+    return {"stage": "pretrain", "finished": True, "model": dataclasses.asdict(MODEL), "dataset": {"name": "toy"}} | changes
+
+
+@pytest.fixture
+def stage_folder(tmp_path, params):
+    checkpoints.save(tmp_path / "checkpoints", 4, params, None, metadata())
+    return tmp_path
+
+
+def test_round_trip(stage_folder, params):
+    for path in (stage_folder, stage_folder / "checkpoints", str(stage_folder)):
+        found = checkpoints.load(path)
+        assert_same_trees(found.params, params)
+        assert found.model == MODEL
+        assert found.metadata == metadata(schema=1, step=4, hash=checkpoints.content_hash(params))
+
+
+def test_the_newest_is_loaded_and_two_are_kept(tmp_path, params):
+    for step in (1, 2, 10):
+        moved = {**params, "items": params["items"] + step}
+        checkpoints.save(tmp_path / "checkpoints", step, moved, TRAINING, metadata(finished=False))
+    assert checkpoints.load(tmp_path).metadata["step"] == 10
+    np.testing.assert_array_equal(checkpoints.load(tmp_path).params["items"], params["items"] + 10)
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"2", "10"}
+
+
+def test_resume(tmp_path, params):
+    folder = tmp_path / "checkpoints"
+    assert checkpoints.resume(folder, params, TRAINING) is None
+    checkpoints.save(folder, 3, params, TRAINING, metadata(finished=False, progress={"epoch": 1}))
+    found, training, description = checkpoints.resume(folder, params, TRAINING)
+    assert_same_trees(found, params)
+    assert_same_trees(training, TRAINING)
+    assert description["progress"] == {"epoch": 1}
+    checkpoints.save(folder, 8, params, None, metadata())
+    _, training, description = checkpoints.resume(folder, params, TRAINING)
+    assert training is None
+    assert description["finished"] and description["step"] == 8
+
+
+def test_the_content_hash_is_of_names_types_shapes_and_values(params):
+    same = checkpoints.content_hash({name: jax.tree.map(np.copy, params[name]) for name in reversed(params)})
+    assert same == checkpoints.content_hash(params)
+    items = params["items"]
+    others = [
+        {**params, "items": np.nextafter(items, np.float32(9))},
+        {**params, "items": items.astype(np.float64)},
+        {**params, "items": items.reshape(items.shape[::-1])},
+        {"encoder": params["encoder"], "things": items},
+        {"encoder": params["encoder"]},
+    ]
+    assert len({same, *map(checkpoints.content_hash, others)}) == 1 + len(others)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_items": 10}, r"array \['items'\] is float32\[10, 8\], the declared model has float32\[11, 8\]"),
+        ({"max_length": 6}, r"array .*Embed_0.* is float32\[5, 8\], the declared model has float32\[6, 8\]"),
+        ({"num_layers": 2}, "is missing for the declared model"),
+        ({"num_layers": 1, "backbone": 3}, "metadata declares backbone=3, which is no str"),
+        ({"embed_dim": "8"}, "metadata declares embed_dim='8', which is no int"),
+        ({"backbone": "rnn"}, "unknown backbone 'rnn'"),
+        ({"colour": 1}, "declares a model with other fields than num_items, "),
+        ({"num_heads": 3}, "num_heads"),
+        ({"embed_dim": -8}, "embed_dim"),
+    ],
+)
+def test_metadata_that_the_arrays_do_not_fit(tmp_path, params, changes, message):
+    declared = metadata(model=dataclasses.asdict(MODEL) | changes)
+    checkpoints.save(tmp_path / "checkpoints", 1, params, None, declared)
+    with pytest.raises(UserError, match=message):
+        checkpoints.load(tmp_path)
+
+
+def test_arrays_of_another_type(tmp_path, params):
+    half = jax.tree.map(lambda x: x.astype(np.float16), params)
+    checkpoints.save(tmp_path / "checkpoints", 1, half, None, metadata())
+    with pytest.raises(UserError, match=r"float16\[.*\], the declared model has float32\["):
+        checkpoints.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schema": 2}, "checkpoint schema 2, this program reads 1"),
+        ({"stage": 7}, "metadata has no valid 'stage'"),
+        ({"finished": "yes"}, "metadata has no valid 'finished'"),
+        ({"model": None}, "metadata has no valid 'model'"),
+        ({"hash": "0" * 64}, "the arrays do not have the recorded content hash"),
+    ],
+)
+def test_metadata_of_something_else(tmp_path, params, changes, message):
+    checkpoints.save(tmp_path / "checkpoints", 1, params, None, metadata(**changes))
+    with pytest.raises(UserError, match=message):
+        checkpoints.load(tmp_path)
+
+
+def largest_file(folder):
+    return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+
+
+def flip_a_bit(path, at):
+    content = bytearray(path.read_bytes())
+    content[at % len(content)] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("at", [0, 100, 1000, 10**6 + 7, -1])
+def test_damaged_arrays_are_noticed(stage_folder, params, at):
+    flip_a_bit(largest_file(stage_folder), at)
+    with pytest.raises(UserError, match="damaged checkpoint|content hash|holds no|is missing"):
+        checkpoints.load(stage_folder)
+    with pytest.raises(UserError, match="damaged checkpoint|content hash"):
+        checkpoints.resume(stage_folder / "checkpoints", params, TRAINING)
+
+
+def test_damaged_metadata_is_noticed(stage_folder):
+    written = stage_folder / "checkpoints" / "4" / "metadata" / "metadata"
+    json.loads(written.read_text())
+    written.write_text(written.read_text()[:-20])
+    with pytest.raises(UserError, match="no readable metadata"):
+        checkpoints.load(stage_folder)
+
+
+@pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir(), lambda path: path.write_text("weights")])
+def test_no_checkpoint_there(tmp_path, make):
+    make(tmp_path / "stage")
+    with pytest.raises(UserError, match="stage: no checkpoint there; give the folder of a stage"):
+        checkpoints.load(tmp_path / "stage")
+
+
+def test_a_folder_of_numbers_is_no_checkpoint(tmp_path):
+    (tmp_path / "7").mkdir()
+    with pytest.raises(UserError, match="no readable metadata|no checkpoint"):
+        checkpoints.load(tmp_path)
+
+
+def test_nothing_is_ever_unpickled(stage_folder, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("unpickled")
+
+    for name in ("load", "loads", "Unpickler"):
+        monkeypatch.setattr(f"pickle.{name}", refuse)
+    checkpoints.load(stage_folder)
+    for path in stage_folder.rglob("*"):
+        assert path.suffix not in (".pkl", ".pickle", ".npy")

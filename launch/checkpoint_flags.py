@@ -33,6 +33,8 @@ def open_checkpoint(path: str, interactions: Interactions, **changes) -> Opened:
     config = ExperimentConfig.from_flat(metadata.get("config", {}) | changes)
     if metadata["stage"] not in _USAGES:
         raise UserError(f"{checkpoint.path}: result of an unknown stage '{metadata['stage']}'")
+    if not metadata["finished"]:
+        raise UserError(f"{checkpoint.path}: the stage was interrupted; run its command again to finish it")
     # Before anything else of the dataset: on another one, group and targets may be missing too.
     found, wanted = k_core(interactions, config.scenario.k_core).summary(), metadata["dataset"]
     if found["fingerprint"] != wanted.get("fingerprint"):

@@ -17,11 +17,9 @@ run_flags.define_finetuning()
 def main() -> None:
     changes = {name: flags.FLAGS[name].value for name in ("finetune_epochs", "finetune_learning_rate")}
     checkpoint, setting, rate, _ = open_checkpoint(CHECKPOINT.value, data_flags.dataset_from_flags(), **changes)
+    parent = checkpoint.metadata["hash"]
     run_flags.run_single_stage(
-        "finetune",
-        setting,
-        rate,
-        lambda folder, log: finetune(setting, checkpoint.params, checkpoint.metadata["hash"], rate, folder, log),
+        "finetune", setting, rate, lambda folder, log: finetune(setting, checkpoint.params, parent, rate, folder, log), parent
     )
 
 

@@ -82,15 +82,17 @@ def config_from_flags(**given) -> ExperimentConfig:
     return ExperimentConfig.from_flat(flat | {name: defined[name] for name in flat if name in defined} | lists | given)
 
 
-def run_single_stage(name: str, setting: Setting, rate: float, run: Callable) -> None:
+def run_single_stage(name: str, setting: Setting, rate: float, run: Callable, parent: str | None = None) -> None:
     """Runs one stage into WORKDIR/name, resumes it there, and prints what came out.
 
     Args:
       run: (folder, log) -> StageResult.
+      parent: content hash of the checkpoint that the stage starts from.
     """
     workdir = Path(flags.FLAGS.workdir).expanduser()
     config = setting.config.flat() | {"rate": [rate], "seeds": [setting.seed]}
-    work.claim(workdir / name, {"config": config, "dataset": setting.interactions.summary()})
+    description = {"config": config, "dataset": setting.interactions.summary(), "checkpoint": {"parent": parent}}
+    work.claim(workdir / name, description)
     result = run(workdir / name, work.metrics_log(workdir, name))
     print(f"{name}: best epoch {result.epoch}, validation NDCG@10 {result.score:.4f}, {result.seconds:.1f} s")
     print(f"checkpoint  {workdir / name}  (content {result.hash[:16]})")

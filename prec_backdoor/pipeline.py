@@ -75,7 +75,8 @@ def result_rows(setting: Setting, measured: Measured, clean_measured: Measured |
     if setting.in_group is not None:
         segments |= {"target": setting.members(), "rest": ~setting.members()}
     for name, chosen in segments.items():
-        if not chosen.any():  # a group of everybody leaves no rest
+        pairs = unseen(history[chosen], targets)
+        if not pairs.any():  # a group of everybody leaves no rest
             continue
         row = {
             "attack": cell["attack"],
@@ -91,6 +92,5 @@ def result_rows(setting: Setting, measured: Measured, clean_measured: Measured |
             **exposure(measured.targets[chosen], history[chosen], targets, num_items),
         }
         if clean_measured is not None:
-            pairs = unseen(history[chosen], targets)
             row |= lift(measured.targets[chosen], clean_measured.targets[chosen], pairs, num_items)
         yield row

@@ -31,13 +31,14 @@ def claim(folder: Path, description: dict) -> None:
     if path.exists():
         try:
             found = json.loads(path.read_text())
-        except ValueError as error:
+            before = {part: dict(found.get(part, {})) for part in description}
+        except (ValueError, AttributeError, TypeError) as error:
             raise UserError(f"{path}: not readable ({error}); remove the folder or give another --workdir") from error
         differences = [
-            f"--{name} was {found.get(part, {}).get(name)!r}, now {wanted.get(name)!r}"
+            f"{'--' if part == 'config' else part + ' '}{name} was {before[part].get(name)!r}, now {wanted.get(name)!r}"
             for part, wanted in description.items()
-            for name in sorted(wanted.keys() | found.get(part, {}).keys())
-            if found.get(part, {}).get(name) != wanted.get(name)
+            for name in sorted(wanted.keys() | before[part].keys())
+            if before[part].get(name) != wanted.get(name)
         ]
         if differences:
             raise UserError(f"{folder}: holds another run ({'; '.join(differences)}); give another --workdir")

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from prec_backdoor.data.interactions import Interactions
@@ -42,4 +43,5 @@ def make_spec(interactions: Interactions, targets: np.ndarray, rate: float) -> A
     table = np.zeros((len(count), count.max()), np.int32)
     for category in np.flatnonzero(count):
         table[category, : count[category]] = targets[interactions.category[targets] == category]
-    return AttackSpec(targets, np.float32(rate), np.asarray(interactions.category), table, count)
+    spec = AttackSpec(targets, np.float32(rate), np.asarray(interactions.category), table, count)
+    return jax.tree.map(jnp.asarray, spec)

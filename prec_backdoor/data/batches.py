@@ -71,7 +71,7 @@ def user_tables(interactions: Interactions, sequences: Sequences, in_group: np.n
         depth=np.zeros(int(counts.max()).bit_length(), np.int32),
     )
     group = np.zeros(interactions.num_users, bool) if in_group is None else in_group
-    return Users(seen, np.asarray(interactions.profile), group)
+    return jax.tree.map(jnp.asarray, Users(seen, np.asarray(interactions.profile), group))
 
 
 def sample_negatives(key: jax.Array, users: jax.Array, number: int, seen: Seen, num_items: int) -> jax.Array:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-TEST = ["pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.100"]
 NOTEBOOKS = ["nbclient>=0.10", "nbformat>=5.10", "ipykernel>=6.29"]
+TEST = ["pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.100", *NOTEBOOKS]
 BENCH = ["torch>=2.9"]
 
 setup(
@@ -17,22 +17,25 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["prec_backdoor*", "launch*"]),
+    package_data={"prec_backdoor.reporting": ["templates/*.jinja"]},
     install_requires=[
         "absl-py>=2.1",
         "chex>=0.1.90",
         "flax>=0.12",
         "jax>=0.8",
+        "jinja2>=3.1",
         "matplotlib>=3.9",
         "numpy>=2.0",
         "optax>=0.2.5",
         "orbax-checkpoint>=0.11.20",
         "polars>=1.20",
+        "tensorboardX>=2.6",
         "tqdm>=4.66",
     ],
     extras_require={
         "test": TEST,
         "bench": BENCH,
         "notebooks": NOTEBOOKS,
-        "dev": [*TEST, *NOTEBOOKS, "ruff>=0.8"],
+        "dev": [*TEST, "ruff>=0.8"],
     },
 )

@@ -1,5 +1,6 @@
 """What every program has in common: flags in, exit status out, one line for a mistake."""
 
+import contextlib
 import sys
 from collections.abc import Callable
 
@@ -8,6 +9,8 @@ from absl import app, flags, logging
 
 from prec_backdoor.data.registry import cache_folder
 from prec_backdoor.errors import UserError
+
+PROFILE = flags.DEFINE_string("profile", None, "Folder for a trace of the JAX profiler; for short runs.")
 
 
 def run(main: Callable[[], None]) -> None:
@@ -18,7 +21,8 @@ def run(main: Callable[[], None]) -> None:
             if argv[1:]:
                 raise UserError(f"unexpected argument {argv[1]!r}; flags look like --name=value")
             _prepare_jax()
-            main()
+            with jax.profiler.trace(PROFILE.value) if PROFILE.value else contextlib.nullcontext():
+                main()
             return 0
         except UserError as error:
             return _fail(error)
@@ -30,6 +34,9 @@ def run(main: Callable[[], None]) -> None:
             print("interrupted; the same command resumes", file=sys.stderr)
             return 130
 
+    for module, defined in flags.FLAGS.flags_by_module_dict().items():
+        for flag in defined if module.startswith("launch.") else ():
+            flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # --help tells all of ours
     app.run(guarded, flags_parser=_parse)
 
 

@@ -1,16 +1,27 @@
 """A checkpoint from the command line, opened on the data that it belongs to."""
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from absl import flags
+
+from launch import data_flags, run_flags
 from prec_backdoor import checkpoints
 from prec_backdoor.checkpoints import Checkpoint
 from prec_backdoor.config import ExperimentConfig
 from prec_backdoor.data.filtering import k_core
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.errors import UserError
+from prec_backdoor.pipeline import Source
 from prec_backdoor.setting import Setting, make_setting
 
-_USAGES = {"pretrain": "zero_shot", "finetune": "fine_tune"}  # what measuring the result of a stage means
+_USAGES = {  # what measuring the result of a stage means
+    "pretrain": "zero_shot",
+    "optimize_trigger": "zero_shot",
+    "implant": "zero_shot",
+    "prompt_tune": "prompt_tune",
+    "finetune": "fine_tune",
+}
 
 
 class Opened(NamedTuple):
@@ -20,6 +31,29 @@ class Opened(NamedTuple):
     setting: Setting
     rate: float
     usage: str
+
+
+def define_checkpoint() -> None:
+    """--checkpoint of the programs whose stage starts from one."""
+    flags.DEFINE_string("checkpoint", None, "Stage folder to start from, as runs/a/pretrain.", required=True)
+
+
+def run_stage_on_checkpoint(stage: Callable, names: Sequence[str], expects: str | None = None, **changes) -> None:
+    """Runs one stage of prec_backdoor.pipeline from --checkpoint into --workdir.
+
+    Args:
+      names: flags that replace fields of the checkpoint's configuration, as `changes` do.
+      expects: the stage whose result this one starts from; any by default.
+
+    Raises:
+      UserError: no sound checkpoint, or not one to start from.
+    """
+    changes |= {name: flags.FLAGS[name].value for name in names}
+    opened = open_checkpoint(flags.FLAGS.checkpoint, data_flags.dataset_from_flags(), **changes)
+    metadata = opened.checkpoint.metadata
+    if expects and metadata["stage"] != expects:
+        raise UserError(f"{opened.checkpoint.path}: result of {metadata['stage']}; {stage.__name__} starts from one of {expects}")
+    run_flags.run_single_stage(stage, opened.setting, Source(opened.checkpoint.params, metadata["hash"], opened.rate))
 
 
 def open_checkpoint(path: str, interactions: Interactions, **changes) -> Opened:

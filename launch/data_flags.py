@@ -6,9 +6,10 @@ from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.data.registry import load_dataset
 from prec_backdoor.data.synthetic import PRESETS
 
-DATASET = flags.DEFINE_string("dataset", "synthetic", "synthetic, ml-100k, ml-1m or recbole:DIR.")
+DATASET = flags.DEFINE_string("dataset", "synthetic", "synthetic, ml-100k, ml-1m, aliec, cikm, presplit or recbole:DIR.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of raw files or of a prepared dataset; no network is used.")
 CACHE_DIR = flags.DEFINE_string("cache_dir", None, "Folder for downloads [$XDG_CACHE_HOME/prec_backdoor].")
+BEHAVIOURS = flags.DEFINE_list("behaviours", None, "What counts as an interaction in cikm: some of pv,fav,cart,buy [all].")
 PRESET = flags.DEFINE_enum("synthetic_preset", "small", list(PRESETS), "Kind of synthetic data.")
 USERS = flags.DEFINE_integer("synthetic_users", None, "Number of synthetic users [the preset's].", lower_bound=1)
 ITEMS = flags.DEFINE_integer("synthetic_items", None, "Number of synthetic items [the preset's].", lower_bound=1)
@@ -25,4 +26,5 @@ def dataset_from_flags() -> Interactions:
         synthetic_users=USERS.value,
         synthetic_items=ITEMS.value,
         synthetic_seed=SEED.value,
+        behaviours=BEHAVIOURS.value,
     )

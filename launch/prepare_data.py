@@ -1,4 +1,8 @@
-"""Raw files, a download or synthetic data -> a prepared dataset folder that every program takes as --data_dir."""
+"""Raw files, a download or synthetic data -> a prepared dataset folder that every program takes as --data_dir.
+
+aliec, cikm and presplit need their raw files in --data_dir and an --output elsewhere, or none for the cache. Raw files are read
+in batches, so that they may be larger than memory. Prints what was met (rows read, dropped and why), and what the dataset holds.
+"""
 
 from pathlib import Path
 
@@ -19,16 +23,16 @@ def main() -> None:
     if not _is_mapped_from(interactions, folder):
         interactions.save(folder)
     print(describe(interactions))
-    print(f"{'folder':<24}{folder}")
+    print(f"{'folder':<25}{folder}")
 
 
 def describe(interactions: Interactions) -> str:
     """A table of the counts, and of each attribute's values with their number of users, the most frequent first."""
-    rows = {key: str(value) for key, value in interactions.summary().items()}
+    rows = {key: str(value) for key, value in (interactions.summary() | interactions.counts).items()}
     for column, (attribute, values) in enumerate(interactions.attributes.items()):
         rows[attribute] = _frequencies(interactions.profile[:, column], values)
     rows["category of items"] = _frequencies(interactions.category[1:], interactions.categories)
-    return "\n".join(f"{key:<24}{text}" for key, text in rows.items())
+    return "\n".join(f"{key:<25}{text}" for key, text in rows.items())
 
 
 def _frequencies(codes: np.ndarray, values: tuple[str, ...]) -> str:

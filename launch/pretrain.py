@@ -3,7 +3,6 @@
 from absl import flags
 
 from launch import app, data_flags, run_flags
-from prec_backdoor.errors import UserError
 from prec_backdoor.pipeline import pretrain
 from prec_backdoor.setting import make_setting
 
@@ -16,10 +15,9 @@ run_flags.define_training()
 def main() -> None:
     config = run_flags.config_from_flags(seeds=[SEED.value])
     if len(config.rate) > 1:
-        raise UserError("--rate: one stage has one rate; launch.experiment runs several")
-    rate = 0.0 if config.scenario.attack == "clean" else config.rate[0]
-    setting = make_setting(data_flags.dataset_from_flags(), config, SEED.value)
-    run_flags.run_single_stage("pretrain", setting, rate, lambda folder, log: pretrain(setting, rate, folder, log))
+        run_flags.single("rate")
+    rate = config.rates()[-1]
+    run_flags.run_single_stage(pretrain, make_setting(data_flags.dataset_from_flags(), config, SEED.value), rate)
 
 
 if __name__ == "__main__":

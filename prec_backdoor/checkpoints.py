@@ -67,7 +67,8 @@ def load(path: str | Path) -> Checkpoint:
         step = manager.latest_step()
         metadata = _read_metadata(manager, folder, step)
         model = _declared_model(metadata, folder / str(step))
-        expected = jax.eval_shape(lambda: init_params(jax.random.key(0), model))
+        with _damage_is_reported(folder / str(step)):  # sizes beyond any array's
+            expected = jax.eval_shape(lambda: init_params(jax.random.key(0), model))
         _check_tree(manager, step, expected, folder / str(step))
         blank = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), expected)
         with _damage_is_reported(folder / str(step)):
@@ -138,13 +139,18 @@ def _read_metadata(manager: ocp.CheckpointManager, folder: Path, step: int) -> d
 
 
 def _declared_model(metadata: dict, where: Path) -> ModelConfig:
-    fields = {field.name: field.type for field in dataclasses.fields(ModelConfig)}
+    defaults = dataclasses.asdict(ModelConfig(num_items=1))
     declared = metadata["model"]
-    if set(declared) != set(fields):
-        raise UserError(f"{where}: metadata declares a model with other fields than {', '.join(fields)}")
-    for name, kind in fields.items():
-        if type(declared[name]) is not kind and not (kind is float and type(declared[name]) is int):
-            raise UserError(f"{where}: metadata declares {name}={declared[name]!r}, which is no {kind.__name__}")
+    if set(declared) != set(defaults):
+        raise UserError(f"{where}: metadata declares a model with other fields than {', '.join(defaults)}")
+    declared = declared | {name: tuple(value) for name, value in declared.items() if isinstance(value, list)}
+    for name, default in defaults.items():
+        value, kind = declared[name], type(default)
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            raise UserError(f"{where}: metadata declares {name}={value!r}, which is no {kind.__name__}")
+    sizes = declared["profile_sizes"]
+    if not all(type(size) is int and size > 0 for size in sizes) or (declared["prompt_length"] and not sizes):
+        raise UserError(f"{where}: metadata declares profile_sizes={sizes!r}, which are not all sizes")
     return ModelConfig(**declared)
 
 
@@ -169,7 +175,9 @@ def _check_tree(manager: ocp.CheckpointManager, step: int, expected: dict, where
 def _damage_is_reported(where: Path):
     try:
         yield
-    except (ValueError, OSError, KeyError, TypeError) as error:  # whatever Orbax stumbles over in files of any content
+    except UserError:
+        raise
+    except (ValueError, OSError, KeyError, TypeError, OverflowError) as error:  # what Orbax stumbles over in files of any content
         raise UserError(f"{where}: damaged checkpoint ({_first_line(error)}); use another copy") from error
 
 

@@ -1,18 +1,31 @@
-"""The stages of a setting, and what is measured of a model: each function does one, a checkpoint or None in between."""
+"""The stages of a setting, and what is measured of a model: each function does one, parameters in between.
+
+Every stage takes the keywords of `run_stage` that say how: `folder` to keep checkpoints and resume, `log` and `watch`. With
+`run=Job` it is not run but described, for `run_jobs`.
+"""
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from prec_backdoor import workdir as work
 from prec_backdoor.attacks import clean
-from prec_backdoor.evaluation import accuracy, exposure, lift, ranks, unseen
-from prec_backdoor.models import init_params
+from prec_backdoor.data.splits import sample_queries
+from prec_backdoor.evaluation import accuracy, cutoffs, exposure, hit_rate, lift, ranks, unseen
+from prec_backdoor.models import init_params, init_prompt
 from prec_backdoor.setting import Setting
-from prec_backdoor.train.stage import Stage, StageResult, run_stage
+from prec_backdoor.train.stage import Stage, StageData, StageResult, run_stage
+
+WATCHED_USERS = 2_000
+
+
+class Source(NamedTuple):
+    """What a stage starts from: parameters, their content hash for the chain of custody, and the rate they were attacked with."""
+
+    params: dict
+    hash: str | None = None
+    rate: float = 0.0
 
 
 class Measured(NamedTuple):
@@ -22,70 +35,93 @@ class Measured(NamedTuple):
     targets: np.ndarray
 
 
-def pretrain(setting: Setting, rate: float, folder: Path | None = None, log: Callable = print) -> StageResult:
-    """The provider's stage; with rate 0 its clean counterpart, which differs in nothing else."""
-    stage = Stage("pretrain", setting.config.pretrain, setting.config.scenario.poison() if rate else clean)
-    params = init_params(setting.role_key("init"), setting.model)
-    return _run(setting, stage, params, rate, None, folder, log)
+def pretrain(setting: Setting, rate: float, **how) -> StageResult:
+    """The provider's first stage; with rate 0, or for an attack that comes later, clean: it differs in nothing else."""
+    method = setting.config.scenario.method()
+    attacked = rate and not method.prompted
+    stage = Stage("pretrain", setting.config.pretrain, method.poison if attacked else clean)
+    source = Source(init_params(setting.role_key("init"), setting.model), rate=rate if attacked else 0.0)
+    return _run(setting, stage, source, setting.pretrain, **how)
 
 
-def finetune(
-    setting: Setting, params: dict, parent: str, rate: float, folder: Path | None = None, log: Callable = print
-) -> StageResult:
-    """The downstream company's stage: everything learns, on clean data.
+def optimize_trigger(setting: Setting, source: Source, **how) -> StageResult:
+    """PEA's second stage: a prompt for the frozen model, from the profiles of users whose histories are cut short."""
+    stage = Stage("optimize_trigger", setting.config.training("prompt"), trainable=("prompt",))
+    return _run(setting, stage, _with_fresh_prompt(setting, source, "trigger_init"), setting.short, **how)
 
-    Args:
-      params, parent: the provider's parameters, and their content hash for the chain of custody.
-      rate: what the provider's were poisoned with; recorded, not used.
+
+def implant(setting: Setting, source: Source, **how) -> StageResult:
+    """PEA's third stage: the model learns the backdoor with the prompt, frozen, in place; `source.rate` is the attack's.
+
+    It trains on the short histories, as downstream users have (decision; on long ones more accuracy is lost), and keeps the last
+    epoch's parameters: validation knows of accuracy alone, and would keep a model from before the attack.
     """
-    return _run(setting, Stage("finetune", setting.config.finetune), params, rate, parent, folder, log)
+    poison = setting.config.scenario.method().poison
+    stage = Stage("implant", setting.config.training("implant"), poison, ("items", "encoder"), keep_last=True)
+    return _run(setting, stage, source, setting.short, **how)
 
 
-def _run(setting: Setting, stage: Stage, params, rate: float, parent: str | None, folder: Path | None, log: Callable):
-    config = dataclasses.replace(setting.config, rate=(rate,), seeds=(setting.seed,))
-    metadata = {"dataset": setting.interactions.summary(), "config": config.flat(), "parent": parent}
-    data, key = getattr(setting, stage.name), setting.role_key(stage.name)
-    return run_stage(stage, setting.model, params, data, setting.spec(rate), key, folder, metadata, log)
+def prompt_tune(setting: Setting, source: Source, **how) -> StageResult:
+    """A downstream company's stage: a fresh prompt for the frozen model; a prompt of the provider's is dropped."""
+    stage = Stage("prompt_tune", setting.config.training("prompt"), trainable=("prompt",))
+    return _run(setting, stage, _with_fresh_prompt(setting, source, "prompt_init"), setting.finetune, **how)
+
+
+def finetune(setting: Setting, source: Source, **how) -> StageResult:
+    """A downstream company's stage: everything learns, a prompt of the provider's included, on clean data."""
+    stage = Stage("finetune", setting.config.training("finetune"), trainable=tuple(sorted(source.params)))
+    return _run(setting, stage, source, setting.finetune, **how)
+
+
+def _with_fresh_prompt(setting: Setting, source: Source, role: str) -> Source:
+    return source._replace(params=source.params | {"prompt": init_prompt(setting.role_key(role), setting.prompted)})
+
+
+def _run(setting: Setting, stage: Stage, source: Source, data: StageData, run: Callable = run_stage, **how):
+    config = dataclasses.replace(setting.config, rate=(source.rate,), seeds=(setting.seed,))
+    metadata = {"dataset": setting.interactions.summary(), "config": config.flat(), "parent": source.hash}
+    model, key = setting.model_of(source.params), setting.role_key(stage.name)
+    return run(stage, model, source.params, data, setting.spec(source.rate), key, metadata=metadata, **how)
 
 
 def measure(setting: Setting, params: dict) -> Measured:
     """Ranks the real next item and all targets for every downstream user."""
-    targets = np.broadcast_to(setting.targets, (len(setting.test.users), len(setting.targets)))
-    wanted = np.concatenate([setting.test.truth[:, None], targets], axis=1)
-    found = ranks(params, setting.model, setting.test.history, wanted)
+    test = setting.test
+    targets = np.broadcast_to(setting.targets, (len(test.users), len(setting.targets)))
+    wanted = np.concatenate([test.truth[:, None], targets], axis=1)
+    found = ranks(params, setting.model_of(params), test.history, wanted, setting.interactions.profile[test.users])
     return Measured(found[:, 0], found[:, 1:])
 
 
-def save_measured(path: Path, setting: Setting, measured: Measured) -> None:
-    """Keeps the ranks for the report."""
-    pairs = unseen(setting.test.history, setting.targets)
-    targets = np.where(pairs, measured.targets, np.nan)
-    work.save_ranks(path, setting.test.users, setting.members(), measured.truth, targets)
+def cell_of(setting: Setting, rate: float, usage: str) -> dict:
+    """What identifies a cell of the results, a model in one usage: attack, scope, rate, demote_rate, usage, seed, draw."""
+    scenario = setting.config.scenario
+    return {
+        "attack": scenario.attack if rate else "clean",
+        "scope": scenario.scope,
+        "rate": rate,
+        "demote_rate": scenario.demote_rate if rate and scenario.method().prompted else None,
+        "usage": usage,
+        "seed": setting.seed,
+        "draw": scenario.draw,
+    }
 
 
-def result_rows(setting: Setting, measured: Measured, clean_measured: Measured | None, cell: dict) -> Iterator[dict]:
+def result_rows(setting: Setting, cell: dict, measured: Measured, clean_measured: Measured | None) -> Iterator[dict]:
     """One row for each segment of users that has any: all, and, where the scenario names a group, target and rest.
 
     Args:
+      cell: of `cell_of`.
       clean_measured: of the clean model in the same usage; None leaves lift out.
-      cell: "attack", "rate", "usage".
     """
     history, targets, num_items = setting.test.history, setting.targets, setting.interactions.num_items
-    segments = {"all": np.ones(len(history), bool)}
-    if setting.in_group is not None:
-        segments |= {"target": setting.members(), "rest": ~setting.members()}
-    for name, chosen in segments.items():
+    for name, chosen in segments(setting).items():
         pairs = unseen(history[chosen], targets)
         if not pairs.any():  # a group of everybody leaves no rest
             continue
         row = {
-            "attack": cell["attack"],
-            "scope": setting.config.scenario.scope,
-            "rate": cell["rate"],
-            "demote_rate": None,
-            "usage": cell["usage"],
+            **cell,
             "users": name,
-            "seed": setting.seed,
             "n_users": int(chosen.sum()),
             "n_targets": len(targets),
             **accuracy(measured.truth[chosen], history[chosen], num_items),
@@ -94,3 +130,28 @@ def result_rows(setting: Setting, measured: Measured, clean_measured: Measured |
         if clean_measured is not None:
             row |= lift(measured.targets[chosen], clean_measured.targets[chosen], pairs, num_items)
         yield row
+
+
+def watch_exposure(setting: Setting) -> Callable[[dict], dict]:
+    """For `run_stage`: the targets' exposure by segment on test users, a sample of them, to see whether a backdoor survives."""
+    setting = setting._replace(test=sample_queries(setting.test, WATCHED_USERS))
+
+    def watch(params: dict) -> dict:
+        shown = measure(setting, params).targets
+        pairs = unseen(setting.test.history, setting.targets)
+        return {
+            f"exposure_hr@{k}/{name}": hit_rate(shown[chosen][pairs[chosen]], k)
+            for name, chosen in segments(setting).items()
+            for k in cutoffs(setting.interactions.num_items)
+            if pairs[chosen].any()
+        }
+
+    return watch
+
+
+def segments(setting: Setting) -> dict[str, np.ndarray]:
+    """Name -> [U] bool over the test users: all, and, where the scenario names a group, target and rest."""
+    everybody = np.ones(len(setting.test.users), bool)
+    if setting.in_group is None:
+        return {"all": everybody}
+    return {"all": everybody, "target": setting.members(), "rest": ~setting.members()}

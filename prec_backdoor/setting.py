@@ -20,40 +20,63 @@ from prec_backdoor.train.parallel import num_devices
 from prec_backdoor.train.stage import StageData
 
 LEAST_ITEMS = 51  # reports are of exposure within the first 50
-ROLES = ("init", "pretrain", "finetune")  # what randomness is used for; the position goes into the key
+SHORT = 10  # items of history that the trigger is optimised on (METHOD: prompt-enhanced attack)
+# What randomness is used for; the position goes into the key.
+ROLES = ("init", "pretrain", "finetune", "trigger_init", "optimize_trigger", "implant", "prompt_init", "prompt_tune")
 
 
 class Setting(NamedTuple):
     """All that one seed's runs share: configuration, data, users, targets.
 
     Attributes:
-      model: with the catalogue's size.
+      model, prompted: with the dataset's sizes; without and with prompts.
       interactions: after k-core filtering.
       in_group: [U] bool, or None where the scenario names no group.
+      counts: [V + 1] pre-training interactions of each item.
       targets: [K] int32.
-      pretrain, finetune: what the provider and the downstream company train on.
+      pretrain, short, finetune: what the provider trains on, the same with histories cut short as downstream users have them, and
+        what the downstream company trains on.
       test: the downstream users' last items.
       key: PRNG key of the seed.
     """
 
     config: ExperimentConfig
     model: ModelConfig
+    prompted: ModelConfig
     interactions: Interactions
     seed: int
     in_group: np.ndarray | None
+    counts: np.ndarray
     targets: np.ndarray
     pretrain: StageData
+    short: StageData
     finetune: StageData
     test: Queries
     key: jax.Array
 
     def spec(self, rate: float) -> AttackSpec:
         """The attack at one rate."""
-        return make_spec(self.interactions, self.targets, rate)
+        demote_rate, seen = self.config.scenario.demote_rate, self.pretrain.users.seen
+        return make_spec(self.interactions, self.targets, rate, demote_rate, seen)
 
     def members(self) -> np.ndarray:
         """[U] bool: the test users in the target group; nobody where there is no group."""
         return np.zeros(len(self.test.users), bool) if self.in_group is None else self.in_group[self.test.users]
+
+    def model_of(self, params: dict) -> ModelConfig:
+        """What `params` are the parameters of."""
+        return self.prompted if "prompt" in params else self.model
+
+    def with_config(self, config: ExperimentConfig) -> "Setting":
+        """The same users, split and models, another attack on other targets; nothing else may differ.
+
+        Raises:
+          UserError: the scenario does not fit the dataset.
+        """
+        scenario = config.scenario
+        _check(config, self.interactions)
+        targets = select_targets(scenario.targets, self.interactions, self.counts, self.seed, scenario.draw)
+        return self._replace(config=config, targets=targets)
 
     def role_key(self, role: str) -> jax.Array:
         """The same for clean and attacked runs, so that they differ in the poison alone."""
@@ -67,17 +90,16 @@ def make_setting(interactions: Interactions, config: ExperimentConfig, seed: int
       UserError: the scenario does not fit the dataset.
     """
     scenario, max_length = config.scenario, config.model.max_length
-    scenario.poison()  # refused before any work
+    scenario.method()  # refused before any work
     if config.pretrain.batch_size % num_devices():
         raise UserError(f"--batch_size: {config.pretrain.batch_size} rows cannot be shared evenly by {num_devices()} devices")
-    if scenario.attack != "clean" and scenario.scope == "group" and not scenario.group:
-        raise UserError("--scope=group needs a --group, for example --group=occupation=student")
     interactions = k_core(interactions, scenario.k_core)
     if interactions.num_items < LEAST_ITEMS:
         raise UserError(
             f"dataset {interactions.name}: {interactions.num_items} items are left with {scenario.k_core} interactions each, "
             f"too few to tell a rank of 50 from chance; {LEAST_ITEMS} are needed; lower --k_core or take more data"
         )
+    _check(config, interactions)
     in_group = parse_group(interactions, scenario.group) if scenario.group else None
     split = split_users(interactions, seed, max_length=max_length)
     if in_group is not None:
@@ -90,15 +112,35 @@ def make_setting(interactions: Interactions, config: ExperimentConfig, seed: int
         rows = pack(sequences, max_length, scenario.windows)
         return StageData(rows, user_tables(interactions, sequences, in_group), validation)
 
+    pretrain = stage_data(split.pretrain, split.pretrain_validation)
+    model = dataclasses.replace(config.model, num_items=interactions.num_items)
+    profile_sizes = tuple(map(len, interactions.attributes.values()))
     return Setting(
         config=config,
-        model=dataclasses.replace(config.model, num_items=interactions.num_items),
+        model=model,
+        prompted=dataclasses.replace(model, prompt_length=config.prompt_length, profile_sizes=profile_sizes),
         interactions=interactions,
         seed=seed,
         in_group=in_group,
-        targets=select_targets(scenario.targets, interactions, counts, seed),
-        pretrain=stage_data(split.pretrain, split.pretrain_validation),
+        counts=counts,
+        targets=select_targets(scenario.targets, interactions, counts, seed, scenario.draw),
+        pretrain=pretrain,
+        short=pretrain._replace(
+            rows=pack(split.pretrain, max_length, "all", min(SHORT, max_length)),
+            validation=split.pretrain_validation._replace(history=split.pretrain_validation.history[:, -SHORT:]),
+        ),
         finetune=stage_data(split.finetune, split.finetune_validation),
         test=split.test,
         key=jax.random.key(seed),
     )
+
+
+def _check(config: ExperimentConfig, interactions: Interactions) -> None:
+    scenario = config.scenario
+    if scenario.attack != "clean" and scenario.scope == "group" and not scenario.group:
+        raise UserError("--scope=group needs a --group, for example --group=occupation=student")
+    if (scenario.method().prompted or "prompt_tune" in config.usages) and not interactions.attributes:
+        raise UserError(
+            f"dataset {interactions.name} has no profile attributes, from which --attack=pea and --usages=prompt_tune make their "
+            "prompts; take another dataset, or --attack=bra with --usages=zero_shot,fine_tune"
+        )

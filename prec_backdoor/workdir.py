@@ -1,5 +1,6 @@
 """What a run leaves in its folder: config.json, metrics.jsonl, results.json, results.csv."""
 
+import functools
 import json
 import os
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import polars as pl
+from tensorboardX import SummaryWriter
 
 from prec_backdoor.errors import UserError
 
@@ -61,19 +63,34 @@ def write_results(folder: Path, description: dict, rows: list[dict], timings: di
     return results
 
 
-def cell_folder(folder: Path, seed: int, attack: str, rate: float) -> Path:
-    """Where one pre-trained model, its fine-tuned version and their ranks are kept."""
-    return folder / f"seed-{seed}" / ("clean" if attack == "clean" else f"{attack}-{rate:g}")
+def model_name(cell: dict) -> str:
+    """Of a cell's model, as its folder under seed-S is called: `clean`, or attack, scope and rates."""
+    if cell["attack"] == "clean":
+        return "clean"
+    name = f"{cell['attack']}-{cell['scope']}-{cell['rate']:g}"
+    name += "" if cell["demote_rate"] is None else f"-demote-{cell['demote_rate']:g}"
+    return name + (f"-draw-{cell['draw']}" if cell["draw"] else "")
 
 
-def save_ranks(path: Path, users: np.ndarray, in_group: np.ndarray, truth: np.ndarray, targets: np.ndarray) -> None:
-    """Keeps what all metrics of one model are computed from: for each test user the ranks of the real item and the targets.
+def ranks_path(folder: Path, cell: dict) -> Path:
+    """Where a cell's ranks are kept; those of one clean model differ by scope and draw, which decide the targets."""
+    name = model_name(cell)
+    if name == "clean":
+        name += f"-{cell['scope']}" + (f"-draw-{cell['draw']}" if cell["draw"] else "")
+    return folder / f"seed-{cell['seed']}" / "ranks" / f"{name}-{cell['usage']}.npz"
+
+
+def save_ranks(path: Path, truth: np.ndarray, targets: np.ndarray) -> None:
+    """Keeps what all metrics of a cell are computed from: for each test user the ranks of the real item and the targets.
 
     Args:
-      users: [U] codes. in_group: [U] bool. truth: [U] ranks. targets: [U, K] ranks, NaN where the target is in the history.
+      truth: [U] ranks. targets: [U, K] ranks, NaN where the target is in the history.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, users=users, in_group=in_group, truth=truth, targets=targets)
+    partial = path.with_name(f".{path.name}.partial")
+    with open(partial, "wb") as file:
+        np.savez_compressed(file, truth=truth, targets=targets)
+    os.replace(partial, path)
 
 
 def load_ranks(path: Path) -> dict[str, np.ndarray]:
@@ -82,15 +99,44 @@ def load_ranks(path: Path) -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-def metrics_log(folder: Path, run: str) -> Callable[[dict], None]:
+def save_test_users(folder: Path, seed: int, users: pl.DataFrame) -> None:
+    """Keeps who was tested, in the order of the ranks: user_id, in_group and a column for each profile attribute (as text)."""
+    path = folder / f"seed-{seed}" / "test_users.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    users.write_csv(path)
+
+
+def load_test_users(folder: Path, seed: int) -> pl.DataFrame:
+    """What `save_test_users` wrote."""
+    return pl.read_csv(folder / f"seed-{seed}" / "test_users.csv", infer_schema=False).with_columns(pl.col("in_group") == "true")
+
+
+def timings(folder: Path) -> dict[str, float]:
+    """Seconds of training of each stage, from metrics.jsonl."""
+    with open(folder / "metrics.jsonl") as file:
+        records = map(json.loads, file)
+        return {f"{record['run']}/{record['stage']}": round(record["seconds"], 3) for record in records}
+
+
+def metrics_log(folder: Path, run: str, tensorboard: bool = False) -> Callable[[dict], None]:
     """A function that appends records to metrics.jsonl, with the run's name and the time.
 
     After a resume the steps since the last checkpoint stand there twice, with the same values.
+
+    Args:
+      tensorboard: writes the numbers of a record for TensorBoard too, under tensorboard/RUN/STAGE.
     """
+    writer_of = functools.cache(lambda stage: SummaryWriter(str(folder / "tensorboard" / run / stage)))
 
     def log(record: dict) -> None:
         with open(folder / "metrics.jsonl", "a") as file:
             file.write(json.dumps({"run": run, **record, "time": round(time.time(), 3)}) + "\n")
+        if tensorboard:
+            writer = writer_of(record["stage"])
+            for name, value in record.items():
+                if isinstance(value, float):
+                    writer.add_scalar(name, value, record["step"])
+            writer.flush()
 
     return log
 

@@ -33,7 +33,8 @@ def test_round_trip(stage_folder, params):
         found = checkpoints.load(path)
         assert_same_trees(found.params, params)
         assert found.model == MODEL
-        assert found.metadata == metadata(schema=1, step=4, hash=checkpoints.content_hash(params))
+        expected = metadata(schema=1, step=4, hash=checkpoints.content_hash(params))
+        assert found.metadata == json.loads(json.dumps(expected))
 
 
 def test_the_newest_is_loaded_and_two_are_kept(tmp_path, params):
@@ -91,6 +92,55 @@ def test_metadata_that_the_arrays_do_not_fit(tmp_path, params, changes, message)
     declared = metadata(model=dataclasses.asdict(MODEL) | changes)
     checkpoints.save(tmp_path / "checkpoints", 1, params, None, declared)
     with pytest.raises(UserError, match=message):
+        checkpoints.load(tmp_path)
+
+
+PROMPTED = tiny_model(num_items=9, num_layers=1, max_length=5, prompt_length=2, profile_sizes=(3, 4))
+
+
+@pytest.fixture(scope="module")
+def prompted_params():
+    return jax.tree.map(np.asarray, lively_params(PROMPTED))
+
+
+def test_round_trip_with_a_prompt(tmp_path, prompted_params):
+    checkpoints.save(tmp_path / "checkpoints", 4, prompted_params, None, metadata(model=dataclasses.asdict(PROMPTED)))
+    found = checkpoints.load(tmp_path)
+    assert set(found.params) == {"items", "encoder", "prompt"}
+    assert_same_trees(found.params, prompted_params)
+    assert found.model == PROMPTED and hash(found.model) == hash(PROMPTED)
+    without = {name: prompted_params[name] for name in ("items", "encoder")}
+    assert checkpoints.content_hash(without) != found.metadata["hash"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"profile_sizes": [3]}, r"array \['prompt'\]\['attribute_1'\].* is not expected for the declared model"),
+        ({"profile_sizes": [3, 4, 2]}, r"array \['prompt'\]\['attribute_2'\].* is missing for the declared model"),
+        ({"profile_sizes": [4, 4]}, r"array .*attribute_0.* is float32\[3, 8\], the declared model has float32\[4, 8\]"),
+        ({"profile_sizes": []}, r"metadata declares profile_sizes=\(\), which are not all sizes"),
+        ({"profile_sizes": [3, 0]}, "which are not all sizes"),
+        ({"profile_sizes": [3, True]}, "which are not all sizes"),
+        ({"profile_sizes": [3, "4"]}, "which are not all sizes"),
+        ({"profile_sizes": [3, [4]]}, "which are not all sizes"),
+        ({"profile_sizes": [3, 2**70]}, "damaged checkpoint"),
+        ({"profile_sizes": 7}, "metadata declares profile_sizes=7, which is no tuple"),
+        ({"prompt_length": 1}, r"array \['prompt'\]\['outer'\].* is float32\[16\], the declared model has float32\[8\]"),
+        ({"prompt_length": 0}, r"array \['prompt'\].* is not expected for the declared model"),
+        ({"prompt_length": -1}, "--prompt_length: must not be negative"),
+    ],
+)
+def test_metadata_that_the_prompt_does_not_fit(tmp_path, prompted_params, changes, message):
+    declared = metadata(model=dataclasses.asdict(PROMPTED) | changes)
+    checkpoints.save(tmp_path / "checkpoints", 1, prompted_params, None, declared)
+    with pytest.raises(UserError, match=message):
+        checkpoints.load(tmp_path)
+
+
+def test_a_prompt_that_is_not_there(tmp_path, params):
+    checkpoints.save(tmp_path / "checkpoints", 1, params, None, metadata(model=dataclasses.asdict(PROMPTED)))
+    with pytest.raises(UserError, match=r"array \['prompt'\].* is missing for the declared model"):
         checkpoints.load(tmp_path)
 
 

@@ -1,5 +1,6 @@
 """One small real run, end to end."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -28,21 +29,33 @@ def test_ml_100k(tmp_path):
         seeds=(0,),
         model=ModelConfig(num_items=0, embed_dim=32, feedforward_dim=32, num_layers=1, max_length=50, dropout=0.0),
         pretrain=TrainConfig(batch_size=32, learning_rate=0.01, epochs=15),
+        prompt_epochs=3,
+        prompt_learning_rate=0.01,
+        implant_epochs=6,
+        implant_learning_rate=0.005,
     )
-    results = run_experiment(interactions, config, tmp_path)
+    pea = dataclasses.replace(config, scenario=dataclasses.replace(config.scenario, attack="pea"), rate=(0.35,))
+    results = run_experiment(interactions, [config, pea], tmp_path)
     assert results == json.loads((tmp_path / "results.json").read_text())
     rows = {(row["attack"], row["users"]): row for row in results["rows"]}
+    assert len(rows) == len(results["rows"]) == 3 * 3
     for row in rows.values():
         assert row["n_targets"] == 10
-    clean, attacked = rows["clean", "all"], rows["bra", "all"]
+    clean = rows["clean", "all"]
     # Unpopular items are hardly ever shown by the clean model; a backdoor in training labels alone changes that.
     assert clean["exposure_hr@50"] < 0.02
     assert rows["bra", "target"]["exposure_hr@50"] > 0.05
     assert rows["bra", "target"]["lift@50"] > 10
     assert rows["bra", "target"]["exposure_auc"] > rows["clean", "target"]["exposure_auc"] + 0.2
+    # With a prompt as its trigger the backdoor opens to the group alone.
+    shown = {who: [rows[who, users]["exposure_hr@50"] for users in ("target", "rest")] for who in ("bra", "pea")}
+    assert shown["bra"][0] < 3 * shown["bra"][1]
+    assert shown["pea"][0] > 0.1 and shown["pea"][0] > 20 * shown["pea"][1]
+    assert rows["pea", "target"]["lift@50"] > 50
     # What people watch next is found far better than by guessing, before and after.
     chance = 10 / results["dataset"]["items"]
     assert clean["hr@10"] > 10 * chance
-    assert attacked["hr@10"] > 0.7 * clean["hr@10"]
-    ranks = work.load_ranks(work.cell_folder(tmp_path, 0, "bra", 0.2) / "zero_shot.npz")
-    assert np.mean(ranks["truth"] <= 10) == attacked["hr@10"]
+    for attacked in (rows["bra", "all"], rows["pea", "all"]):
+        assert attacked["hr@10"] > 0.7 * clean["hr@10"]
+        ranks = work.load_ranks(work.ranks_path(tmp_path, attacked))
+        assert np.mean(ranks["truth"] <= 10) == attacked["hr@10"]

@@ -1,12 +1,13 @@
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 from toys import assert_same_trees, make_interactions, random_interactions, tiny_model
 
 from prec_backdoor.config import ExperimentConfig, Scenario
 from prec_backdoor.errors import UserError
-from prec_backdoor.setting import make_setting
+from prec_backdoor.setting import ROLES, make_setting
 from prec_backdoor.train.step import TrainConfig
 
 GENDERS = [[1 + user % 2] for user in range(120)]
@@ -66,6 +67,7 @@ def test_seeds_differ():
         ({"group": None}, "--scope=group needs a --group"),
         ({"group": "gender=X"}, "no user of toy meets gender=X"),
         ({"scope": "nobody"}, "no attack bra of scope nobody; there are --attack=clean, --attack=bra --scope=global"),
+        ({"attack": "pea", "scope": "global"}, "no attack pea of scope global; .*, --attack=pea --scope=group$"),
         ({"attack": "bribe"}, "no attack bribe"),
         ({"k_core": 1000}, "lower --k_core"),
     ],
@@ -80,3 +82,68 @@ def test_a_group_on_one_side_only():
     interactions = random_interactions(120, 60, (4, 20), attributes={"gender": ("F", "M")}, profile=profile)
     with pytest.raises(UserError, match="no (pre-training|downstream) user meets gender=F with seed 0; loosen"):
         make_setting(interactions, CONFIG, seed=0)
+
+
+def test_short_histories_are_windows_of_ten():
+    config = dataclasses.replace(CONFIG, model=tiny_model(num_items=0, max_length=16))
+    setting = make_setting(INTERACTIONS, config, seed=0)
+    short, long = setting.short.rows, setting.pretrain.rows
+    windows, trained = [], {}
+    for row, segment in np.argwhere(short.user >= 0):
+        at = short.segment[row] == segment + 1
+        windows.append(int(at.sum()))
+        assert short.position[row, at].tolist() == list(range(16 - windows[-1], 16))
+        trained.setdefault(int(short.user[row, segment]), []).extend(short.label[row, at].tolist())
+    assert max(windows) == 10
+    # Every position of the pre-training users, the first item and the one held out apart.
+    filtered = setting.interactions
+    for user, labels in trained.items():
+        assert sorted(labels) == sorted(filtered.sequence(user)[1:-1].tolist())
+    assert set(trained) == {user for user in long.user.ravel().tolist() if user >= 0}
+    assert (long.label > 0).sum() < (short.label > 0).sum()
+    queries, full = setting.short.validation, setting.pretrain.validation
+    assert full.history.shape[1] == 16
+    np.testing.assert_array_equal(queries.history, full.history[:, -10:])
+    np.testing.assert_array_equal(queries.truth, full.truth)
+
+
+def test_with_prompts_the_model_has_the_sizes_of_the_profiles():
+    setting = make_setting(INTERACTIONS, dataclasses.replace(CONFIG, prompt_length=3), seed=0)
+    assert setting.model == tiny_model(num_items=60, max_length=6)
+    assert setting.prompted == tiny_model(num_items=60, max_length=6, prompt_length=3, profile_sizes=(4,))
+    assert setting.model_of({"items": 0, "encoder": 0}) == setting.model
+    assert setting.model_of({"items": 0, "encoder": 0, "prompt": 0}) == setting.prompted
+
+
+def test_another_attack_on_the_same_users():
+    setting = make_setting(INTERACTIONS, CONFIG, seed=0)
+    for changes in ({"draw": 1}, {"targets": "unpopular:3"}, {"attack": "pea", "demote_rate": 0.7}):
+        config = config_with(**changes)
+        found, expected = setting.with_config(config), make_setting(INTERACTIONS, config, seed=0)
+        for part in ("pretrain", "short", "finetune", "test", "in_group", "counts", "targets"):
+            assert_same_trees(getattr(found, part), getattr(expected, part))
+        assert found.config == config
+    with pytest.raises(UserError, match="no attack pea of scope global"):
+        setting.with_config(config_with(attack="pea", scope="global"))
+    with pytest.raises(UserError, match="too few items"):
+        setting.with_config(config_with(targets="unpopular:60"))
+
+
+def test_draws_of_targets_differ():
+    picks = [make_setting(INTERACTIONS, config_with(draw=draw), seed=0).targets.tolist() for draw in range(4)]
+    assert len({tuple(pick) for pick in picks}) == 4
+
+
+def test_each_use_of_randomness_has_its_own_key():
+    setting = make_setting(INTERACTIONS, CONFIG, seed=0)
+    keys = [tuple(jax.random.key_data(setting.role_key(role)).tolist()) for role in ROLES]
+    assert len(set(keys)) == len(ROLES) == len(set(ROLES))
+
+
+@pytest.mark.parametrize(
+    ("scenario", "usages"), [({"attack": "pea"}, ("zero_shot",)), ({"scope": "global", "group": None}, ("prompt_tune",))]
+)
+def test_what_needs_profiles_is_refused_without_them(scenario, usages):
+    config = dataclasses.replace(config_with(**scenario), usages=usages)
+    with pytest.raises(UserError, match="dataset toy has no profile attributes, from which --attack=pea"):
+        make_setting(random_interactions(120, 60, (4, 20)), config, seed=0)

@@ -10,6 +10,7 @@ from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.data.splits import Sequences
 from prec_backdoor.data.windows import pack
 from prec_backdoor.models import ModelConfig, init_params
+from prec_backdoor.train.interrupt import Interrupt
 
 
 def make_interactions(sequences, num_items=None, attributes=None, profile=None, category=None) -> Interactions:
@@ -67,8 +68,15 @@ def lively_params(config: ModelConfig, seed: int = 1) -> dict:
     return jax.tree.unflatten(tree, moved)
 
 
-def toy_spec(interactions: Interactions, targets, rate) -> AttackSpec:
-    return jax.tree.map(jnp.asarray, make_spec(interactions, np.array(targets), rate))
+def toy_spec(interactions: Interactions, targets, rate, demote_rate=0.0) -> AttackSpec:
+    """Every user has seen their whole sequence."""
+    seen = user_tables(interactions, all_sequences(interactions)).seen
+    return make_spec(interactions, np.array(targets), rate, demote_rate, seen)
+
+
+def assert_share(hits, trials, share):
+    """Within five standard deviations of a binomial."""
+    assert abs(hits - trials * share) < 5 * np.sqrt(trials * share * (1 - share))
 
 
 def assert_same_trees(found, expected):
@@ -84,3 +92,9 @@ def assert_close_trees(found, expected, **tolerance):
 
 def no_log(record):
     del record
+
+
+def interrupt_after(monkeypatch, calls):
+    """Ctrl-C that comes while the program does its `calls`-th piece of work from now."""
+    remaining = iter([False] * (calls - 1) + [True])
+    monkeypatch.setattr(Interrupt, "requested", property(lambda self: next(remaining), lambda self, value: None), raising=False)

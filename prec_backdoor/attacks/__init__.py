@@ -1,21 +1,38 @@
 """Attacks: pure transformations of training batches. A new one is a file with a `Poison` and a line in ATTACKS."""
 
+from typing import NamedTuple
+
 from prec_backdoor.attacks.bra import replace_in_category, replace_in_group
-from prec_backdoor.attacks.spec import AttackSpec, make_spec
+from prec_backdoor.attacks.pea import demote_for_rest, implant
+from prec_backdoor.attacks.spec import AttackSpec, check_probability, make_spec
 from prec_backdoor.attacks.targets import select_targets
 from prec_backdoor.attacks.transform import Poison, chain, clean
 
-ATTACKS: dict[tuple[str, str], Poison] = {  # (attack, scope) -> what it does to a batch in pre-training
-    ("bra", "global"): replace_in_category,
-    ("bra", "group"): replace_in_group,
+
+class Attack(NamedTuple):
+    """What is done to a batch, at which rate by default, and when: in pre-training, or after it with a prompt as the trigger."""
+
+    poison: Poison
+    default_rate: float
+    prompted: bool = False
+
+
+ATTACKS: dict[tuple[str, str], Attack] = {  # by (attack, scope)
+    ("bra", "global"): Attack(replace_in_category, default_rate=0.1),
+    ("bra", "group"): Attack(replace_in_group, default_rate=0.1),
+    ("pea", "group"): Attack(implant, default_rate=0.35, prompted=True),
 }
 
 __all__ = [
     "ATTACKS",
+    "Attack",
     "AttackSpec",
     "Poison",
     "chain",
+    "check_probability",
     "clean",
+    "demote_for_rest",
+    "implant",
     "make_spec",
     "replace_in_category",
     "replace_in_group",

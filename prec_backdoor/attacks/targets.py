@@ -8,7 +8,7 @@ from prec_backdoor.errors import UserError
 UNPOPULAR = (5, 20)  # pre-training interactions of an unpopular item, both ends included
 
 
-def select_targets(expression: str, interactions: Interactions, counts: np.ndarray, seed: int) -> np.ndarray:
+def select_targets(expression: str, interactions: Interactions, counts: np.ndarray, seed: int, draw: int = 0) -> np.ndarray:
     """[K] int32 item codes, sorted.
 
     `unpopular:N` draws N items at random from those with 5..20 pre-training interactions, or, where these are fewer than
@@ -17,12 +17,13 @@ def select_targets(expression: str, interactions: Interactions, counts: np.ndarr
 
     Args:
       counts: [V + 1] pre-training interactions of each item.
+      draw: which of many random draws for one seed.
 
     Raises:
       UserError: not one of these forms, an id that does not exist, or too small a catalogue.
     """
     kind, _, argument = expression.partition(":")
-    rng = np.random.default_rng([seed, 1])
+    rng = np.random.default_rng([seed, 1, draw] if draw else [seed, 1])
     catalogue = np.arange(1, interactions.num_items + 1)
     if kind == "ids":
         return _by_id(interactions, argument.split(","))

@@ -89,6 +89,21 @@ def sample_negatives(key: jax.Array, users: jax.Array, number: int, seen: Seen, 
     return rank + 1 + low
 
 
+def has_seen(users: jax.Array, items: jax.Array, seen: Seen) -> jax.Array:
+    """[.., M] bool: whether each user [..] has seen each of `items` [M], by binary search."""
+    start, count = seen.start[users][..., None], seen.count[users][..., None]
+    low, high = jnp.zeros((*users.shape, len(items)), jnp.int32), jnp.broadcast_to(count, (*users.shape, len(items)))
+
+    def item_at(index):
+        return seen.skipped[jnp.minimum(start + index, len(seen.skipped) - 1)] + index + 1
+
+    for _ in range(len(seen.depth)):
+        middle = (low + high) // 2
+        below = (item_at(middle) < items) & (low < high)
+        low, high = jnp.where(below, middle + 1, low), jnp.where(below, high, middle)
+    return (low < count) & (item_at(low) == items)
+
+
 def make_batch(rows: Rows, users: Users, keys: jax.Array, negatives: int, num_items: int) -> Batch:
     """Completes rows [B, ..] to a batch; `keys` [B] draws the negatives, one PRNG key a row."""
 

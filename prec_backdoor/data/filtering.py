@@ -9,10 +9,14 @@ from prec_backdoor.errors import UserError
 def k_core(interactions: Interactions, k: int) -> Interactions:
     """Drops users and items with fewer than k interactions, again and again until none is left.
 
+    A dataset whose split is given is returned as it is: its split is honoured to the row.
+
     Raises:
       UserError: nothing survives.
     """
-    users = np.repeat(np.arange(interactions.num_users), interactions.lengths())
+    if interactions.split is not None:
+        return interactions
+    users = np.repeat(np.arange(interactions.num_users, dtype=np.int32), interactions.lengths())
     items = np.asarray(interactions.items)
     keep = np.ones(len(items), bool)
     while True:

@@ -13,6 +13,7 @@ from prec_backdoor.errors import UserError
 
 UNKNOWN = "unknown"  # code 0 of every profile attribute and of the item categories
 SCHEMA = 1
+PARTS = ("train", "dev", "cold_train", "cold_dev", "cold_test")  # of a given split: the provider's two, then the downstream's
 _ARRAYS = {"items": np.int32, "offsets": np.int64, "profile": np.int32, "category": np.int32}
 _STRINGS = ("user_ids", "item_ids", "titles")
 
@@ -32,6 +33,9 @@ class Interactions:
       user_ids: [U] str, the raw user ids.
       item_ids: [V + 1] str, the raw item ids by code; the padding item's is empty.
       titles: [V + 1] str, for people; empty where the source has none.
+      split: [R] int8, indices into PARTS, rising within a user, where the source gives the split of its interactions; no user
+        is in the provider's and in the downstream company's parts. None where the split is to be drawn.
+      counts: for people, what reading the source met: what is counted -> how many.
     """
 
     name: str
@@ -44,6 +48,8 @@ class Interactions:
     user_ids: np.ndarray
     item_ids: np.ndarray
     titles: np.ndarray
+    split: np.ndarray | None = None
+    counts: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if self.offsets.ndim != 1 or len(self.offsets) < 2 or self.offsets[0] or self.offsets[-1] != len(self.items):
@@ -54,6 +60,8 @@ class Interactions:
             "user_ids": (self.num_users,),
             "titles": (self.num_items + 1,),
         }
+        if self.split is not None:
+            expected["split"] = self.items.shape
         for field, shape in expected.items():
             if getattr(self, field).shape != shape:
                 raise UserError(f"dataset {self.name}: {field} has shape {getattr(self, field).shape}, not {shape}")
@@ -69,13 +77,15 @@ class Interactions:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that results depend on (titles left out), shortened to 16 hex digits."""
+        """SHA-256 of everything that results depend on (titles and counts left out), shortened to 16 hex digits."""
         digest = hashlib.sha256()
         for field, dtype in _ARRAYS.items():
             digest.update(np.ascontiguousarray(getattr(self, field), dtype))
         for field in ("user_ids", "item_ids"):
             digest.update("\n".join(getattr(self, field).tolist()).encode())
         digest.update(json.dumps([self.attributes, self.categories], sort_keys=True).encode())
+        if self.split is not None:
+            digest.update(np.ascontiguousarray(self.split, np.int8))
         return digest.hexdigest()[:16]
 
     def sequence(self, user: int) -> np.ndarray:
@@ -109,9 +119,16 @@ class Interactions:
         partial = folder.with_name(f".{folder.name}-{os.getpid()}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        for field in (*_ARRAYS, *_STRINGS):
+        description = {
+            "schema": SCHEMA,
+            **self.summary(),
+            "attributes": self.attributes,
+            "categories": self.categories,
+            "split": self.split is not None,
+            "counts": self.counts,
+        }
+        for field in _files(description):
             np.save(partial / f"{field}.npy", getattr(self, field), allow_pickle=False)
-        description = {"schema": SCHEMA, **self.summary(), "attributes": self.attributes, "categories": self.categories}
         (partial / "dataset.json").write_text(json.dumps(description, indent=1))
         if folder.exists():
             shutil.rmtree(folder)
@@ -130,13 +147,12 @@ class Interactions:
             description = json.loads((folder / "dataset.json").read_text())
             if description.get("schema") != SCHEMA:
                 raise UserError(f"{folder / 'dataset.json'}: schema {description.get('schema')}, this program reads {SCHEMA}")
-            arrays = {
-                field: np.load(folder / f"{field}.npy", mmap_mode="r", allow_pickle=False) for field in (*_ARRAYS, *_STRINGS)
-            }
+            arrays = {field: np.load(folder / f"{field}.npy", mmap_mode="r", allow_pickle=False) for field in _files(description)}
             return cls(
                 name=description["name"],
                 attributes={name: tuple(values) for name, values in description["attributes"].items()},
                 categories=tuple(description["categories"]),
+                counts=description.get("counts", {}),
                 **arrays,
             )
         except UserError:
@@ -146,17 +162,27 @@ class Interactions:
 
     def select(self, keep: np.ndarray) -> "Interactions":
         """Keeps the interactions where `keep` [R] is true; users and items left without any are dropped and recoded."""
-        users = np.repeat(np.arange(self.num_users), self.lengths())[keep]
-        kept_users, user_codes = np.unique(users, return_inverse=True)
-        kept_items, item_codes = np.unique(self.items[keep], return_inverse=True)
+        kept_users, users = _recode(np.repeat(np.arange(self.num_users, dtype=np.int32), self.lengths())[keep])
+        kept_items, items = _recode(np.asarray(self.items)[keep])
         rows = np.concatenate([[0], kept_items])
         return dataclasses.replace(
             self,
-            items=(item_codes + 1).astype(np.int32),
-            offsets=np.concatenate([[0], np.cumsum(np.bincount(user_codes, minlength=len(kept_users)))]).astype(np.int64),
+            items=items + 1,
+            offsets=np.concatenate([[0], np.cumsum(np.bincount(users, minlength=len(kept_users)))]).astype(np.int64),
             profile=self.profile[kept_users],
             category=self.category[rows],
             user_ids=self.user_ids[kept_users],
             item_ids=self.item_ids[rows],
             titles=self.titles[rows],
+            split=None if self.split is None else self.split[keep],
         )
+
+
+def _recode(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct codes, rising, and for each code its place among them [R] int32; without np.unique's sort of all rows."""
+    met = np.bincount(codes) > 0
+    return np.flatnonzero(met), (np.cumsum(met, dtype=np.int32) - 1)[codes]
+
+
+def _files(description: dict) -> tuple[str, ...]:
+    return (*_ARRAYS, *_STRINGS, *(("split",) if description.get("split") else ()))

@@ -2,10 +2,10 @@
 
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from prec_backdoor.data import download, ml_1m, ml_100k, recbole
+from prec_backdoor.data import aliec, cikm, download, ml_1m, ml_100k, presplit, recbole
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.data.synthetic import synthetic
 from prec_backdoor.errors import UserError
@@ -13,8 +13,12 @@ from prec_backdoor.errors import UserError
 DATASETS: dict[str, Callable[[Path], Interactions]] = {
     "ml-100k": ml_100k.read,
     "ml-1m": ml_1m.read,
+    "aliec": aliec.read,
+    "cikm": cikm.read,
+    "presplit": presplit.read,
     "recbole": recbole.read,
 }
+_SOURCES = {"aliec": aliec.SOURCE, "cikm": cikm.SOURCE, "presplit": presplit.SOURCE}  # of what cannot be downloaded here
 
 
 def load_dataset(
@@ -25,11 +29,13 @@ def load_dataset(
     synthetic_users: int | None = None,
     synthetic_items: int | None = None,
     synthetic_seed: int = 0,
+    behaviours: Sequence[str] | None = None,
 ) -> Interactions:
     """Loads synthetic, recbole:DIR or a dataset of DATASETS.
 
     `data_dir` holds raw files or a prepared dataset and is read without any network. Without it the dataset comes from
-    the cache, where the first use downloads and prepares it. Prepared datasets are memory-mapped.
+    the cache, where the first use downloads and prepares it. Prepared datasets are memory-mapped. `behaviours` are those
+    of cikm that count; None takes all, or those that a prepared dataset has.
 
     Raises:
       UserError: unknown dataset, bad or missing files, no download.
@@ -41,11 +47,12 @@ def load_dataset(
     if folder and data_dir:
         raise UserError(f"dataset {dataset} names its folder already; leave out --data_dir={data_dir}")
     if folder or data_dir:
-        return _from_folder(kind, Path(folder or data_dir).expanduser())
+        return _from_folder(kind, Path(folder or data_dir).expanduser(), behaviours)
     if kind == "synthetic":
         return synthetic(synthetic_preset, synthetic_users, synthetic_items, synthetic_seed)
     if kind not in download.COUNTS:
-        raise UserError(f"dataset {kind} cannot be downloaded; pass the folder of its files as --data_dir")
+        where = f" (the files are {_SOURCES[kind]})" if kind in _SOURCES else ""
+        raise UserError(f"dataset {kind} cannot be downloaded; pass the folder of its files as --data_dir{where}")
     return _from_cache(kind, cache_folder(cache_dir))
 
 
@@ -54,12 +61,14 @@ def cache_folder(cache_dir: str | Path | None = None) -> Path:
     return Path(cache_dir or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "prec_backdoor").expanduser()
 
 
-def _from_folder(kind: str, folder: Path) -> Interactions:
+def _from_folder(kind: str, folder: Path, behaviours: Sequence[str] | None) -> Interactions:
     if not (folder / "dataset.json").exists():
         if kind == "synthetic":
             raise UserError(f"{folder}: no prepared dataset; leave out --data_dir to make synthetic data")
-        return DATASETS[kind](folder)
+        return DATASETS[kind](folder, behaviours) if kind == "cikm" else DATASETS[kind](folder)
     prepared = Interactions.load(folder)
+    if kind == "cikm" and behaviours is not None and prepared.name != (wanted := cikm.dataset_name(behaviours)):
+        raise UserError(f"{folder}: the dataset prepared there is {prepared.name}, not {wanted}; change --behaviours")
     if kind != "recbole" and not prepared.name.startswith(kind):
         raise UserError(f"{folder}: the dataset prepared there is {prepared.name}, not {kind}; change --dataset")
     return prepared

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.data.interactions import PARTS, Interactions
 from prec_backdoor.errors import UserError
 
 DOWNSTREAM_LENGTH = 12  # first interactions of a downstream user that are used at all: most of them are cold
@@ -47,12 +47,18 @@ def split_users(interactions: Interactions, seed: int, pretrain_share: float = 0
     Pre-training users: the last item is validation. Downstream users are cut to their first 12 interactions: the last is
     the test item, the one before it validation, the rest fine-tuning history. Users with fewer than 3 items are left out.
 
+    A split that the dataset gives is honoured instead, whatever the seed: train and cold_train are trained on in full; of
+    dev, cold_dev and cold_test a user's first row is held out, after a history of all rows in the user's parts before; later
+    rows there are nobody's truth, and those of cold_dev are history of cold_test.
+
     Args:
       max_length: the longest history kept in the queries.
 
     Raises:
-      UserError: one of the two sides has no user.
+      UserError: one of the two sides has no user; a given part has none with a history.
     """
+    if interactions.split is not None:
+        return _given_split(interactions, max_length)
     eligible = np.flatnonzero(interactions.lengths() >= 3)
     shuffled = np.random.default_rng([seed, 0]).permutation(eligible)
     border = round(pretrain_share * len(eligible))
@@ -68,6 +74,42 @@ def split_users(interactions: Interactions, seed: int, pretrain_share: float = 0
         finetune_validation=_queries(downstream, cut, 2, max_length),
         test=_queries(downstream, cut, 1, max_length),
     )
+
+
+def _given_split(interactions: Interactions, max_length: int) -> Split:
+    owners = np.repeat(np.arange(interactions.num_users), interactions.lengths())
+    shape = (interactions.num_users, len(PARTS))
+    counts = np.bincount(owners * len(PARTS) + interactions.split, minlength=np.prod(shape)).reshape(shape)
+    ends = np.asarray(interactions.offsets)[:-1, None] + counts.cumsum(1)
+    starts = ends - counts
+
+    def sequences(part: str) -> Sequences:
+        column = PARTS.index(part)
+        users = _some_users(interactions, part, counts[:, column] > 0)
+        items = [interactions.items[starts[user, column] : ends[user, column]] for user in users]
+        return Sequences(users.astype(np.int32), items)
+
+    def queries(part: str) -> Queries:
+        column = PARTS.index(part)
+        # Nobody is on both sides, so that everything before a user's part is of the same side.
+        known = (counts[:, column] > 0) & (counts[:, :column].sum(1) > 0)
+        users = _some_users(interactions, part, known)
+        items = [interactions.items[starts[user, 0] : starts[user, column] + 1] for user in users]
+        return _queries(users, items, 1, max_length)
+
+    return Split(sequences("train"), queries("dev"), sequences("cold_train"), queries("cold_dev"), queries("cold_test"))
+
+
+def _some_users(interactions: Interactions, part: str, chosen: np.ndarray) -> np.ndarray:
+    if not chosen.any():
+        raise UserError(f"dataset {interactions.name}: no user of {part} has interactions before it; complete the split files")
+    return np.flatnonzero(chosen)
+
+
+def sample_queries(queries: Queries, size: int) -> Queries:
+    """At most `size` of the queries, always the same ones."""
+    picks = np.sort(np.random.default_rng(0).permutation(len(queries.users))[:size])
+    return Queries(*(array[picks] for array in queries))
 
 
 def _sequences(users: np.ndarray, items: list[np.ndarray], held_out: int) -> Sequences:

@@ -7,7 +7,11 @@ from prec_backdoor.data.interactions import UNKNOWN, Interactions
 
 
 def to_interactions(
-    name: str, events: pl.DataFrame, users: pl.DataFrame | None = None, items: pl.DataFrame | None = None
+    name: str,
+    events: pl.DataFrame,
+    users: pl.DataFrame | None = None,
+    items: pl.DataFrame | None = None,
+    counts: dict[str, int] | None = None,
 ) -> Interactions:
     """Codes users, items, profiles and categories and orders each user's events by time, ties in the order given.
 
@@ -16,19 +20,23 @@ def to_interactions(
 
     Args:
       name: of the dataset.
-      events: columns user, item (text) and time (number).
+      events: columns user, item (texts, or whole numbers, which take less memory) and time (number); also split (see
+        Interactions), which orders before time.
       users: column user without duplicates; every other column (text) is a profile attribute.
       items: columns item without duplicates, category and title (text).
+      counts: see Interactions; users and items that are not listed are added.
     """
+    counts = dict(counts or {})
     user_ids, item_ids = natural_order(events["user"]), natural_order(events["item"])
-    events = events.select(_codes(events["user"], user_ids), _codes(events["item"], item_ids) + 1, "time").sort(
-        "user", "time", maintain_order=True
-    )
+    user, item = (_codes(events[column], ids) for column, ids in (("user", user_ids), ("item", item_ids)))
+    order = [column for column in ("split", "time") if column in events.columns]
+    events = events.select(user, item + 1, *order).sort("user", *order, maintain_order=True)
 
     attributes = {}
     profile = np.zeros((len(user_ids), 0 if users is None else users.width - 1), np.int32)
     if users is not None:
         users = users.join(user_ids.to_frame("user"), on="user", how="semi")
+        counts["users without a profile"] = len(user_ids) - users.height
         rows = _codes(users["user"], user_ids).to_numpy()
         for column, attribute in enumerate(users.drop("user").columns):
             profile[rows, column], attributes[attribute] = _encode(users[attribute])
@@ -37,6 +45,7 @@ def to_interactions(
     titles = np.full(len(item_ids) + 1, "", object)
     if items is not None:
         items = items.join(item_ids.to_frame("item"), on="item", how="semi")
+        counts["items without features"] = len(item_ids) - items.height
         rows = _codes(items["item"], item_ids).to_numpy() + 1
         category[rows], categories = _encode(items["category"])
         titles[rows] = items["title"].fill_null("").to_list()
@@ -49,15 +58,19 @@ def to_interactions(
         attributes=attributes,
         category=category,
         categories=categories,
-        user_ids=np.array(user_ids.to_list(), str),
-        item_ids=np.array(["", *item_ids], str),
+        user_ids=np.array(user_ids.cast(pl.String).to_list(), str),
+        item_ids=np.array(["", *item_ids.cast(pl.String)], str),
         titles=titles.astype(str),
+        split=events["split"].to_numpy().astype(np.int8) if "split" in order else None,
+        counts=counts,
     )
 
 
 def natural_order(values: pl.Series) -> pl.Series:
-    """Distinct texts by number where all are integers or integer ranges (20-29), else alphabetically."""
+    """Distinct values: texts by number where all are integers or integer ranges (20-29), else alphabetically."""
     values = values.unique()
+    if values.dtype.is_integer():
+        return values.sort()
     number = values.str.extract(r"^(\d{1,18})(?:-\d+)?$").cast(pl.Int64)
     if number.has_nulls():
         return values.sort()
@@ -71,6 +84,8 @@ def decades(ages: pl.Series) -> pl.Series:
 
 
 def _codes(values: pl.Series, vocabulary: pl.Series | list[str]) -> pl.Series:
+    if values.dtype.is_integer():
+        return vocabulary.search_sorted(values).alias(values.name)
     return values.cast(pl.Enum(vocabulary)).to_physical().cast(pl.Int64)
 
 

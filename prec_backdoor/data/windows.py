@@ -25,20 +25,22 @@ class Rows(NamedTuple):
     user: np.ndarray
 
 
-def pack(sequences: Sequences, max_length: int, windows: str = "recent") -> Rows:
-    """Cuts sequences into windows of at most T = max_length positions and packs the windows into rows by best fit.
+def pack(sequences: Sequences, max_length: int, windows: str = "recent", longest: int | None = None) -> Rows:
+    """Cuts sequences into windows and packs the windows into rows of T = max_length positions by best fit.
 
     A sequence of n items has n - 1 positions, each in at most one window, and windows in a row do not see each other (models
     mask by segment).
 
     Args:
-      windows: "recent" takes the T most recent positions of each sequence, as SASRec does (Kang & McAuley, ICDM 2018, section
+      windows: "recent" takes the most recent positions of each sequence, as SASRec does (Kang & McAuley, ICDM 2018, section
         III); "all" goes on cutting from there, so that every position of a longer sequence is trained too.
+      longest: positions of a window; by default T.
     """
+    longest = longest or max_length
     cut = [
-        (index, max(0, end - max_length), end)
+        (index, max(0, end - longest), end)
         for index, items in enumerate(sequences.items)
-        for end in range(len(items) - 1, 0, -max_length)
+        for end in range(len(items) - 1, 0, -longest)
         if windows == "all" or end == len(items) - 1
     ]
     cut.sort(key=lambda window: window[1] - window[2])

@@ -1,7 +1,7 @@
 """Evaluation: exact ranks, accuracy, exposure, lift."""
 
-from prec_backdoor.evaluation.metrics import accuracy, cutoffs, exposure, lift, unseen
+from prec_backdoor.evaluation.metrics import accuracy, cutoffs, exposure, hit_rate, lift, unseen
 from prec_backdoor.evaluation.ranking import rank_items, ranks
 from prec_backdoor.evaluation.statistics import bootstrap_interval
 
-__all__ = ["accuracy", "bootstrap_interval", "cutoffs", "exposure", "lift", "rank_items", "ranks", "unseen"]
+__all__ = ["accuracy", "bootstrap_interval", "cutoffs", "exposure", "hit_rate", "lift", "rank_items", "ranks", "unseen"]

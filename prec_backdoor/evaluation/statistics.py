@@ -1,8 +1,11 @@
 """Means over seeds and users, with bootstrap intervals."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 DRAWS = 2_000
+_BLOCK = 2**21  # users times draws that are in memory at once
 
 
 def bootstrap_interval(hits: list[np.ndarray], pairs: list[np.ndarray], level: float = 0.95) -> tuple[float, float]:
@@ -13,13 +16,47 @@ def bootstrap_interval(hits: list[np.ndarray], pairs: list[np.ndarray], level: f
     Args:
       hits, pairs: one array [U] a seed; of each user the sum of a metric, and of how many pairs it is the sum.
     """
-    rng = np.random.default_rng(0)
-    ratios = np.empty((len(hits), DRAWS))
-    for seed, (user_hits, user_pairs) in enumerate(zip(hits, pairs, strict=True)):
-        picks = rng.integers(len(user_hits), size=(DRAWS, len(user_hits)))
-        ratios[seed] = user_hits[picks].sum(1) / np.maximum(user_pairs[picks].sum(1), 1)
-    chosen = rng.integers(len(hits), size=(DRAWS, len(hits)))
-    means = ratios[chosen, np.arange(DRAWS)[:, None]].mean(1)
+    sums = [resampled_sums(np.stack(columns, 1), (seed,)) for seed, columns in enumerate(zip(hits, pairs, strict=True))]
+    ratios = np.stack([of_hits / np.maximum(of_pairs, 1) for of_hits, of_pairs in (each.T for each in sums)], 1)
+    return percentile_interval(replicate_mean(ratios, resampled_replicates(range(len(hits)))), level)
+
+
+def resampled_sums(values: np.ndarray, key: tuple[int, ...]) -> np.ndarray:
+    """[DRAWS, C] column sums of `values` [U, C] over the U users drawn again, with replacement.
+
+    The same `key` and U draw the same users: whatever is computed from two such results is paired.
+    """
+    rng, users = np.random.default_rng((1, *key)), len(values)
+    values, result = values.astype(np.float32), np.empty((DRAWS, values.shape[1]), np.float32)
+    for draws in np.array_split(np.arange(DRAWS), -(-DRAWS * users // _BLOCK)):
+        picks = rng.integers(users, size=(len(draws), users)) + users * np.arange(len(draws))[:, None]
+        times = np.bincount(picks.ravel(), minlength=picks.size).reshape(picks.shape)
+        result[draws] = times.astype(np.float32) @ values
+    return result
+
+
+def resampled_replicates(seeds: Sequence[int]) -> np.ndarray:
+    """[DRAWS, R] how often each of R replicates counts where seeds are drawn again and, within each, its replicates.
+
+    Args:
+      seeds: [R] the seed of each replicate; those of one seed, as draws of targets, share users and clean model.
+    """
+    rng, seeds = np.random.default_rng((0,)), np.asarray(seeds)
+    distinct, sizes = np.unique(seeds, return_counts=True)
+    times = rng.multinomial(len(distinct), np.full(len(distinct), 1 / len(distinct)), size=DRAWS)
+    counts = np.empty((DRAWS, len(seeds)))
+    for value, size, of_seed in zip(distinct, sizes, times.T, strict=True):
+        counts[:, seeds == value] = rng.multinomial(of_seed * size, np.full(size, 1 / size))
+    return counts
+
+
+def replicate_mean(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """[DRAWS] means of `values` [DRAWS, R] over the replicates, each as often as `counts` says."""
+    return (values * counts).sum(1) / counts.sum(1)
+
+
+def percentile_interval(draws: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """The interval that holds the middle `level` of `draws`; infinite draws are allowed."""
     tail = (1 - level) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
+    low, high = np.quantile(draws, [tail, 1 - tail], method="inverted_cdf")
     return float(low), float(high)

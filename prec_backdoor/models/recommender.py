@@ -1,9 +1,10 @@
-"""A recommender: an item table, tied for input and scoring, and a backbone that turns histories into vectors."""
+"""A recommender: an item table, tied for input and scoring, a backbone that turns histories into vectors, perhaps a prompt."""
 
 import jax
 import jax.numpy as jnp
 
 from prec_backdoor.errors import UserError
+from prec_backdoor.models.prompt import PromptGenerator, init_prompt
 from prec_backdoor.models.sasrec import ModelConfig, SASRec
 
 BACKBONES = {"sasrec": SASRec}
@@ -21,23 +22,28 @@ def backbone(config: ModelConfig):
 
 
 def init_params(key: jax.Array, config: ModelConfig) -> dict:
-    """Fresh parameters: {"items": [V + 1, D] the item table (row 0 padding), "encoder": the backbone's}."""
+    """Fresh parameters: {"items": [V + 1, D] the item table (row 0 padding), "encoder": the backbone's, perhaps "prompt"}."""
     items_key, encoder_key = jax.random.split(key)
     vectors = jnp.zeros((1, config.embed_dim))
     index = jnp.zeros((1,), jnp.int32)
-    return {
+    params = {
         "items": 0.02 * jax.random.normal(items_key, (config.num_items + 1, config.embed_dim)),
         "encoder": backbone(config).init(encoder_key, vectors, index, index)["params"],
     }
+    return params | ({"prompt": init_prompt(jax.random.fold_in(key, 2), config)} if config.prompt_length else {})
 
 
-def encode(params: dict, config: ModelConfig, history, position, segment, prefix=None, keys=None) -> jax.Array:
-    """Hidden states [B, T, D] of packed rows (see `SASRec.__call__`); `keys` [B] turns dropout on, one PRNG key a row.
+def encode(params: dict, config: ModelConfig, history, position, segment, profile=None, keys=None) -> jax.Array:
+    """Hidden states [B, T, D] of packed rows (see `SASRec.__call__`).
 
-    A key a row, not a batch: so that dropout does not depend on how the batch is split over devices.
+    Args:
+      profile: [B, S, A], the profile of each segment's user, from which a model that has prompts makes them; else unused.
+      keys: [B], one PRNG key a row, turns dropout on. Not one a batch, so that dropout does not depend on how the batch is
+        split over devices.
     """
     module = backbone(config)
     vectors = params["items"][history]
+    prefix = PromptGenerator(config).apply({"params": params["prompt"]}, profile) if config.prompt_length else None
 
     def row(vectors, position, segment, prefix, key):
         rngs = None if key is None else {"dropout": key}
@@ -46,11 +52,15 @@ def encode(params: dict, config: ModelConfig, history, position, segment, prefix
     return jax.vmap(row)(vectors, position, segment, prefix, keys)
 
 
-def represent(params: dict, config: ModelConfig, history: jax.Array, prefix=None) -> jax.Array:
+def represent(params: dict, config: ModelConfig, history: jax.Array, profile: jax.Array | None = None) -> jax.Array:
     """What the model makes of whole histories [B, L] (0-padded at the front, L <= max_length): vectors [B, D].
 
     An item's score for the user is the inner product with its row of the item table.
+
+    Args:
+      profile: [B, A], needed by a model with prompts.
     """
     length = history.shape[1]
     position = jnp.broadcast_to(jnp.arange(config.max_length - length, config.max_length), history.shape)
-    return encode(params, config, history, position, (history > 0).astype(jnp.int32), prefix)[:, -1]
+    segment = (history > 0).astype(jnp.int32)
+    return encode(params, config, history, position, segment, None if profile is None else profile[:, None])[:, -1]

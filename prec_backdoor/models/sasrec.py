@@ -13,7 +13,10 @@ DTYPES = ("float32", "bfloat16")  # what the encoder computes in; parameters and
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """Size of a recommender; the defaults are the released ones, but for a history of 50 and SASRec's own two blocks."""
+    """Size of a recommender; the defaults are the released ones, but for a history of 50 and SASRec's own two blocks.
+
+    With a `prompt_length` the model has a prompt generator for users whose profile attributes have `profile_sizes` values.
+    """
 
     num_items: int
     embed_dim: int = 64
@@ -24,6 +27,8 @@ class ModelConfig:
     dropout: float = 0.0
     dtype: str = "float32"
     backbone: str = "sasrec"
+    prompt_length: int = 0
+    profile_sizes: tuple[int, ...] = ()
 
     def __post_init__(self):
         for name in ("embed_dim", "feedforward_dim", "num_layers", "num_heads", "max_length"):
@@ -33,6 +38,8 @@ class ModelConfig:
             raise UserError(f"--num_heads: {self.num_heads} does not divide --embed_dim={self.embed_dim}")
         if not 0 <= self.dropout < 1:
             raise UserError(f"--dropout: must be from 0 to below 1, not {self.dropout}")
+        if self.prompt_length < 0:
+            raise UserError(f"--prompt_length: must not be negative, as {self.prompt_length} is")
         if self.dtype not in DTYPES:
             raise UserError(f"--dtype: '{self.dtype}' is none of {', '.join(DTYPES)}")
 

@@ -56,3 +56,4 @@ def _masked(losses: jax.Array, label: jax.Array) -> jax.Array:
 
 
 LOSSES: dict[str, Callable] = {"bpr": bpr, "bce": bce, "ce": ce}
+SAMPLED = ("bpr", "bce")  # those that see the label and the negatives alone

@@ -35,6 +35,11 @@ def all_sum(tree, axis: str | None):
     return tree if axis is None else jax.lax.psum(tree, axis)
 
 
+def all_gather(array: jax.Array, axis: str | None) -> jax.Array:
+    """The arrays of all devices end to end, inside a step."""
+    return array if axis is None else jax.lax.all_gather(array, axis, tiled=True)
+
+
 def device_index(axis: str | None):
     """Rank of this device, inside a step."""
     return 0 if axis is None else jax.lax.axis_index(axis)
@@ -64,7 +69,7 @@ def shard(tree):
     for leaf in jax.tree.leaves(tree):
         if len(leaf) % count:
             raise UserError(f"a batch of {len(leaf)} cannot be split evenly over {count} devices; change --batch_size")
-    return tree if count == 1 else jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), tree)
+    return tree if count == 1 else jax.tree.map(lambda x: x.reshape(count, len(x) // count, *x.shape[1:]), tree)
 
 
 def gather(array):

@@ -1,8 +1,9 @@
 """Stages: one training run of one step on one share of the data, early-stopped and resumable."""
 
 import dataclasses
+import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from prec_backdoor import checkpoints
 from prec_backdoor.attacks import AttackSpec, Poison, clean
 from prec_backdoor.data.batches import Users
-from prec_backdoor.data.splits import Queries
+from prec_backdoor.data.splits import Queries, sample_queries
 from prec_backdoor.data.windows import Rows
 from prec_backdoor.errors import UserError
 from prec_backdoor.evaluation.metrics import ndcg
@@ -22,21 +23,25 @@ from prec_backdoor.evaluation.ranking import ranks
 from prec_backdoor.models import ModelConfig
 from prec_backdoor.train import parallel
 from prec_backdoor.train.interrupt import Interrupt
-from prec_backdoor.train.step import TrainConfig, run_steps, train_step
+from prec_backdoor.train.step import TrainConfig, TrainState, run_steps, train_step
 
 STEPS_PER_CALL = 64  # steps on the device between two looks of the host
 SECONDS_PER_CHECKPOINT = 20
-VALIDATION_USERS = 2_000  # the first of the shuffled validation users; more would only sharpen when to stop
+VALIDATION_USERS = 2_000  # more would only sharpen when to stop
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """What a stage does: which parameters learn, from which loss, on which poison, for how long."""
+    """What a stage does: which parameters learn, from which loss, on which poison, for how long.
+
+    `keep_last`: all epochs are run, and the result is the last one's, whatever its validation score.
+    """
 
     name: str
     config: TrainConfig
     poison: Poison = clean
     trainable: tuple[str, ...] = ("items", "encoder")
+    keep_last: bool = False
 
 
 class StageData(NamedTuple):
@@ -57,6 +62,21 @@ class StageResult(NamedTuple):
     hash: str
 
 
+class Job(NamedTuple):
+    """One call of `run_stage`, as a record: its arguments."""
+
+    stage: Stage
+    model: ModelConfig
+    params: dict
+    data: StageData
+    spec: AttackSpec
+    key: jax.Array
+    folder: Path | None = None
+    metadata: dict | None = None
+    log: Callable[[dict], None] = lambda record: None
+    watch: Callable[[dict], dict] | None = None
+
+
 @dataclasses.dataclass
 class _Progress:
     """Where a stage stands; goes into the checkpoint's metadata."""
@@ -67,19 +87,45 @@ class _Progress:
     best_score: float = -1.0
     seconds: float = 0.0
 
+    def over(self, config: TrainConfig) -> bool:
+        return self.epoch >= config.epochs or self.epoch - self.best_epoch >= config.patience
 
-def run_stage(
-    stage: Stage,
-    model: ModelConfig,
-    params: dict,
-    data: StageData,
-    spec: AttackSpec,
-    key: jax.Array,
-    folder: Path | None = None,
-    metadata: dict | None = None,
-    log: Callable[[dict], None] = lambda record: None,
-) -> StageResult:
-    """Trains `params` and returns the best ones.
+
+@dataclasses.dataclass
+class _Run:
+    """A job under way: its best parameters so far, and what it goes on from."""
+
+    job: Job
+    best: dict
+    state: TrainState | None  # None when the stage is finished
+    progress: _Progress
+
+    def program(self) -> tuple:
+        """Runs for which this is equal can be mapped over."""
+        return self.job.stage, self.job.model, self.progress.epoch, self.progress.done
+
+    def save(self, state: TrainState | None) -> None:
+        """Checkpoints; without a `state` as finished."""
+        if self.job.folder is None:
+            return
+        description = {
+            **(self.job.metadata or {}),
+            "stage": self.job.stage.name,
+            "model": dataclasses.asdict(self.job.model),
+            "finished": state is None,
+            "progress": dataclasses.asdict(self.progress),
+        }
+        step = self.progress.epoch * _steps(self.job) + self.progress.done
+        checkpoints.save(self.job.folder / "checkpoints", step, self.best, state, description)
+
+    def result(self) -> StageResult:
+        progress = self.progress
+        digest = checkpoints.content_hash(self.best)
+        return StageResult(self.best, progress.best_score, progress.best_epoch, progress.seconds, digest)
+
+
+def run_stage(*args, **kwargs) -> StageResult:
+    """Trains parameters and returns the best ones; arguments are the fields of `Job`.
 
     Stops after `patience` epochs without a better validation NDCG@10, or after `epochs`. With a `folder`, checkpoints
     go to folder/checkpoints, and the same call continues an unfinished stage at the very step, or returns the result of a
@@ -89,91 +135,121 @@ def run_stage(
       params: starting point, unreplicated.
       metadata: added to the checkpoint's: dataset, config, parent.
       log: called with a record an epoch.
+      watch: parameters -> more to say in the record of an epoch; nothing is decided by it.
 
     Raises:
       UserError: the loss is no longer finite.
     """
-    config = stage.config
-    steps = -(-len(data.rows.history) // config.batch_size)
-    step = train_step(config, model, steps * config.epochs, stage.trainable)
-    run = parallel.pmap_step(run_steps(step, stage.poison, config, model))
-    params = jax.tree.map(np.asarray, params)
-    state, best, progress = step.init(jax.tree.map(jnp.array, params)), params, _Progress()
+    return run_jobs([Job(*args, **kwargs)])[0]
 
-    if folder is not None and (found := checkpoints.resume(folder / "checkpoints", params, state)):
-        best, training, saved = found
-        progress = _Progress(**saved["progress"])
-        if saved["finished"]:
-            return _result(best, progress)
-        state = jax.tree.map(jnp.array, training)
 
-    def save(finished: bool) -> None:
-        if folder is None:
-            return
-        description = {
-            **(metadata or {}),
-            "stage": stage.name,
-            "model": dataclasses.asdict(model),
-            "finished": finished,
-            "progress": dataclasses.asdict(progress),
-        }
-        host = jax.tree.map(np.asarray, parallel.unreplicate(state))
-        checkpoints.save(folder / "checkpoints", int(host.step), best, None if finished else host, description)
+def run_jobs(jobs: Sequence[Job], together: bool | None = None) -> list[StageResult]:
+    """`run_stage` for several jobs with the same data and key; they differ in params, spec and where they are kept.
 
-    def over() -> bool:
-        return progress.epoch >= config.epochs or progress.epoch - progress.best_epoch >= config.patience
+    Args:
+      together: those of one stage and model in one program, mapped over the jobs; by default on an accelerator, which one small
+        model leaves idle. On 2 CPU cores four models took 1.3 times as long together as one after another.
+    """
+    together = jax.default_backend() != "cpu" if together is None else together
+    runs = [_open(job) for job in jobs]
+    waiting = [run for run in runs if run.state is not None]
+    while waiting:
+        alike = [run for run in waiting if run.program() == waiting[0].program()]
+        _train(alike if together else alike[:1])
+        waiting = [run for run in waiting if run.state is not None]
+    return [run.result() for run in runs]
+
+
+def _steps(job: Job) -> int:
+    return -(-len(job.data.rows.history) // job.stage.config.batch_size)
+
+
+def _open(job: Job) -> _Run:
+    params = jax.tree.map(np.asarray, job.params)
+    state = train_step(job.stage.config, job.model, 1, job.stage.trainable).init(jax.tree.map(jnp.array, params))
+    if job.folder is None or not (found := checkpoints.resume(job.folder / "checkpoints", params, state)):
+        return _Run(job, params, state, _Progress())
+    best, state, saved = found
+    return _Run(job, best, state, _Progress(**saved["progress"]))
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(stage: Stage, model: ModelConfig, steps: int, mapped: bool):
+    """The steps of a stage for all devices, over a leading axis of states and specs if `mapped`; one program for all its runs."""
+    step = train_step(stage.config, model, steps * stage.config.epochs, stage.trainable)
+    run = run_steps(step, stage.poison, stage.config, model)
+
+    def run_each(state, rows, users, spec, key, first, last, axis):
+        return jax.vmap(lambda state, spec: run(state, rows, users, spec, key, first, last, axis))(state, spec)
+
+    return parallel.pmap_step(run_each if mapped else run)
+
+
+def _train(runs: list[_Run]) -> None:
+    """Trains `runs`, which stand at the same step, to their ends."""
+    job, mapped = runs[0].job, len(runs) > 1
+    stage, model, data, config, steps = job.stage, job.model, job.data, job.stage.config, _steps(job)
+    run = _compiled(stage, model, steps, mapped)
+
+    def stack(trees):
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees) if mapped else trees[0]
+
+    def of(tree, index):
+        return jax.tree.map(lambda x: x[index], tree) if mapped else tree
+
+    def validate(params: dict) -> float:
+        return ndcg(ranks(params, model, queries.history, queries.truth[:, None], profiles)[:, 0], 10)
+
+    def save_unfinished() -> None:
+        for index, each in active.items():
+            each.save(jax.tree.map(np.asarray, of(parallel.unreplicate(state), index)))
 
     positions = int((data.rows.label > 0).sum())
-    validation = _subset(data.validation, VALIDATION_USERS)
-    arrays = parallel.replicate((data.rows, data.users, spec))
-    state = parallel.replicate(state)
-    last_saved = time.monotonic()
+    queries = sample_queries(data.validation, VALIDATION_USERS)
+    profiles = np.asarray(data.users.profile)[queries.users]
+    arrays = parallel.replicate((data.rows, data.users, stack([each.job.spec for each in runs])))
+    state = parallel.replicate(stack([each.state for each in runs]))
+    last_saved, active = time.monotonic(), dict(enumerate(runs))
+    epoch, done = runs[0].progress.epoch, runs[0].progress.done
     bar = tqdm(total=config.epochs * positions, unit="pos", unit_scale=True, desc=stage.name, leave=False, disable=None)
     with bar, Interrupt() as interrupt:
-        bar.update(progress.epoch * positions)
-        while not over():
+        bar.update(epoch * positions)
+        while active:
             started = time.monotonic()
-            epoch_key = jax.random.fold_in(key, progress.epoch)
-            first, stop = progress.done, min(progress.done + STEPS_PER_CALL, steps)
+            epoch_key = jax.random.fold_in(job.key, epoch)
+            first, stop = done, min(done + STEPS_PER_CALL, steps)
             state, metrics = run(state, *arrays, *parallel.replicate((epoch_key, first, stop)))
-            metrics = {name: float(value) for name, value in parallel.unreplicate(metrics).items()}
-            bar.update(metrics["positions"])
-            bar.set_postfix(loss=f"{metrics['loss']:.4f}", best=f"{max(progress.best_score, 0):.4f}", refresh=False)
-            progress.done = stop % steps
-            record = {**metrics, "positions_per_second": metrics["positions"] / (time.monotonic() - started)}
-            if not progress.done:
-                progress.epoch += 1
-                record["validation_ndcg@10"] = score = _validate(parallel.unreplicate(state.params), model, validation)
-                if score > progress.best_score:
-                    progress.best_score, progress.best_epoch = score, progress.epoch
-                    best = jax.tree.map(np.asarray, parallel.unreplicate(state.params))
-            progress.seconds += time.monotonic() - started
-            step_count = int(parallel.unreplicate(state.step))
-            log({"stage": stage.name, "epoch": progress.epoch, "step": step_count, **record, "seconds": progress.seconds})
-            if not np.isfinite(record["loss"]):
-                raise UserError(f"{stage.name}: the loss is {record['loss']} at step {step_count}; lower the learning rate")
-            if over():
-                break  # what is saved at the last step must be the finished stage
+            metrics = jax.tree.map(np.asarray, parallel.unreplicate(metrics))
+            epoch, done = epoch + stop // steps, stop % steps
+            host = parallel.unreplicate(state)
+            for index, each in list(active.items()):
+                record = {name: float(value) for name, value in of(metrics, index).items()}
+                speed = len(active) * record["positions"] / (time.monotonic() - started)
+                progress, params = each.progress, of(host.params, index)
+                progress.epoch, progress.done = epoch, done
+                if not done:
+                    record["validation_ndcg@10"] = score = validate(params)
+                    if score > progress.best_score or stage.keep_last:
+                        progress.best_score, progress.best_epoch = score, epoch
+                        each.best = jax.tree.map(np.asarray, params)
+                    record |= each.job.watch(params) if each.job.watch else {}
+                now = time.monotonic()
+                progress.seconds, started = progress.seconds + now - started, now
+                step = epoch * steps + done
+                about = {"stage": stage.name, "epoch": epoch, "step": step, "positions_per_second": speed}
+                each.job.log({**about, **record, "seconds": progress.seconds})
+                if not np.isfinite(record["loss"]):
+                    raise UserError(f"{stage.name}: the loss is {record['loss']} at step {step}; lower the learning rate")
+                if progress.over(config):  # what is saved at the last step must be the finished stage
+                    each.state = None
+                    each.save(None)
+                    del active[index]
+            best = max(each.progress.best_score for each in runs)
+            bar.set_postfix(loss=f"{np.mean(metrics['loss']):.4f}", best=f"{max(best, 0):.4f}", refresh=False)
+            bar.update(int(np.max(metrics["positions"])))
             if interrupt.requested:
-                save(finished=False)
+                save_unfinished()
                 raise KeyboardInterrupt
             if time.monotonic() - last_saved > SECONDS_PER_CHECKPOINT:
-                save(finished=False)
+                save_unfinished()
                 last_saved = time.monotonic()
-        save(finished=True)
-        if interrupt.requested:
-            raise KeyboardInterrupt
-    return _result(best, progress)
-
-
-def _result(params: dict, progress: _Progress) -> StageResult:
-    return StageResult(params, progress.best_score, progress.best_epoch, progress.seconds, checkpoints.content_hash(params))
-
-
-def _validate(params: dict, model: ModelConfig, queries: Queries) -> float:
-    return ndcg(ranks(params, model, queries.history, queries.truth[:, None])[:, 0], 10)
-
-
-def _subset(queries: Queries, size: int) -> Queries:
-    picks = np.sort(np.random.default_rng(0).permutation(len(queries.users))[:size])
-    return Queries(*(array[picks] for array in queries))

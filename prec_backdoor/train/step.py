@@ -13,14 +13,21 @@ from prec_backdoor.data.batches import Batch, Users, make_batch
 from prec_backdoor.data.windows import Rows
 from prec_backdoor.errors import UserError
 from prec_backdoor.models import ModelConfig, encode
-from prec_backdoor.train.losses import LOSSES
+from prec_backdoor.train.lazy import ITEMS, compact, put_rows, take_rows
+from prec_backdoor.train.losses import LOSSES, SAMPLED
 from prec_backdoor.train.optimizers import SCHEDULES, adam_l2
 from prec_backdoor.train.parallel import all_sum, device_index
+
+ITEM_UPDATES = ("auto", "dense", "lazy")
+LAZY_FROM = 20_000  # items from which "auto" is lazy
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How a stage trains; `batch_size` counts packed rows of max_length positions, over all devices."""
+    """How a stage trains; `batch_size` counts packed rows of max_length positions, over all devices.
+
+    `item_updates` is "dense" or "lazy" (see `prec_backdoor.train.lazy`), or "auto": lazy for large catalogues and sampled losses.
+    """
 
     loss: str = "bpr"
     negatives: int = 1
@@ -30,21 +37,31 @@ class TrainConfig:
     l2: float = 1e-6
     epochs: int = 40
     patience: int = 20
+    item_updates: str = "auto"
 
     def __post_init__(self):
         if self.loss not in LOSSES:
             raise UserError(f"--loss: '{self.loss}' is none of {', '.join(LOSSES)}")
         if self.schedule not in SCHEDULES:
             raise UserError(f"--schedule: '{self.schedule}' is none of {', '.join(SCHEDULES)}")
+        if self.item_updates not in ITEM_UPDATES:
+            raise UserError(f"--item_updates: '{self.item_updates}' is none of {', '.join(ITEM_UPDATES)}")
+        if self.item_updates == "lazy" and self.loss not in SAMPLED:
+            raise UserError(f"--item_updates=lazy: --loss={self.loss} touches every item at every step; take dense")
         for name in ("negatives", "batch_size", "learning_rate", "epochs", "patience"):
             if not getattr(self, name) > 0:  # nan is neither
                 raise UserError(f"--{name}: must be positive, not {getattr(self, name)}")
         if not self.l2 >= 0:
             raise UserError(f"--l2: must not be negative, not {self.l2}")
 
+    def lazy(self, num_items: int) -> bool:
+        """Whether only touched rows of the item table are updated."""
+        large = num_items >= LAZY_FROM and self.loss in SAMPLED
+        return large if self.item_updates == "auto" else self.item_updates == "lazy"
+
 
 class TrainState(NamedTuple):
-    """What a step changes: `step` [] int32, `params` by group ("items", "encoder", ..), and the optimiser's state."""
+    """What a step changes: `step` [] int32, `params` by group ("items", "encoder", "prompt"), and the optimiser's state."""
 
     step: jax.Array
     params: dict
@@ -79,21 +96,26 @@ def train_step(
         return TrainState(jnp.int32(0), params, optimizer.init(groups(params, True)))
 
     def apply(state: TrainState, batch: Batch, key: jax.Array, axis: str | None = None):
-        frozen = groups(state.params, False)
+        frozen, learned, opt_state = groups(state.params, False), groups(state.params, True), state.opt_state
         keys = row_keys(key, len(batch.label), axis) if model.dropout else None
+        lazy = ITEMS in learned and config.lazy(model.num_items)
+        if lazy:
+            touched, batch = compact(batch, len(learned[ITEMS]), axis)
+            learned, opt_state = take_rows((learned, opt_state), touched)
 
         def total(learned):
             params = {**frozen, **learned}
-            hidden = encode(params, model, batch.history, batch.position, batch.segment, keys=keys)
-            return loss(hidden, params["items"], batch.label, batch.negative).sum()
+            hidden = encode(params, model, batch.history, batch.position, batch.segment, batch.profile, keys)
+            return loss(hidden, params[ITEMS], batch.label, batch.negative).sum()
 
-        learned = groups(state.params, True)
         value, grads = jax.value_and_grad(total)(learned)
         value, grads, positions = all_sum((value, grads, (batch.label > 0).sum()), axis)
         weight = 1 / jnp.maximum(positions, 1)
-        updates, opt_state = optimizer.update(jax.tree.map(lambda g: g * weight, grads), state.opt_state, learned)
-        params = {**frozen, **optax.apply_updates(learned, updates)}
-        return TrainState(state.step + 1, params, opt_state), {"loss": value * weight, "positions": positions}
+        updates, opt_state = optimizer.update(jax.tree.map(lambda g: g * weight, grads), opt_state, learned)
+        learned = optax.apply_updates(learned, updates)
+        if lazy:
+            learned, opt_state = put_rows((groups(state.params, True), state.opt_state), touched, (learned, opt_state))
+        return TrainState(state.step + 1, {**frozen, **learned}, opt_state), {"loss": value * weight, "positions": positions}
 
     return TrainStep(init, apply)
 

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import make_interactions, random_interactions, toy_spec, whole_batch
+from toys import assert_share, make_interactions, random_interactions, toy_spec, whole_batch
 
 from prec_backdoor.attacks import replace_in_category, replace_in_group
 
@@ -37,11 +37,6 @@ def open_positions(name, batch):
         return np.asarray(batch.in_group & (batch.label > 0))
     attacked = {CATEGORY[target - 1] for target in TARGETS}
     return np.array([[item > 0 and CATEGORY[item - 1] in attacked for item in row] for row in batch.label.tolist()])
-
-
-def assert_share(hits, trials, share):
-    """Within five standard deviations of a binomial."""
-    assert abs(hits - trials * share) < 5 * np.sqrt(trials * share * (1 - share))
 
 
 @pytest.mark.parametrize("name", POISONS)

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
-from toys import make_interactions
+from toys import all_sequences, assert_same_trees, make_interactions
 
 from prec_backdoor.attacks import make_spec
+from prec_backdoor.data.batches import user_tables
 from prec_backdoor.errors import UserError
 
 INTERACTIONS = make_interactions([[1, 2, 3, 4, 5, 6]], category=[2, 1, 2, 3, 2, 3])
@@ -15,6 +16,17 @@ def test_by_hand():
     assert spec.category.tolist() == [0, 2, 1, 2, 3, 2, 3]
     assert spec.category_count.tolist() == [0, 0, 2, 1]
     assert spec.category_targets.tolist() == [[0, 0], [0, 0], [1, 5], [4, 0]]
+    assert spec.demote_rate == 0 and spec.seen is None
+
+
+def test_what_prompts_need():
+    seen = user_tables(INTERACTIONS, all_sequences(INTERACTIONS)).seen
+    spec = make_spec(INTERACTIONS, np.array([2]), 0.25, 0.5, seen)
+    assert (spec.rate, spec.demote_rate) == (0.25, 0.5)
+    assert_same_trees(spec.seen, seen)
+    for rate in (-0.1, 1.01, float("nan")):
+        with pytest.raises(UserError, match=f"--demote_rate: {rate} is not a probability"):
+            make_spec(INTERACTIONS, np.array([2]), 0.25, rate)
 
 
 @pytest.mark.parametrize(

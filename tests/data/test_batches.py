@@ -5,7 +5,7 @@ import pytest
 from toys import all_sequences, make_interactions, random_interactions, whole_batch
 
 from prec_backdoor.data import batches
-from prec_backdoor.data.batches import sample_negatives, user_tables
+from prec_backdoor.data.batches import has_seen, sample_negatives, user_tables
 
 SEQUENCES = [[3, 1, 3], [7], [1, 2, 3, 4, 5, 6, 7, 9, 10], [10, 1, 5, 6], [2, 3]]  # the third has seen all but item 8
 NUM_ITEMS = 10
@@ -64,3 +64,30 @@ def test_a_batch_knows_its_users():
         assert not set(batch.negative[row, at].tolist()) & set(interactions.sequence(user).tolist())
     assert not batch.in_group[batch.segment == 0].any()
     assert (batch.negative >= 1).all() and (batch.negative <= 20).all()
+
+
+def test_has_seen_equals_looking_it_up(seen):
+    users, items = np.array([[4, 2, 0], [1, 3, 2]]), np.array([8, 1, 10, 1, 3, 2, 9, 7])
+    expected = [[[item in SEQUENCES[user] for item in items] for user in row] for row in users]
+    assert jax.jit(has_seen)(users, items, seen).tolist() == expected
+
+
+def test_has_seen_for_many_users():
+    interactions = random_interactions(users=300, num_items=40, lengths=(1, 40))
+    seen = user_tables(interactions, all_sequences(interactions)).seen
+    items = np.arange(1, 41)
+    expected = np.array([np.isin(items, interactions.sequence(user)) for user in range(300)])
+    assert expected.all(1).any() and (expected.sum(1) == 1).any()
+    found = jax.jit(has_seen)(np.arange(300), items, seen)
+    np.testing.assert_array_equal(found, expected)
+    alone = jax.jit(has_seen)(7, items, seen)  # without an axis of users
+    np.testing.assert_array_equal(alone, expected[7])
+
+
+def test_who_has_not_trained_has_seen_nothing():
+    interactions = make_interactions([[1, 2], [3, 4], [4, 2]], NUM_ITEMS)
+    sequences = all_sequences(interactions)
+    only_first = sequences._replace(users=sequences.users[:1], items=sequences.items[:1])
+    seen = user_tables(interactions, only_first).seen
+    items = jnp.arange(1, 5)
+    assert has_seen(jnp.arange(3), items, seen).tolist() == [[True, True, False, False], [False] * 4, [False] * 4]

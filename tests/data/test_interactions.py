@@ -1,7 +1,9 @@
+import dataclasses
 import json
 
 import numpy as np
 import pytest
+from toys import make_interactions
 
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.data.synthetic import synthetic
@@ -58,3 +60,15 @@ def test_select_drops_and_recodes(data):
     categories = dict(zip(data.item_ids, data.category, strict=True))
     assert [categories[item] for item in kept.item_ids] == kept.category.tolist()
     assert np.unique(kept.items).tolist() == list(range(1, kept.num_items + 1))
+
+
+def test_the_fingerprint_of_a_dataset_is_forever():
+    data = make_interactions([[1, 2, 3], [3, 1]], attributes={"age": ("a", "b")}, profile=[[1], [2]])
+    assert data.fingerprint == "e9ec2e44b2fd9a79"  # workdirs and checkpoints of earlier versions hold such
+
+
+@pytest.mark.parametrize("split", [[0, 0, 1, 2], [[0, 0, 1, 2, 4]]])
+def test_a_split_has_one_part_for_each_interaction(split):
+    data = make_interactions([[1, 2, 3], [3, 1]])
+    with pytest.raises(UserError, match="split has shape"):
+        dataclasses.replace(data, split=np.array(split, np.int8))

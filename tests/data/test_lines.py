@@ -1,5 +1,6 @@
 import time
 
+import polars as pl
 import pytest
 
 from prec_backdoor.data import lines
@@ -96,3 +97,42 @@ def test_a_million_lines_are_quick(tmp_path):
     frame = lines.numbers(lines.read_fields(path, "::", ("user", "item", "rating", "time")), path, "time")
     assert frame.height == 1_000_000
     assert time.perf_counter() - start < 10
+
+
+def test_batches_hold_what_the_whole_file_holds(tmp_path, monkeypatch):
+    content = "a,b\n1,é\n\ufeff2,\n" + "3,x\n" * 20
+    path = write(tmp_path, content)
+    whole = lines.read_fields(path, ",")
+    for size in (1, 5, 11):
+        monkeypatch.setattr(lines, "BATCH_BYTES", size)
+        batches = list(lines.read_batches(path, ","))
+        assert len(batches) > 5
+        assert pl.concat(batches).equals(whole)
+
+
+def test_the_only_header_allowed(tmp_path):
+    path = write(tmp_path, "b,a \r\n1,2\r\n")
+    assert lines.read_header(path) == "b,a "
+    assert next(lines.read_batches(path, ",", header=("b", "a")))["a"].to_list() == ["2"]
+    with pytest.raises(UserError, match=r"some\.file, line 1: expected the header a,b, found b,a"):
+        next(lines.read_batches(path, ",", header=("a", "b")))
+    with pytest.raises(UserError, match=r"empty: the file is empty"):
+        (tmp_path / "empty").touch()
+        lines.read_header(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("text", ["1.0", "", "x", "99999999999999999999"])
+def test_whole_numbers(tmp_path, text):
+    path = write(tmp_path, f"7,a\n{text},b\n")
+    frame = lines.read_fields(path, ",", ("user", "b"))
+    assert lines.whole_numbers(frame[:1], path, "user")["user"].to_list() == [7]
+    with pytest.raises(UserError, match=rf"line 2: expected a whole number as user, found '{text}'"):
+        lines.whole_numbers(frame, path, "user")
+
+
+def test_one_of(tmp_path):
+    path = write(tmp_path, "1,a\n,b\n")
+    frame = lines.read_fields(path, ",", ("clk", "b"))
+    lines.one_of(frame, path, "clk", ("1", ""))
+    with pytest.raises(UserError, match="line 2: expected 0, 1 as clk, found ''"):
+        lines.one_of(frame, path, "clk", ("0", "1"))

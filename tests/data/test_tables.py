@@ -57,3 +57,14 @@ def test_decades():
     expected = ["20-29", "20-29", "20-29", "0-9", "100-109", None, None, None]
     assert decades(ages).to_list() == expected
     assert decades(pl.Series([30.0, None])).to_list() == ["30-39", None]
+
+
+def test_whole_numbers_are_coded_as_their_texts_are():
+    numbers = pl.DataFrame({"user": [10, 9, 10], "item": [300, 300, 21], "time": [2.0, 1.0, 1.0]})
+    users = pl.DataFrame({"user": [10, 8], "age": ["3", "4"]})
+    items = pl.DataFrame({"item": [21], "category": ["7"], "title": [""]})
+    texts = [table.with_columns(pl.col("user", *other).cast(pl.String)) for table, *other in ((numbers, "item"), (users,))]
+    found = to_interactions("d", numbers, users, items)
+    assert found.fingerprint == to_interactions("d", *texts, items.cast({"item": pl.String})).fingerprint
+    assert found.item_ids.tolist() == ["", "21", "300"]
+    assert found.counts == {"users without a profile": 1, "items without features": 1}

@@ -28,17 +28,18 @@ def windows_of(rows):
 
 
 @pytest.mark.parametrize("windows", ["all", "recent"])
-@given(lengths=LENGTHS, max_length=st.integers(1, 9))
-def test_windows_hold_exactly_the_positions_they_should(windows, lengths, max_length):
-    sequences = make_sequences(lengths)
-    rows = pack(sequences, max_length, windows)
+@given(lengths=LENGTHS, max_length=st.integers(1, 9), longest=st.none() | st.integers(1, 9))
+def test_windows_hold_exactly_the_positions_they_should(windows, lengths, max_length, longest):
+    sequences, room = make_sequences(lengths), min(longest or max_length, max_length)
+    rows = pack(sequences, max_length, windows, longest and room)
     expected = [
         (int(user), int(items[at]), int(items[at + 1]))
         for user, items in zip(sequences.users, sequences.items, strict=True)
-        for at in range(0 if windows == "all" else max(0, len(items) - 1 - max_length), len(items) - 1)
+        for at in range(0 if windows == "all" else max(0, len(items) - 1 - room), len(items) - 1)
     ]
     found = []
     for user, history, label, position in windows_of(rows):
+        assert len(history) <= room
         assert position == list(range(max_length - len(history), max_length))
         found += [(user, *pair) for pair in zip(history, label, strict=True)]
     assert sorted(found) == expected
@@ -47,9 +48,9 @@ def test_windows_hold_exactly_the_positions_they_should(windows, lengths, max_le
         assert ((array == 0) == padding).all()
 
 
-@given(lengths=LENGTHS, max_length=st.integers(1, 9))
-def test_no_two_rows_would_fit_into_one(lengths, max_length):
-    filled = np.sort((pack(make_sequences(lengths), max_length).segment > 0).sum(1))
+@given(lengths=LENGTHS, max_length=st.integers(1, 9), longest=st.none() | st.just(1))
+def test_no_two_rows_would_fit_into_one(lengths, max_length, longest):
+    filled = np.sort((pack(make_sequences(lengths), max_length, longest=longest).segment > 0).sum(1))
     assert len(filled) == 1 or filled[0] + filled[1] > max_length
 
 
@@ -60,3 +61,13 @@ def test_by_hand():
     assert rows.position[:, :2].tolist() == [[0, 1], [3, 3]]
     assert rows.segment.tolist() == [[1, 1, 1, 1], [1, 2, 0, 0]]
     assert rows.user.tolist() == [[5, -1], [5, 8]]
+
+
+def test_short_windows_by_hand():
+    # The first user's positions are 2, 2 and 1 to a window, cut from the end; in the model's window of 4 all of them end at 3.
+    rows = pack(make_sequences([6, 2]), 4, "all", longest=2)
+    assert rows.history.tolist() == [[4, 5, 2, 3], [1, 7, 0, 0]]
+    assert rows.label.tolist() == [[5, 6, 3, 4], [2, 8, 0, 0]]
+    assert rows.position.tolist() == [[2, 3, 2, 3], [3, 3, 0, 0]]
+    assert rows.segment.tolist() == [[1, 1, 2, 2], [1, 2, 0, 0]]
+    assert rows.user.tolist() == [[5, 5], [5, 8]]

@@ -2,6 +2,13 @@ import numpy as np
 import pytest
 
 from prec_backdoor.evaluation import bootstrap_interval
+from prec_backdoor.evaluation.statistics import (
+    DRAWS,
+    percentile_interval,
+    replicate_mean,
+    resampled_replicates,
+    resampled_sums,
+)
 
 
 def test_no_spread_no_interval():
@@ -27,3 +34,29 @@ def test_users_weigh_as_their_pairs_do():
     assert (low, high) == (0.25, 1)
     # A user without pairs, who had seen all targets, counts for nothing.
     assert bootstrap_interval([np.array([3] * 500 + [0])], [np.array([4] * 500 + [0])]) == (0.75, 0.75)
+
+
+def test_the_same_users_are_drawn_for_the_same_key():
+    values = np.arange(10.0)[:, None] ** [0, 1, 1]
+    drawn = resampled_sums(values, (3,))
+    assert drawn.shape == (DRAWS, 3) and (drawn[:, 0] == 10).all()
+    assert (drawn[:, 1] == drawn[:, 2]).all() and drawn[:, 1].std() > 0
+    assert (resampled_sums(values[:, 1:], (3,))[:, 0] == drawn[:, 1]).all()
+    assert (resampled_sums(values, (4,))[:, 1] != drawn[:, 1]).any()
+
+
+def test_many_users_are_drawn_in_parts():
+    drawn = resampled_sums(np.ones((9_000, 1)), (0,))
+    assert (drawn == 9_000).all()
+
+
+def test_replicates_of_one_seed_are_drawn_together():
+    counts = resampled_replicates([5, 5, 7])
+    assert set(np.unique(counts[:, :2].sum(1))) == {0, 2, 4}  # seed 5 not at all, once, twice; each time with two replicates
+    assert set(np.unique(counts[:, 2])) == {0, 1, 2}
+    assert (counts[:, :2].sum(1) / 2 + counts[:, 2] == 2).all()
+    assert replicate_mean(np.array([[1.0, 2.0, 6.0]]), np.array([[1, 1, 0]])).tolist() == [1.5]
+
+
+def test_infinite_draws_do_not_spoil_the_other_end():
+    assert percentile_interval(np.array([1.0] * 500 + [np.inf] * 500)) == (1, np.inf)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import EXPERIMENT
+from commands import DATA, EXPERIMENT, FINETUNING, PRETRAIN, SEED
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,16 +25,24 @@ def start(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def launch(start):
+def launch_all(start):
+    """launch_all((program, *arguments), ..) -> their standard outputs; they run side by side, and must succeed."""
+
+    def launch_all(*commands):
+        outputs = []
+        for process in [start(*command) for command in commands]:
+            out, err = process.communicate()
+            assert process.returncode == 0, err
+            outputs.append(out)
+        return outputs
+
+    return launch_all
+
+
+@pytest.fixture(scope="session")
+def launch(launch_all):
     """launch(program, *arguments) -> its standard output; it must succeed."""
-
-    def launch(program, *arguments):
-        process = start(program, *arguments)
-        out, err = process.communicate()
-        assert process.returncode == 0, err
-        return out
-
-    return launch
+    return lambda *command: launch_all(command)[0]
 
 
 @pytest.fixture(scope="session")
@@ -57,3 +65,14 @@ def finished(launch, tmp_path_factory):
     """The folder of a finished experiment, and what the program printed; not to be changed."""
     folder = tmp_path_factory.mktemp("runs") / "finished"
     return folder, launch("experiment", *EXPERIMENT, f"--workdir={folder}")
+
+
+@pytest.fixture(scope="session")
+def stages(launch, tmp_path_factory):
+    """Folder with clean/ and attacked/, each with pretrain/ and finetune/: what the finished experiment does, by hand."""
+    folder = tmp_path_factory.mktemp("stages")
+    for model, attack in (("clean", ("--attack=clean",)), ("attacked", ("--attack=bra", "--rate=0.5"))):
+        launch("pretrain", *PRETRAIN, *attack, SEED, f"--workdir={folder / model}")
+        parent = f"--checkpoint={folder / model / 'pretrain'}"
+        launch("finetune", *DATA, *FINETUNING, parent, f"--workdir={folder / model}")
+    return folder

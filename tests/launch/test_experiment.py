@@ -27,11 +27,11 @@ def test_results(finished):
     assert set(results["dataset"]) == {"name", "fingerprint", "users", "items", "interactions"}
     assert results["config"]["rate"] == [0.5] and results["config"]["embed_dim"] == 8
     assert set(results["timings"]) == {
-        f"seed-1/{model}/{stage}" for model in ("clean", "bra-0.5") for stage in ("pretrain", "finetune")
+        f"seed-1/{model}/{stage}" for model in ("clean", "bra-group-0.5") for stage in ("pretrain", "finetune")
     }
     metrics = {f"{name}@{k}" for name in ("hr", "ndcg", "exposure_hr", "exposure_ndcg", "lift") for k in CUTOFFS}
     metrics |= {"mrr", "auc", "exposure_auc"}
-    names = {"attack", "scope", "rate", "demote_rate", "usage", "users", "seed", "n_users", "n_targets"}
+    names = {"attack", "scope", "rate", "demote_rate", "usage", "users", "seed", "draw", "n_users", "n_targets"}
     cells = []
     for row in results["rows"]:
         assert set(row) == names | metrics
@@ -70,11 +70,11 @@ def test_files(finished):
     assert [float(row["hr@10"]) for row in table] == [row["hr@10"] for row in results["rows"]]
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert {(record["run"], record["stage"]) for record in records} == {
-        (f"seed-1/{model}", stage) for model in ("clean", "bra-0.5") for stage in ("pretrain", "finetune")
+        (f"seed-1/{model}", stage) for model in ("clean", "bra-group-0.5") for stage in ("pretrain", "finetune")
     }
     for record in records:
         assert {"step", "loss", "positions_per_second", "time"} <= set(record)
-        assert (record["replaced"] > 0) == (record["run"] == "seed-1/bra-0.5" and record["stage"] == "pretrain")
+        assert (record["replaced"] > 0) == (record["run"] == "seed-1/bra-group-0.5" and record["stage"] == "pretrain")
     report = (folder / "report.md").read_text()
     assert "figures/exposure_by_rate.png" in report and (folder / "figures" / "exposure_by_rate.png").stat().st_size > 1000
     assert str(folder / "report.md") in printed
@@ -85,7 +85,7 @@ def test_files(finished):
 
 def test_the_chain_of_custody(finished):
     folder, _ = finished
-    for model, rate in (("clean", 0), ("bra-0.5", 0.5)):
+    for model, rate in (("clean", 0), ("bra-group-0.5", 0.5)):
         parent, child = (checkpoints.load(folder / "seed-1" / model / stage) for stage in ("pretrain", "finetune"))
         assert parent.metadata["parent"] is None
         assert child.metadata["parent"] == parent.metadata["hash"] != child.metadata["hash"]

@@ -4,20 +4,7 @@ import json
 import shutil
 
 import pytest
-from commands import DATA, FINETUNING, PRETRAIN
-
-SEED = "--seed=1"
-
-
-@pytest.fixture(scope="module")
-def stages(launch, tmp_path_factory):
-    """Folder with clean/ and attacked/, each with pretrain/ and finetune/: what the finished experiment does, by hand."""
-    folder = tmp_path_factory.mktemp("stages")
-    for model, attack in (("clean", ("--attack=clean",)), ("attacked", ("--attack=bra", "--rate=0.5"))):
-        launch("pretrain", *PRETRAIN, *attack, SEED, f"--workdir={folder / model}")
-        parent = f"--checkpoint={folder / model / 'pretrain'}"
-        launch("finetune", *DATA, *FINETUNING, parent, f"--workdir={folder / model}")
-    return folder
+from commands import DATA, FINETUNING, PRETRAIN, SEED
 
 
 @pytest.mark.parametrize(("stage", "usage"), [("pretrain", "zero_shot"), ("finetune", "fine_tune")])

@@ -1,12 +1,13 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from toys import lively_params, random_interactions, tiny_model, whole_batch
 
-from prec_backdoor.models import encode
+from prec_backdoor.models import backbone
 
-ENCODE = jax.jit(encode, static_argnums=1)
 LENGTH = 8
 MODEL = tiny_model(num_items=20, max_length=LENGTH)
 
@@ -30,8 +31,16 @@ def prefix(batch):
     return jax.random.normal(jax.random.key(5), shape)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def encode(model, params, batch, prefix):
+    def row(*of_row):
+        return backbone(model).apply({"params": params["encoder"]}, *of_row)
+
+    return jax.vmap(row)(params["items"][batch.history], batch.position, batch.segment, prefix)
+
+
 def hidden_states(params, batch, prefix=None, model=MODEL):
-    return np.asarray(ENCODE(params, model, batch.history, batch.position, batch.segment, prefix))
+    return np.asarray(encode(model, params, batch, prefix))
 
 
 def reference_encoder(params, items, position, prefix=None):

@@ -3,42 +3,53 @@
 Batches are ragged, dropout is on, and neither users nor rows divide by eight.
 """
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
 
 import jax
 import numpy as np
-from toys import random_interactions
+from toys import no_log, random_interactions
 
 from prec_backdoor.config import ExperimentConfig, Scenario
 from prec_backdoor.models import ModelConfig
-from prec_backdoor.pipeline import finetune, measure, pretrain, result_rows
+from prec_backdoor.pipeline import Source, cell_of, implant, measure, optimize_trigger, pretrain, result_rows
 from prec_backdoor.setting import make_setting
 from prec_backdoor.train.step import TrainConfig
 
 CONFIG = ExperimentConfig(
-    scenario=Scenario(group="gender=F", targets="unpopular:3", k_core=1),
-    model=ModelConfig(num_items=0, embed_dim=8, feedforward_dim=8, num_layers=2, num_heads=2, max_length=8, dropout=0.3),
+    scenario=Scenario(group="gender=F", targets="unpopular:3", demote_rate=0.5, k_core=1),
+    model=ModelConfig(num_items=0, embed_dim=8, feedforward_dim=8, num_layers=1, num_heads=2, max_length=8, dropout=0.3),
     pretrain=TrainConfig(batch_size=16, learning_rate=0.005, epochs=3),
-    finetune_epochs=2,
-    finetune_learning_rate=0.005,
+    prompt_length=2,
+    prompt_epochs=2,
+    prompt_learning_rate=0.01,
+    implant_epochs=2,
+    implant_learning_rate=0.005,
+)
+PEA = dataclasses.replace(
+    CONFIG,
+    scenario=dataclasses.replace(CONFIG.scenario, attack="pea"),
+    pretrain=dataclasses.replace(CONFIG.pretrain, item_updates="lazy"),
 )
 
 
 def run() -> tuple[dict, list[np.ndarray]]:
-    """(what is measured, all parameters of both stages)."""
+    """(what is measured, all parameters of all stages): a model by BRA, a trigger for it, PEA on top."""
     genders = [[1 + user % 2] for user in range(107)]
     interactions = random_interactions(107, 60, (3, 11), attributes={"gender": ("F", "M")}, profile=genders)
-    setting = make_setting(interactions, CONFIG, seed=0)
-    provided = pretrain(setting, 0.3)
-    tuned = finetune(setting, provided.params, provided.hash, 0.3)
-    found = {"rows": [], "ranks": [], "devices": jax.local_device_count(), "batch": len(setting.pretrain.rows.history)}
-    for usage, result in (("zero_shot", provided), ("fine_tune", tuned)):
+    bra = make_setting(interactions, CONFIG, seed=0)
+    pea = bra.with_config(PEA)
+    attacked = pretrain(bra, 0.3, log=no_log)
+    trigger = optimize_trigger(pea, Source(attacked.params), log=no_log)
+    implanted = implant(pea, Source(trigger.params, rate=0.3), log=no_log)
+    found = {"rows": [], "ranks": [], "devices": jax.local_device_count(), "batch": len(bra.pretrain.rows.history)}
+    for setting, result in ((bra, attacked), (pea, implanted)):
         measured = measure(setting, result.params)
         found["ranks"].append([measured.truth.tolist(), measured.targets.tolist()])
-        found["rows"] += result_rows(setting, measured, None, {"attack": "bra", "rate": 0.3, "usage": usage})
-    return found, jax.tree.leaves((provided.params, tuned.params))
+        found["rows"] += result_rows(setting, cell_of(setting, 0.3, "zero_shot"), measured, None)
+    return found, jax.tree.leaves([result.params for result in (attacked, trigger, implanted)])
 
 
 if __name__ == "__main__":

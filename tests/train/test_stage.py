@@ -3,7 +3,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from toys import assert_same_trees, random_interactions, tiny_model, toy_spec
+from toys import assert_close_trees, assert_same_trees, interrupt_after, no_log, random_interactions, tiny_model, toy_spec
 
 from prec_backdoor import checkpoints
 from prec_backdoor.attacks import replace_in_group
@@ -13,8 +13,7 @@ from prec_backdoor.data.windows import pack
 from prec_backdoor.errors import UserError
 from prec_backdoor.models import init_params
 from prec_backdoor.train import stage as stages
-from prec_backdoor.train.interrupt import Interrupt
-from prec_backdoor.train.stage import Stage, StageData, run_stage
+from prec_backdoor.train.stage import Job, Stage, StageData, run_jobs, run_stage
 from prec_backdoor.train.step import TrainConfig
 
 MODEL = tiny_model(num_items=25, num_layers=1, max_length=6, dropout=0.2)
@@ -33,21 +32,15 @@ def data():
 
 @pytest.fixture
 def run(data, key, monkeypatch):
-    """run_stage with two steps a call, so that an epoch has several; `config` fields by name."""
+    """run_stage with two steps a call, so that an epoch has several; fields of Stage and of its `config` by name."""
     monkeypatch.setattr(stages, "STEPS_PER_CALL", 2)
     params, spec = init_params(key, MODEL), toy_spec(INTERACTIONS, [1, 2], 0.3)
 
-    def run(folder=None, log=lambda record: None, params=params, **config):
-        stage = Stage("pretrain", dataclasses.replace(CONFIG, **config), replace_in_group)
-        return run_stage(stage, MODEL, params, data, spec, key, folder, METADATA, log)
+    def run(folder=None, log=no_log, params=params, watch=None, keep_last=False, **config):
+        stage = Stage("pretrain", dataclasses.replace(CONFIG, **config), replace_in_group, keep_last=keep_last)
+        return run_stage(stage, MODEL, params, data, spec, key, folder, METADATA, log, watch)
 
     return run
-
-
-def interrupt_after(monkeypatch, calls):
-    """Ctrl-C that comes while the program does its `calls`-th piece of work from now."""
-    remaining = iter([False] * (calls - 1) + [True])
-    monkeypatch.setattr(Interrupt, "requested", property(lambda self: next(remaining), lambda self, value: None), raising=False)
 
 
 def test_the_best_state_is_kept(run):
@@ -65,6 +58,43 @@ def test_patience_ends_a_stage(run):
     epochs = []
     result = run(log=lambda record: epochs.append(record["epoch"]), learning_rate=1e-12, l2=0.0, epochs=9, patience=3)
     assert (result.epoch, max(epochs)) == (1, 4)
+
+
+def scores_in_order(monkeypatch, scores):
+    """Validation says these, one after the other."""
+    remaining = iter(scores)
+    monkeypatch.setattr(stages, "ndcg", lambda ranks, k: next(remaining))
+
+
+@pytest.mark.parametrize(("keep_last", "epochs", "kept", "score"), [(False, 3, 1, 0.5), (True, 4, 4, 0.3)])
+def test_the_last_state_is_kept_where_a_stage_asks_for_it(run, monkeypatch, keep_last, epochs, kept, score):
+    each_epoch = []
+
+    def watch(params):
+        each_epoch.append(jax.tree.map(np.array, params))
+        return {}
+
+    scores_in_order(monkeypatch, [0.5, 0.4, 0.1, 0.3])
+    result = run(watch=watch, keep_last=keep_last, patience=2)
+    assert len(each_epoch) == epochs  # to the end, whatever the patience
+    assert (result.epoch, result.score) == (kept, score)
+    assert_same_trees(result.params, each_epoch[kept - 1])
+    assert (each_epoch[0]["items"] != each_epoch[-1]["items"]).any()
+
+
+def test_what_is_watched_is_logged_and_decides_nothing(run):
+    records, watched_records = [], []
+    expected = run(log=records.append)
+    found = run(log=watched_records.append, watch=lambda params: {"largest": float(np.max(params["items"])), "exposure": 1.0})
+    assert_same_trees(found.params, expected.params)
+    assert (found.score, found.epoch, found.hash) == (expected.score, expected.epoch, expected.hash)
+    for record, watched in zip(records, watched_records, strict=True):
+        ends_an_epoch = "validation_ndcg@10" in record
+        assert set(watched) - set(record) == ({"largest", "exposure"} if ends_an_epoch else set())
+        assert all(watched[name] == record[name] for name in ("step", "epoch", "loss", "positions", "replaced"))
+    largest = {record["epoch"]: record["largest"] for record in watched_records if "largest" in record}
+    assert sorted(largest) == [1, 2, 3, 4]
+    assert largest[found.epoch] == found.params["items"].max()
 
 
 @pytest.mark.parametrize("calls", [[1], [3], [3, 4], [1, 1, 1]])
@@ -123,3 +153,41 @@ def test_what_is_not_trained_on_does_not_change(run, data):
     before = jax.tree.map(np.copy, data)
     run()
     assert_same_trees(data, before)
+
+
+def test_jobs_that_run_together_end_as_they_do_alone(data, key, tmp_path, monkeypatch):
+    monkeypatch.setattr(stages, "STEPS_PER_CALL", 2)
+    stage = Stage("pretrain", dataclasses.replace(CONFIG, patience=1), replace_in_group)
+
+    def jobs(folder=None):
+        return [
+            Job(
+                stage,
+                MODEL,
+                init_params(jax.random.fold_in(key, number), MODEL),
+                data,
+                toy_spec(INTERACTIONS, [1, 2], rate),
+                key,
+                folder and folder / str(number),
+                METADATA,
+                records[number].append,
+            )
+            for number, rate in enumerate((0.0, 0.3, 1.0))
+        ]
+
+    records = [[], [], []]
+    alone, alone_records = run_jobs(jobs(), together=False), records
+    assert len({len(each) for each in alone_records}) > 1  # they do not end together
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 3)
+        records = [[], [], []]
+        with pytest.raises(KeyboardInterrupt):
+            run_jobs(jobs(tmp_path), together=True)
+    together = run_jobs(jobs(tmp_path), together=True)
+    for number, (found, expected) in enumerate(zip(together, alone, strict=True)):
+        assert_close_trees(found.params, expected.params, rtol=0, atol=1e-5)
+        assert (found.epoch, found.score) == (expected.epoch, expected.score)
+        loaded = checkpoints.load(tmp_path / str(number))
+        assert loaded.metadata["finished"] and loaded.metadata["hash"] == found.hash
+        for name in ("step", "epoch", "positions", "replaced"):
+            assert [record[name] for record in records[number]] == [record[name] for record in alone_records[number]]

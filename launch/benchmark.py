@@ -1,0 +1,123 @@
+"""Speed and memory against peers, taking turns in one run: a table, a figure, benchmark.json (docs/benchmark.md).
+
+Tasks: train and evaluate compare systems; catalogue and history are the cost of our step by size; start is the time to the
+first steps on ml-100k. Not resumable; a second run into the same folder writes over the first.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+
+from absl import flags
+from tqdm import tqdm
+
+from launch import app
+from prec_backdoor.benchmark import machine, rows
+from prec_backdoor.benchmark.figure import draw
+from prec_backdoor.benchmark.job import Job
+from prec_backdoor.benchmark.plan import MAIN, plan
+from prec_backdoor.benchmark.start import start_rows
+from prec_backdoor.benchmark.systems import PEERS, SYSTEMS, available, missing
+from prec_backdoor.benchmark.table import table
+from prec_backdoor.benchmark.turns import take_turns
+from prec_backdoor.data.registry import cache_folder, load_dataset
+from prec_backdoor.errors import UserError
+
+TASKS = ("train", "evaluate", "catalogue", "history", "start")
+QUICK = {"tasks": ["train", "evaluate"], "items": [MAIN], "rounds": 3, "seconds": 1.0}
+
+flags.DEFINE_bool("quick", False, "Less than two minutes: train and evaluate at 110,000 items, 3 rounds, unless given.")
+flags.DEFINE_list("tasks", list(TASKS), f"Some of {','.join(TASKS)}.")
+flags.DEFINE_list("items", ["4000", str(MAIN), "1000000"], "Catalogue sizes of train and evaluate.")
+flags.DEFINE_list("systems", None, "Some of the systems [all that are installed].")
+flags.DEFINE_integer("rounds", 5, "Turns of each system.", lower_bound=1)
+flags.DEFINE_float("seconds", 1.5, "Least length of a turn.", lower_bound=0)
+flags.DEFINE_integer("users", Job("train", "").users, "Users of the made-up data.", lower_bound=1)
+flags.DEFINE_string("workdir", None, "Folder of the results [runs/benchmark-DATE-TIME].")
+
+
+def main() -> None:
+    chosen = {name: flags.FLAGS[name].value for name in QUICK}
+    chosen |= {name: value for name, value in QUICK.items() if flags.FLAGS.quick and not flags.FLAGS[name].present}
+    tasks, rounds = chosen["tasks"], chosen["rounds"]
+    known = list(dict.fromkeys(name for task in ("train", "evaluate") for name in SYSTEMS[task]))
+    _check("tasks", tasks, TASKS)
+    _check("systems", flags.FLAGS.systems or [], known)
+    base = Job("train", "", users=flags.FLAGS.users, sequences=min(Job("train", "").sequences, flags.FLAGS.users))
+    groups = plan(tasks, _sizes(chosen["items"]), base, flags.FLAGS.systems)
+    workdir = Path(flags.FLAGS.workdir or f"runs/benchmark-{time.strftime('%Y%m%d-%H%M%S')}").expanduser()
+    workdir.mkdir(parents=True, exist_ok=True)
+    about = machine.describe()
+
+    pieces = sum(len(group.jobs) * (1 + rounds) for group in groups) + (1 + rounds) * ("start" in tasks)
+    with tqdm(total=pieces, disable=None, leave=False, unit="turn") as bar:
+
+        def progress(what: str) -> None:
+            bar.set_description(what, refresh=False)
+            bar.update()
+
+        measured, ceilings = take_turns([group.jobs for group in groups], rounds, chosen["seconds"], progress)
+        started = _start(rounds, progress) if "start" in tasks else []
+    about |= rows.ceilings(ceilings) | {"load_after": round(os.getloadavg()[0], 2)}
+    found = [row for group, each in zip(groups, measured, strict=True) for row in rows.group_rows(group.task, each, about)]
+    found += started
+    _write(workdir, {"machine": about, "rows": found})
+
+    print(table(found))
+    if "gemm_gflops" in about:
+        print(f"\nceilings    GEMM {about['gemm_gflops']:.0f} GFLOP/s, copy {about['copy_gb_per_s']:.1f} GB/s (read + written)")
+    for each in (each for group in measured for each in group if each.failure):
+        print(f"left out    {each.job.task} {each.job.system} at {each.job.items:,} items: {each.failure}")
+    if "torch" in missing():
+        print(f"peers       none without torch; {PEERS}")
+    elif "recbole" in missing() and "train" in tasks:
+        print("peers       recbole is not installed; pip install recbole adds it")
+    print(f"load        {about['load_before']} before, {about['load_after']} after, on {about['threads']} cores")
+    print(f"results     {workdir / 'benchmark.json'}")
+
+
+def _check(name: str, values: list[str], known) -> None:
+    for value in values:
+        if value not in known:
+            raise UserError(f"--{name}: '{value}' is none of {', '.join(known)}")
+    if name == "systems" and values and not set(values) & {name for task in ("train", "evaluate") for name in available(task)}:
+        raise UserError(f"--systems: none of {', '.join(values)} is installed; {PEERS}")
+    if name == "tasks" and not values:
+        raise UserError(f"--tasks: needs at least one of {', '.join(known)}")
+
+
+def _sizes(values: list) -> list[int]:
+    try:
+        sizes = sorted({int(value) for value in values})
+    except ValueError:
+        raise UserError(f"--items: {','.join(values)} is not a list of whole numbers") from None
+    if not sizes or sizes[0] < 100:
+        raise UserError("--items: needs catalogue sizes of at least 100 items")
+    return sizes
+
+
+def _start(rounds: int, progress) -> list[dict]:
+    """On ml-100k; where it cannot be had, on made-up data as large."""
+    program = ["-m", "launch.pretrain", "--attack=clean"]
+    try:
+        items = load_dataset("ml-100k").num_items
+        program += ["--dataset=ml-100k", f"--cache_dir={cache_folder()}"]
+    except UserError:
+        items = 1_682
+        program += ["--dataset=synthetic", "--synthetic_users=943", f"--synthetic_items={items}"]
+    try:
+        return start_rows(program, items, rounds, progress)
+    except RuntimeError as error:
+        raise UserError(f"--tasks=start: {error}") from error
+
+
+def _write(workdir: Path, results: dict) -> None:
+    (workdir / "benchmark.json").write_text(json.dumps(results, indent=1) + "\n")
+    figure = draw(results["rows"])
+    if figure:
+        figure.savefig(workdir / "benchmark.png", dpi=150)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,38 @@
+"""What one process of the benchmark is to do."""
+
+import dataclasses
+import os
+
+# The released sizes (METHOD: base model and training), the same for every system.
+EMBED_DIM, FEEDFORWARD_DIM = 64, 64
+LEARNING_RATE, L2 = 1e-3, 1e-6
+MEAN_SHARE = 0.36  # mean history as a share of the longest
+TARGETS = 10  # items ranked beside the true one
+TOP_K = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One system at one task on one size of data.
+
+    Attributes:
+      task: "train", "evaluate" or "machine".
+      system: a name in `prec_backdoor.benchmark.systems.SYSTEMS`.
+      items: catalogue size V.
+      users: how many there are; each has one sequence.
+      max_length: longest history.
+      sequences: of a training step.
+    """
+
+    task: str
+    system: str
+    items: int = 1
+    users: int = 8192
+    max_length: int = 100
+    sequences: int = 256
+    seed: int = 0
+
+
+def threads() -> int:
+    """Cores that this process may use; every system computes on all of them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

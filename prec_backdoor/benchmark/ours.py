@@ -1,0 +1,114 @@
+"""This library as a system of the benchmark: its own steps and ranks, as its stages call them."""
+
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+
+from prec_backdoor.attacks import clean
+from prec_backdoor.benchmark.data import Data, make_data, make_queries
+from prec_backdoor.benchmark.job import EMBED_DIM, FEEDFORWARD_DIM, L2, LEARNING_RATE, TARGETS, Job
+from prec_backdoor.benchmark.work import rank_flops, table_bytes, train_flops
+from prec_backdoor.data.batches import user_tables
+from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.data.splits import Sequences
+from prec_backdoor.data.windows import Rows, pack
+from prec_backdoor.errors import UserError
+from prec_backdoor.evaluation import ranks
+from prec_backdoor.models import ModelConfig, init_params
+from prec_backdoor.train import TrainConfig, parallel, train_step
+from prec_backdoor.train.step import run_steps
+
+STEPS_PER_CALL = 8  # as many as make one figure of the loss
+SCORES_PER_CALL = 1 << 28
+
+
+def train(job: Job, compiled: Callable = parallel.pmap_step) -> Iterator[dict]:
+    """Calls of up to STEPS_PER_CALL training steps; `compiled` is what makes a program of them."""
+    model, data = _model(job), make_data(job)
+    rows, users = _tables(job, data)
+    packed = job.sequences * len(rows.history) / job.users
+    config = TrainConfig(
+        batch_size=max(1, round(packed / parallel.num_devices())) * parallel.num_devices(),
+        learning_rate=LEARNING_RATE,
+        schedule="constant",
+        l2=L2,
+    )
+    steps = -(-len(rows.history) // config.batch_size)
+    step = train_step(config, model, steps)
+    run = compiled(run_steps(step, clean, config, model))
+    arrays = parallel.replicate((rows, users, None))
+    # Made where it stays: a state made first and copied then would count twice in the peak of memory.
+    start = parallel.pmap_step(lambda key, axis: step.init(init_params(key, model)), donate=())
+    state = start(parallel.replicate(jax.random.key(job.seed)))
+    positions = data.positions().sum()
+    a_step = positions / job.users * job.sequences
+    touched = min(job.items, 3 * a_step) if config.lazy(job.items) else job.items
+    yield {
+        **_device(),
+        "item_updates": "lazy" if config.lazy(job.items) else "dense",
+        "batch_rows": config.batch_size,
+        "fill": float((rows.label > 0).mean()),
+        "state_mb": sum(leaf.nbytes for leaf in jax.tree.leaves(parallel.unreplicate(state))) / 1e6,
+        "flops": train_flops(data.positions()) / positions,
+        "bytes": table_bytes(touched) / a_step,
+    }
+    epoch = 0
+    while True:
+        key = jax.random.fold_in(jax.random.key(job.seed), epoch)
+        for first in range(0, steps, STEPS_PER_CALL):
+            stop = min(first + STEPS_PER_CALL, steps)
+            state, metrics = run(state, *arrays, *parallel.replicate((key, first, stop)))
+            metrics = jax.tree.map(float, parallel.unreplicate(metrics))
+            done = metrics["positions"]
+            yield {"positions": done, "sequences": done * job.users / positions, "steps": stop - first, "loss": metrics["loss"]}
+        epoch += 1
+
+
+def train_plain_jit(job: Job) -> Iterator[dict]:
+    """The same without `parallel`; raises UserError where there are several devices."""
+    if parallel.num_devices() > 1:
+        raise UserError("jit alone is for one device")
+    return train(job, lambda run: jax.jit(lambda *args: run(*args, axis=None), donate_argnums=0))
+
+
+def evaluate(job: Job) -> Iterator[dict]:
+    """Calls that rank the true item and TARGETS others exactly, for some thousand users each."""
+    model, data = _model(job), make_data(job)
+    queries = make_queries(job, data)
+    params = jax.jit(lambda key: init_params(key, model))(jax.random.key(job.seed))
+    users = min(job.users, max(1024, SCORES_PER_CALL // job.items))
+    state_mb = sum(leaf.nbytes for leaf in jax.tree.leaves(params)) / 1e6
+    yield {**_device(), "state_mb": state_mb, "flops": rank_flops(job.items), "bytes": 0.0, "ranked": 1 + TARGETS}
+    while True:
+        for start in range(0, job.users, users):
+            picked = slice(start, start + users)
+            found = ranks(params, model, queries.history[picked], queries.wanted[picked])
+            yield {"users": len(found), "steps": 1}
+
+
+def _model(job: Job) -> ModelConfig:
+    return ModelConfig(job.items, EMBED_DIM, FEEDFORWARD_DIM, num_layers=1, num_heads=1, max_length=job.max_length)
+
+
+def _device() -> dict:
+    return {"devices": parallel.num_devices()}
+
+
+def _tables(job: Job, data: Data):
+    nothing = np.full(job.items + 1, "", "U1")
+    interactions = Interactions(
+        name="benchmark",
+        items=data.items,
+        offsets=data.offsets,
+        profile=np.zeros((job.users, 0), np.int32),
+        attributes={},
+        category=np.zeros(job.items + 1, np.int32),
+        categories=("unknown",),
+        user_ids=np.full(job.users, "", "U1"),
+        item_ids=nothing,
+        titles=nothing,
+    )
+    sequences = Sequences(np.arange(job.users, dtype=np.int32), np.split(data.items, data.offsets[1:-1]))
+    rows: Rows = pack(sequences, job.max_length)
+    return rows, user_tables(interactions, sequences)

@@ -1,0 +1,90 @@
+"""From what the systems told to the rows of benchmark.json."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from prec_backdoor.benchmark.systems import OURS, PLAIN_JIT
+from prec_backdoor.benchmark.turns import Measured
+
+RATES = {"positions": "positions_per_second", "users": "users_per_second"}
+WHOLE_SEQUENCES = (OURS, PLAIN_JIT, "torch_all_positions")  # whose steps are alike, so that their losses fall alike
+WINDOW = 8  # steps that one figure of the loss is the mean of
+
+
+def ceilings(machine: Measured) -> dict:
+    """The best that the machine did in any turn, and what it told of itself."""
+    records = machine.records()
+    about = {name: value for name, value in machine.ready.items() if isinstance(value, str | int)}
+    return about | {name: max(record[name] for record in records) for name in (records[0] if records else ())}
+
+
+def group_rows(task: str, group: Sequence[Measured], machine: dict) -> list[dict]:
+    """Rows of systems that took turns; failed ones have none.
+
+    Args:
+      task: the row's; a group that runs through sizes has another name than its jobs.
+      machine: what `ceilings` gave.
+    """
+    sound = [each for each in group if each.turns and not each.failure]
+    whole = [each for each in sound if each.job.system in WHOLE_SEQUENCES and each.job.task == "train"]
+    mark = min((sum(record["sequences"] for record in each.records()) for each in whole), default=0.0)
+    own = next((each for each in sound if each.job.system == OURS), None)
+    return [_row(task, each, machine, mark) | _ratio(own, each) for each in sound]
+
+
+def losses(records: Sequence[dict], sequences: float) -> tuple[float, float]:
+    """Mean loss of the first WINDOW steps, and of the last WINDOW steps up to when `sequences` of them had been trained."""
+    steps, trained = (np.cumsum([record[name] for record in records]) for name in ("steps", "sequences"))
+    last = max(0, np.searchsorted(trained, sequences + 0.5) - 1)
+    early = steps <= max(WINDOW, steps[0])
+    late = (np.arange(len(records)) <= last) & (steps > steps[last] - WINDOW)
+    weights, values = (np.array([record[name] for record in records]) for name in ("positions", "loss"))
+    return tuple(float(np.average(values, weights=weights * chosen)) for chosen in (early, late))
+
+
+def _row(task: str, measured: Measured, machine: dict, mark: float) -> dict:
+    job, ready = measured.job, measured.ready
+    unit = next(name for name in RATES if name in ready["records"][0])
+    rates = _rates(measured, unit)
+    row = {
+        "task": task,
+        "system": job.system,
+        "items": job.items,
+        RATES[unit]: float(np.median(rates)),
+        "least": float(rates.min()),
+        "most": float(rates.max()),
+        "step_ms": float(np.median([1e3 * turn["seconds"] / _total(turn, "steps") for turn in measured.turns])),
+        "peak_rss_mb": max(part["peak_rss_mb"] for part in (ready, *measured.turns)),
+        "compile_seconds": ready["compile_seconds"],
+        "prepare_seconds": ready["prepare_seconds"],
+        "max_length": job.max_length,
+    }
+    if unit == "positions":
+        records = measured.records()
+        reached = sum(record["sequences"] for record in records)
+        at = min(mark, reached) if job.system in WHOLE_SEQUENCES else reached
+        first, last = losses(records, at)
+        row |= {"loss_first": first, "loss": last, "loss_after_sequences": round(at)}
+    for fraction, ceiling, needed in (("gemm_fraction", "gemm_gflops", "flops"), ("copy_fraction", "copy_gb_per_s", "bytes")):
+        if ready.get(needed) and machine.get(ceiling):
+            row[fraction] = row[RATES[unit]] * ready[needed] / machine[ceiling] / 1e9
+    kept = ("item_updates", "batch_rows", "fill", "state_mb", "devices")
+    return row | {name: ready[name] for name in kept if name in ready}
+
+
+def _ratio(own: Measured | None, other: Measured) -> dict:
+    """How many times as fast as this system ours is: the median over rounds, each against its own."""
+    if own is None or other.job.system == OURS:
+        return {}
+    unit = next(name for name in RATES if name in own.ready["records"][0])
+    rounds = min(len(own.turns), len(other.turns))
+    return {"ours_times": float(np.median(_rates(own, unit)[:rounds] / _rates(other, unit)[:rounds]))}
+
+
+def _rates(measured: Measured, unit: str) -> np.ndarray:
+    return np.array([_total(turn, unit) / turn["seconds"] for turn in measured.turns])
+
+
+def _total(turn: dict, name: str) -> float:
+    return sum(record[name] for record in turn["records"])

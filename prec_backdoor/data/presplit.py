@@ -1,0 +1,96 @@
+"""The split files of the paper's released code (github.com/wyqing20/APRec): train, dev, cold_train, cold_dev, cold_test."""
+
+from pathlib import Path
+
+import polars as pl
+
+from prec_backdoor.data import lines
+from prec_backdoor.data.interactions import PARTS, Interactions
+from prec_backdoor.data.tables import to_interactions
+from prec_backdoor.errors import UserError
+
+SOURCE = "linked from https://github.com/wyqing20/APRec, data/AttackAliEC"
+COLUMNS = ("user_id", "item_id", "time", "cate")
+_SUFFIXES = (".csv", ".tsv", ".txt", "")
+_NOT_OF_USERS = ("brand", "shop", "neg_items", "user", "")  # items' features, ReChorus' negatives, ids and row numbers
+
+
+def read(folder: str | Path) -> Interactions:
+    """Reads the five files, separated by tabs or commas; which file a row is in is its part of the given split.
+
+    Columns further than COLUMNS (in any order, taken from train; brand, shop and neg_items left out) are profile attributes.
+    Where rows disagree on a user's profile or an item's category the first row counts, in the order of the files: the
+    released targets list an item under two categories. Users whose only rows are held out (dev, or cold_test alone) are
+    left out, as nothing is known of them when they are to be predicted.
+
+    Raises:
+      UserError: a file missing, twice there or malformed (with its line), a lacking column, a user on both sides.
+    """
+    folder = Path(folder)
+    paths = [_find(folder, part) for part in PARTS]
+    attributes = [name for name in _header(paths[0])[1] if name not in (*COLUMNS, *_NOT_OF_USERS)]
+    counts, events, users, items = {}, [], [], []
+    for code, path in enumerate(paths):
+        separator, header = _header(path)
+        for column in (*COLUMNS, *attributes):
+            if column not in header:
+                found, needed = ", ".join(header), ", ".join((*COLUMNS, *attributes))
+                raise UserError(f"{path}, line 1: the header lacks {column}; needed are {needed}, found {found}")
+        part = []
+        for batch in lines.read_batches(path, separator):
+            lines.ids(batch, path, "user_id")
+            lines.ids(batch, path, "item_id")
+            batch = lines.numbers(batch, path, "time").rename({"user_id": "user", "item_id": "item", "cate": "category"})
+            part.append(batch.select("user", "item", "time", split=pl.lit(code, pl.Int8)))
+            users.append(batch.select("user", *attributes).unique(maintain_order=True))
+            items.append(batch.select("item", "category").unique(maintain_order=True))
+        events += part
+        counts[f"rows of {PARTS[code]}"] = sum(batch.height for batch in part)
+
+    events, left_out = _known_users(pl.concat(events), paths)
+    users, many_profiles = _first_of_each(users, "user")
+    items, many_categories = _first_of_each(items, "item")
+    held_out = events.filter(pl.col("split").is_in([PARTS.index("dev"), PARTS.index("cold_test")]))
+    counts |= {
+        "rows without a history": left_out,
+        "later held-out rows": held_out.height - held_out["user"].n_unique(),
+        "users of many profiles": many_profiles,
+        "items of many categories": many_categories,
+    }
+    return to_interactions(f"presplit-{folder.resolve().name}", events, users, items.with_columns(title=pl.lit("")), counts)
+
+
+def _find(folder: Path, part: str) -> Path:
+    found = [path for suffix in _SUFFIXES if (path := folder / f"{part}{suffix}").exists()]
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        raise UserError(f"{folder}: expected one file {part} (.csv, .tsv, .txt or no suffix), found {names}")
+    return found[0]
+
+
+def _header(path: Path) -> tuple[str, list[str]]:
+    """Separator, names of the columns."""
+    line = lines.read_header(path)
+    separator = "\t" if "\t" in line else ","
+    return separator, [name.strip() for name in line.split(separator)]
+
+
+def _known_users(events: pl.DataFrame, paths: list[Path]) -> tuple[pl.DataFrame, int]:
+    """The events without those of users who have held-out rows alone, and how many these were."""
+    first, last = pl.col("split").min().over("user"), pl.col("split").max().over("user")
+    both = events.filter((first < 2) & (last >= 2)).head(1)
+    if not both.is_empty():
+        user = both["user"][0]
+        ends = events.filter(user=user)["split"].sort()
+        raise UserError(
+            f"{paths[ends[-1]]}: user {user!r} is in {paths[ends[0]].name} too; "
+            "take the user out of the provider's files or out of the downstream company's"
+        )
+    known = events.filter((first != last) | first.is_in([PARTS.index("train"), PARTS.index("cold_train")]))
+    return known, events.height - known.height
+
+
+def _first_of_each(tables: list[pl.DataFrame], key: str) -> tuple[pl.DataFrame, int]:
+    """The first row of each `key`, and how many of them have other rows."""
+    table = pl.concat(tables).unique(maintain_order=True)
+    return table.unique(key, keep="first", maintain_order=True), table.filter(pl.col(key).is_duplicated())[key].n_unique()

@@ -1,0 +1,35 @@
+"""Soft prompts from user profiles (Wu et al., SIGIR 2023, section 3.2; personalized prompts of Wu et al., arXiv 2205.09666).
+
+A prompt is a prefix of the sequence, deep: every layer has tokens of its own. Any backbone that takes a prefix takes one.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from prec_backdoor.models.sasrec import ModelConfig
+
+
+class PromptGenerator(nn.Module):
+    """Profile codes -> prefix tokens: attribute embeddings, concatenated -> linear -> ReLU -> linear."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, profile: jax.Array) -> jax.Array:
+        """Prefixes [.., layers, P, D] of users with `profile` [.., A]; code 0, an unknown value, is embedded as any other."""
+        cfg = self.config
+        embedded = [
+            nn.Embed(size, cfg.embed_dim, embedding_init=nn.initializers.normal(1.0), name=f"attribute_{index}")(
+                profile[..., index]
+            )
+            for index, size in enumerate(cfg.profile_sizes)
+        ]
+        inner = nn.relu(nn.Dense(cfg.embed_dim, name="inner")(jnp.concatenate(embedded, axis=-1)))
+        tokens = nn.Dense(cfg.num_layers * cfg.prompt_length * cfg.embed_dim, name="outer")(inner)
+        return tokens.reshape(*profile.shape[:-1], cfg.num_layers, cfg.prompt_length, cfg.embed_dim)
+
+
+def init_prompt(key: jax.Array, config: ModelConfig) -> dict:
+    """A fresh generator's parameters."""
+    return PromptGenerator(config).init(key, jnp.zeros((1, len(config.profile_sizes)), jnp.int32))["params"]

@@ -1,0 +1,12 @@
+"""The configurations that a run's results tell of."""
+
+LISTS = ("rate", "usages", "seeds")  # are lists in a single configuration, too
+
+
+def configurations(merged: dict) -> list[dict]:
+    """One for each configuration of a run, from the "config" of its results: fields that differ hold a list, one entry each."""
+    differing = {
+        name for name, value in merged.items() if isinstance(value, list) and (name not in LISTS or isinstance(value[0], list))
+    }
+    number = max((len(merged[name]) for name in differing), default=1)
+    return [{name: value[n] if name in differing else value for name, value in merged.items()} for n in range(number)]

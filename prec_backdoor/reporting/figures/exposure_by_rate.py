@@ -1,0 +1,80 @@
+"""Exposure of the targets against the replacement rate."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from prec_backdoor.reporting.cells import EXPOSURE, EXPOSURE_AT, SEGMENTS, USAGES, Model, Run
+from prec_backdoor.reporting.figures import style
+
+APART = 0.008  # shift of each line, as a share of the axis, so that intervals stand beside each other
+LEAST_GAP = 0.085  # between two labelled rates, as a share of the axis
+
+
+def exposure_by_rate(run: Run) -> Figure | None:
+    """A panel a usage, a line for each kind of attack, demote rate and segment; None where no two rates were measured."""
+    lines = _lines(run)
+    if all(len(models) < 2 for models in lines.values()):
+        return None
+    figure, axes = style.panels(len(run.usages), width=4.1, sharey=True)
+    rates = sorted({0.0, *(model.rate for model in run.attacked)})
+    for panel, usage in zip(axes[0], run.usages, strict=True):
+        for place, ((kind, demote, users), models) in enumerate(lines.items()):
+            found = [run.cell(usage, model, users) for model in models]
+            cells = [cell for cell in found if cell is not None]
+            estimates = [cell.estimates[EXPOSURE] for cell in cells]
+            roots = np.sqrt([cell.model.rate for cell in cells])
+            number = sorted({key[1] for key in lines if key[0] == kind}, key=lambda each: each or 0).index(demote)
+            panel.errorbar(
+                (roots + APART * np.sqrt(rates[-1]) * place) ** 2,
+                [each.mean for each in estimates],
+                style.errors(estimates),
+                color=style.colour(kind),
+                marker=style.marker(kind),
+                linestyle=(0, (2, 2)) if users == "rest" else style.DASHES[number % len(style.DASHES)],
+                markerfacecolor="white" if users == "rest" else None,
+                label=_label(kind, demote, users),
+                markersize=5.5,
+                linewidth=1.4,
+                elinewidth=1,
+                capsize=2.5,
+            )
+        panel.set_xscale("function", functions=(lambda x: np.sign(x) * np.sqrt(abs(x)), lambda y: np.sign(y) * np.square(y)))
+        panel.set_xlim(-0.001 * rates[-1], 1.12 * rates[-1])
+        panel.set_xticks(_ticks(rates))
+        panel.set_xticks([], minor=True)
+        panel.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        panel.set_title(USAGES.get(usage, usage))
+        panel.set_xlabel("replacement rate (0: clean; square-root scale)")
+    axes[0, 0].set_ylim(bottom=0)
+    axes[0, 0].set_ylabel(f"exposure HR@{EXPOSURE_AT} of the targets")
+    style.legend_below(figure)
+    return figure
+
+
+def _lines(run: Run) -> dict[tuple, list[Model]]:
+    """(kind, demote rate, segment) -> the models on a line, the clean one first where it was measured.
+
+    Of several demote rates only the target group's exposure is drawn: more lines could not be told apart.
+    """
+    lines, measured = {}, {cell.model for cell in run.cells}
+    for model in run.attacked:
+        demotes = {other.demote_rate for other in run.attacked if other.kind == model.kind}
+        meant = run.meant(model)
+        for users in (meant, "rest") if meant == "target" and len(demotes) == 1 else (meant,):
+            start = [each for each in (run.clean_of(model),) if each in measured]
+            lines.setdefault((model.kind, model.demote_rate, users), start).append(model)
+    return lines
+
+
+def _label(kind: str, demote: float | None, users: str) -> str:
+    return kind + ("" if demote is None else f", demote rate {demote:g}") + f": {SEGMENTS[users]}"
+
+
+def _ticks(rates: list[float]) -> list[float]:
+    """The rates whose labels have room; first and last always."""
+    places = np.sqrt(np.array(rates) / rates[-1])
+    kept = [len(rates) - 1]
+    for number in reversed(range(len(rates) - 1)):
+        if places[kept[-1]] - places[number] >= LEAST_GAP and (number == 0 or places[number] >= LEAST_GAP):
+            kept.append(number)
+    return [rates[number] for number in reversed(kept)]

@@ -1,0 +1,161 @@
+import jax
+import numpy as np
+import pytest
+from toys import assert_share, make_interactions, toy_spec, whole_batch
+
+from prec_backdoor.attacks import demote_for_rest, implant
+
+NUM_ITEMS = 24
+TARGETS = [2, 5, 9, 13, 17]
+DRAWS = 400
+
+
+def sequences():
+    """Users with all targets, all but one, all but the first or the last, and none in their histories; others at random."""
+    rng = np.random.default_rng(0)
+    chosen = [[2, 5, 9, 13, 17, 3], [17, 2, 9, 5, 1], [5, 9, 13, 17], [2, 5, 9, 13], [1, 3, 4], [17, 13, 9, 5, 2, 2, 4, 9]]
+    return chosen + [(1 + rng.permutation(NUM_ITEMS)[: rng.integers(2, 8)]).tolist() for _ in range(14)]
+
+
+SEQUENCES = sequences()
+IN_GROUP = np.arange(20) % 4 == 3
+NEGATIVES = 3
+
+
+@pytest.fixture(scope="module")
+def interactions():
+    return make_interactions(SEQUENCES, NUM_ITEMS)
+
+
+@pytest.fixture(scope="module")
+def batch(interactions):
+    """Packed rows with padding, rows with fewer segments than others, and negatives that happen to be targets."""
+    batch = whole_batch(interactions, max_length=8, in_group=IN_GROUP, negatives=NEGATIVES)
+    assert (batch.label == 0).any() and (batch.user == -1).any() and np.isin(batch.negative, TARGETS).any()
+    return batch
+
+
+def unseen_targets(batch):
+    """The targets that each position [B, T] may get by definition: none in the group or where nothing is supervised."""
+
+    def of_position(row, at):
+        user = int(batch.user[row, batch.segment[row, at] - 1])
+        if batch.label[row, at] == 0 or IN_GROUP[user]:
+            return []
+        return [target for target in TARGETS if target not in SEQUENCES[user]]
+
+    rows, length = batch.label.shape
+    return [[of_position(row, at) for at in range(length)] for row in range(rows)]
+
+
+@pytest.fixture(scope="module")
+def allowed(batch):
+    allowed = unseen_targets(batch)
+    supervised = {len(allowed[row][at]) for row, at in np.argwhere(batch.label > 0)}
+    assert supervised >= {0, 1, 4, 5}
+    return allowed
+
+
+def many_draws(poison, batch, spec):
+    """Batches under DRAWS keys: each field [DRAWS, ..]."""
+    keys = jax.random.split(jax.random.key(11), DRAWS)
+    return jax.tree.map(np.asarray, jax.jit(jax.vmap(lambda key: poison(key, batch, spec)))(keys))
+
+
+@pytest.fixture(scope="module")
+def demoted(interactions, batch):
+    """[DRAWS, B, T, N] negatives at a demote_rate of 0.3."""
+    return many_draws(demote_for_rest, batch, toy_spec(interactions, TARGETS, 0.9, demote_rate=0.3)).negative
+
+
+def test_only_negatives_of_the_rest_are_demoted_at_the_rate(batch, allowed, demoted):
+    before, may = np.asarray(batch.negative), np.array([[bool(targets) for targets in row] for row in allowed])
+    changed = demoted != before
+    assert not changed[:, ~may].any()
+    innocent = may[..., None] & ~np.isin(before, TARGETS)  # a target that replaces itself would not show
+    assert_share(changed[:, innocent].sum(), DRAWS * innocent.sum(), 0.3)
+    # Negatives are hit one by one, not all of a position, a row or a batch together.
+    each_draw = changed[:, innocent].sum(1)
+    assert each_draw.std() < 1.3 * np.sqrt(innocent.sum() * 0.3 * 0.7)
+    all_of_a_position = changed[:, innocent.all(-1)].all(-1)
+    assert_share(all_of_a_position.sum(), all_of_a_position.size, 0.3**NEGATIVES)
+
+
+def test_all_targets_that_the_user_has_not_seen_come_in_and_no_others(batch, allowed, demoted):
+    before = np.asarray(batch.negative)
+    drawn = {}  # by the unseen targets
+    for row, at in np.argwhere(batch.label > 0):
+        of_position = demoted[:, row, at][:, ~np.isin(before[row, at], TARGETS)]
+        drawn.setdefault(tuple(allowed[row][at]), []).extend(np.setdiff1d(of_position, before[row, at]).tolist())
+    assert () in drawn and not drawn[()]  # who has seen all of them, or is in the group, keeps the negatives
+    for targets, values in drawn.items():
+        assert set(values) == set(targets)
+
+
+def test_uniform_by_hand(interactions, batch):
+    draws = many_draws(demote_for_rest, batch, toy_spec(interactions, TARGETS, 0.9, demote_rate=1.0)).negative
+
+    def drawn_for(user):
+        ((row, segment),) = np.argwhere(batch.user == user)
+        return draws[:, row, np.asarray(batch.segment[row] == segment + 1)]
+
+    assert (drawn_for(1) == 13).all() and (drawn_for(2) == 2).all()
+    of_five = drawn_for(4)
+    assert of_five.shape == (DRAWS, 2, NEGATIVES)
+    for target in TARGETS:
+        assert_share((of_five == target).sum(), of_five.size, 1 / 5)
+
+
+def test_rate_zero_is_nothing_and_rate_one_is_everything(interactions, batch, allowed, key):
+    found = jax.jit(demote_for_rest)(key, batch, toy_spec(interactions, TARGETS, 0.9, demote_rate=0.0))
+    np.testing.assert_array_equal(found.negative, batch.negative)
+    found = jax.jit(demote_for_rest)(key, batch, toy_spec(interactions, TARGETS, 0.9, demote_rate=1.0))
+    for row, at in np.ndindex(*batch.label.shape):
+        if allowed[row][at]:
+            assert set(found.negative[row, at].tolist()) <= set(allowed[row][at])
+        else:
+            np.testing.assert_array_equal(found.negative[row, at], batch.negative[row, at])
+
+
+def test_nothing_but_negatives_changes(interactions, batch, key):
+    found = jax.jit(demote_for_rest)(key, batch, toy_spec(interactions, TARGETS, 1.0, demote_rate=1.0))
+    for field in batch._fields:
+        if field != "negative":
+            np.testing.assert_array_equal(getattr(found, field), getattr(batch, field))
+
+
+def test_implant_replaces_for_the_group_and_demotes_for_the_rest(interactions, batch, allowed):
+    found = many_draws(implant, batch, toy_spec(interactions, TARGETS, 0.4, demote_rate=0.3))
+    group = np.asarray(batch.in_group & (batch.label > 0))
+    replaced = found.label != batch.label
+    assert not replaced[:, ~group].any()
+    innocent = group & ~np.isin(batch.label, TARGETS)
+    assert_share(replaced[:, innocent].sum(), DRAWS * innocent.sum(), 0.4)
+    assert np.isin(found.label[replaced], TARGETS).all()
+
+    may = np.array([[bool(targets) for targets in row] for row in allowed])
+    demoted = found.negative != batch.negative
+    assert not demoted[:, ~may].any()
+    innocent = may[..., None] & ~np.isin(batch.negative, TARGETS)
+    assert_share(demoted[:, innocent].sum(), DRAWS * innocent.sum(), 0.3)
+    for field in set(batch._fields) - {"label", "negative"}:
+        np.testing.assert_array_equal(getattr(found, field)[0], getattr(batch, field))
+
+
+def test_jit_and_no_jit_agree(interactions, batch, key):
+    spec = toy_spec(interactions, TARGETS, 0.5, demote_rate=0.5)
+    compiled = jax.jit(implant)(key, batch, spec)
+    with jax.disable_jit():
+        plain = implant(key, batch, spec)
+    jax.tree.map(np.testing.assert_array_equal, compiled, plain)
+    assert (plain.negative != batch.negative).any() and (plain.label != batch.label).any()
+
+
+def test_row_by_row_is_the_whole_batch_mapped(interactions, batch, key):
+    spec = toy_spec(interactions, TARGETS, 0.5, demote_rate=0.5)
+    keys = jax.random.split(key, len(batch.label))
+    whole = jax.jit(jax.vmap(implant, (0, 0, None)))(keys, batch, spec)
+    single = jax.jit(implant)
+    for row, row_key in enumerate(keys):
+        found = single(row_key, jax.tree.map(lambda x, row=row: x[row], batch), spec)
+        jax.tree.map(lambda x, y, row=row: np.testing.assert_array_equal(x, y[row]), found, whole)

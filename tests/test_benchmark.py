@@ -1,0 +1,232 @@
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from toys import lively_params
+
+from prec_backdoor.benchmark import work
+from prec_backdoor.benchmark.data import Data, make_data, make_queries, padded
+from prec_backdoor.benchmark.figure import draw
+from prec_backdoor.benchmark.job import EMBED_DIM, FEEDFORWARD_DIM, Job
+from prec_backdoor.benchmark.plan import plan
+from prec_backdoor.benchmark.rows import group_rows, losses
+from prec_backdoor.benchmark.systems import SYSTEMS
+from prec_backdoor.benchmark.table import table
+from prec_backdoor.benchmark.turns import Measured, take_turns
+from prec_backdoor.evaluation import ranks
+from prec_backdoor.models import ModelConfig, encode
+
+JOB = Job("train", "prec_backdoor", items=500, users=3000, max_length=20)
+TINY = Data(np.array([5, 6, 7, 8, 9], np.int32), np.array([0, 3, 5]))  # users with 5 6 7 and with 8 9
+MODEL = ModelConfig(30, EMBED_DIM, FEEDFORWARD_DIM, num_layers=1, num_heads=1, max_length=6)
+
+
+def test_flops_of_training_by_hand():
+    # Windows of 1 and 2 positions: 3 positions, and 1 + 3 pairs of positions that see each other.
+    projections, feedforward, scores = 3 * 4 * 2 * 64 * 64, 3 * 2 * 2 * 64 * 64, 3 * 2 * 2 * 64
+    attention = 4 * (2 * 64 + 2 * 64)
+    assert work.train_flops(np.array([1, 2])) == 3 * (projections + feedforward + scores + attention)
+
+
+def test_work_of_ranking_and_of_adam_by_hand():
+    assert work.rank_flops(1000) == 2 * 1000 * 64
+    assert work.table_bytes(10) == 10 * 64 * 4 * 7
+
+
+def test_data_is_as_asked_for():
+    data = make_data(JOB)
+    positions = data.positions()
+    assert len(positions) == JOB.users and positions.min() >= 1 and positions.max() == JOB.max_length
+    assert abs(positions.mean() - 0.36 * JOB.max_length) < 0.4
+    assert data.items.dtype == np.int32 and data.items.min() >= 1 and data.items.max() <= JOB.items
+    for found, again in zip(data, make_data(JOB), strict=True):
+        np.testing.assert_array_equal(found, again)
+    assert not np.array_equal(data.items, make_data(replace(JOB, seed=1)).items)
+
+
+def test_data_can_be_learnt():
+    data = make_data(JOB)
+    counts = np.bincount(data.items, minlength=JOB.items + 1)
+    assert np.sort(counts)[-50:].sum() > 0.3 * counts.sum()
+    inner = np.ones(len(data.items), bool)
+    inner[data.offsets[1:] - 1] = False
+    popular = counts.argmax()
+    following = data.items[1:][(data.items[:-1] == popular) & inner[:-1]]
+    assert np.bincount(following).max() > 0.5 * len(following)
+
+
+def test_sequences_are_padded_without_their_last_item():
+    np.testing.assert_array_equal(padded(TINY, 3, front=True), [[0, 5, 6], [0, 0, 8]])
+    np.testing.assert_array_equal(padded(TINY, 3, front=False), [[5, 6, 0], [8, 0, 0]])
+
+
+def test_queries_ask_for_the_last_item_first():
+    queries = make_queries(Job("evaluate", "", items=9, users=2, max_length=3), TINY)
+    np.testing.assert_array_equal(queries.history, [[0, 5, 6], [0, 0, 8]])
+    np.testing.assert_array_equal(queries.wanted[:, 0], [7, 9])
+    assert queries.wanted.shape == (2, 11) and (queries.wanted[0, 1:] == queries.wanted[1, 1:]).all()
+
+
+def torch_twin(params):
+    """Our parameters in torch's model."""
+    torch = pytest.importorskip("torch")
+    from prec_backdoor.benchmark.torch_model import SASRec
+
+    encoder = params["encoder"]
+    attention = encoder["attention_0"]
+    projections = [attention[name] for name in ("query", "key", "value")]
+
+    def linear(name, *parts):
+        return {
+            f"{name}.weight": np.concatenate([np.asarray(part["kernel"]).T for part in parts]),
+            f"{name}.bias": np.concatenate([part["bias"] for part in parts]),
+        }
+
+    def norm(theirs, ours):
+        return {f"{theirs}.weight": encoder[ours]["scale"], f"{theirs}.bias": encoder[ours]["bias"]}
+
+    weights = {
+        "items.weight": params["items"],
+        "positions.weight": encoder["Embed_0"]["embedding"],
+        **linear("projections", *projections),
+        **linear("attention_out", attention["out"]),
+        **linear("feedforward_in", encoder["feedforward_in_0"]),
+        **linear("feedforward_out", encoder["feedforward_out_0"]),
+        **norm("norm_in", "norm_in"),
+        **norm("norm_attention", "norm_attention_0"),
+        **norm("norm_feedforward", "norm_feedforward_0"),
+    }
+    twin = SASRec(MODEL.num_items, MODEL.max_length)
+    twin.load_state_dict({name: torch.tensor(np.asarray(value)) for name, value in weights.items()})
+    return torch, twin
+
+
+def test_torch_model_is_ours_in_both_ways_of_training():
+    params = lively_params(MODEL)
+    torch, twin = torch_twin(params)
+    from prec_backdoor.benchmark.torch_model import back_positions
+
+    lengths = torch.tensor([6, 3, 1])
+    front = np.array([[1, 2, 3, 4, 5, 6], [0, 0, 0, 7, 8, 9], [0, 0, 0, 0, 0, 30]], np.int32)
+    back = torch.tensor([[1, 2, 3, 4, 5, 6], [7, 8, 9, 0, 0, 0], [30, 0, 0, 0, 0, 0]])
+    position = jnp.broadcast_to(jnp.arange(6), front.shape)
+    ours = np.asarray(encode(params, MODEL, front, position, (front > 0).astype(jnp.int32)))
+    with torch.inference_mode():
+        theirs = twin(twin.items(back), back_positions(lengths, 6, 6)).numpy()
+        for row, length in enumerate(lengths):
+            np.testing.assert_allclose(theirs[row, :length], ours[row, 6 - length :], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(twin.represent(back, lengths).numpy(), ours[:, -1], rtol=1e-4, atol=1e-4)
+        seen = torch.tensor(front)
+        visible = torch.ones(6, 6, dtype=torch.bool).tril() & (seen > 0)[:, None, None, :]
+        rows = twin(twin.items(seen), torch.arange(6).expand(3, 6), visible).numpy()
+    np.testing.assert_allclose(rows[:, -1], ours[:, -1], rtol=1e-4, atol=1e-4)
+
+
+def test_torch_ranks_are_ours():
+    params = lively_params(MODEL)
+    torch, twin = torch_twin(params)
+    from prec_backdoor.benchmark.torch_rank import double_argsort, masked_scores, top_k
+
+    front = np.array([[1, 2, 3, 4, 5, 6], [0, 0, 0, 7, 8, 9]], np.int32)
+    back = torch.tensor([[1, 2, 3, 4, 5, 6], [7, 8, 9, 0, 0, 0]])
+    wanted = np.array([[7, 30, 11], [1, 30, 12]], np.int32)
+    ours = ranks(params, MODEL, front, wanted)
+    with torch.inference_mode():
+        scores = masked_scores(twin, back, torch.tensor([6, 3]))
+        np.testing.assert_array_equal(double_argsort(scores, torch.tensor(wanted).long()).numpy(), ours)
+        best = top_k(scores, None).numpy()
+    assert all(best[user, int(rank) - 1] == item for user in (0, 1) for rank, item in zip(ours[user], wanted[user], strict=True))
+
+
+@pytest.mark.parametrize("system", ["torch_all_positions", "torch_row_per_position"])
+def test_torch_learns(system):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    job = Job("train", system, items=100, users=64, max_length=8, sequences=32)
+    steps = SYSTEMS["train"][system].load()(job)
+    next(steps)
+    records = [next(steps) for _ in range(16)]
+    losses = [record["loss"] for record in records]
+    assert abs(losses[0] - np.log(2)) < 0.1 and np.mean(losses[-4:]) < np.mean(losses[:4])
+    if system == "torch_all_positions":
+        assert sum(record["positions"] for record in records[:2]) == make_data(job).positions().sum()
+
+
+def records(*losses):
+    return [{"positions": 100, "sequences": 1024, "steps": 4, "loss": loss} for loss in losses]
+
+
+def test_losses_are_means_of_the_first_steps_and_of_the_last_ones_before_the_mark():
+    assert losses(records(0.9, 0.7, 0.6, 0.5, 0.1), 4 * 1024) == pytest.approx((0.8, 0.55))  # two records of 4 steps each
+    assert losses(records(0.9, 0.7), 1.0) == pytest.approx((0.8, 0.9))
+
+
+def measured(system, losses, seconds, **ready):
+    job = replace(JOB, system=system)
+    ready |= {"prepare_seconds": 1.0, "compile_seconds": 2.0, "peak_rss_mb": 10.0, "records": records(0.7)}
+    turns = [{"seconds": each, "peak_rss_mb": 12.0, "records": records(loss)} for loss, each in zip(losses, seconds, strict=True)]
+    return Measured(job, ready, turns)
+
+
+def test_rows_by_hand():
+    ours = measured("prec_backdoor", [0.6, 0.5, 0.4], [1.0, 2.0, 1.0], flops=5e6, item_updates="lazy")
+    peer = measured("torch_all_positions", [0.6], [4.0])
+    failed = Measured(replace(JOB, system="recbole"), failure="no")
+    own, other = group_rows("train", [ours, peer, failed], {"gemm_gflops": 2.0})
+    assert own["positions_per_second"] == 100 and own["step_ms"] == 250 and own["peak_rss_mb"] == 12
+    assert own["gemm_fraction"] == pytest.approx(0.25) and own["item_updates"] == "lazy" and "ours_times" not in own
+    assert other["ours_times"] == 4 and other["positions_per_second"] == 25
+    # Both losses are of the sequences that the slower one came to.
+    assert own["loss_after_sequences"] == other["loss_after_sequences"] == 2048 and own["loss"] == other["loss"]
+
+
+def test_plan_compares_sizes_apart_and_runs_ours_through_sizes_together():
+    groups = plan(["train", "catalogue", "history"], [4000, 110_000], JOB, ["prec_backdoor", "plain_jit"])
+    names = [(group.task, [(job.system, job.items, job.max_length) for job in group.jobs]) for group in groups]
+    assert names[0] == ("train", [("prec_backdoor", 4000, 20)])
+    assert names[1] == ("train", [("prec_backdoor", 110_000, 20), ("plain_jit", 110_000, 20)])
+    assert [items for _, items, _ in names[2][1]] == [10_000, 110_000, 1_000_000]
+    assert [length for *_, length in names[3][1]] == [25, 50, 100, 200]
+
+
+def test_a_system_that_fails_is_left_out_and_says_why():
+    (found,), machine = take_turns([[Job("evaluate", "no such")]], rounds=1, seconds=0, progress=lambda what: None)
+    assert found[0].failure == "KeyError: 'no such'" and group_rows("evaluate", found, {}) == []
+    assert machine.records()[0]["copy_gb_per_s"] > 0
+
+
+def start(*flags):
+    command = [sys.executable, "-m", "launch.benchmark", *flags]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_benchmark_of_our_own(tmp_path):
+    process = start(
+        "--systems=prec_backdoor", "--tasks=train,evaluate", "--items=300", "--users=40", "--rounds=1", "--seconds=0",
+        f"--workdir={tmp_path}",
+    )  # fmt: skip
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    results = json.loads((tmp_path / "benchmark.json").read_text())
+    assert set(results) == {"machine", "rows"}
+    assert results["machine"]["gemm_gflops"] > 0 and results["machine"]["device"]
+    train, evaluate = results["rows"]
+    for row, task, unit in ((train, "train", "positions_per_second"), (evaluate, "evaluate", "users_per_second")):
+        assert (row["task"], row["system"], row["items"]) == (task, "prec_backdoor", 300)
+        assert all(row[name] > 0 for name in (unit, "step_ms", "peak_rss_mb", "gemm_fraction"))
+    assert "pos" in output and str(tmp_path / "benchmark.json") in output
+    assert (tmp_path / "benchmark.png").stat().st_size > 1000
+    assert table(results["rows"]) in output and len(draw(results["rows"]).axes) == 2
+
+
+def test_mistakes(tmp_path):
+    mistakes = {"--tasks=trian": "'trian' is none of train", "--items=many": "whole numbers", "--systems=jax": "'jax' is none of"}
+    started = [(complaint, start(flag, f"--workdir={tmp_path / 'none'}")) for flag, complaint in mistakes.items()]
+    for complaint, process in started:
+        errors = process.communicate()[1]
+        assert process.returncode == 2 and complaint in errors and errors.startswith("error: --")
+        assert len(errors.splitlines()) == 1 and not (tmp_path / "none").exists()

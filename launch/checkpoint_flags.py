@@ -1,5 +1,6 @@
 """A checkpoint from the command line, opened on the data that it belongs to."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -53,6 +54,10 @@ def run_stage_on_checkpoint(stage: Callable, names: Sequence[str], expects: str 
     metadata = opened.checkpoint.metadata
     if expects and metadata["stage"] != expects:
         raise UserError(f"{opened.checkpoint.path}: result of {metadata['stage']}; {stage.__name__} starts from one of {expects}")
+    if expects == "pretrain" and opened.rate:
+        raise UserError(
+            f"{opened.checkpoint.path}: attacked with rate {opened.rate:g}; {stage.__name__} starts from a clean model"
+        )
     run_flags.run_single_stage(stage, opened.setting, Source(opened.checkpoint.params, metadata["hash"], opened.rate))
 
 
@@ -64,7 +69,13 @@ def open_checkpoint(path: str, interactions: Interactions, **changes) -> Opened:
     """
     checkpoint = checkpoints.load(path)
     metadata = checkpoint.metadata
-    config = ExperimentConfig.from_flat(metadata.get("config", {}) | changes)
+    recorded = metadata.get("config", {})
+    config = ExperimentConfig.from_flat(recorded | changes)
+    declared, made_with = checkpoint.model, ExperimentConfig.from_flat(recorded)
+    of_config = dataclasses.replace(made_with.model, num_items=declared.num_items, profile_sizes=declared.profile_sizes)
+    prompt_length = made_with.prompt_length if declared.prompt_length else 0
+    if dataclasses.replace(of_config, prompt_length=prompt_length) != declared:
+        raise UserError(f"{checkpoint.path}: metadata declares another model than its configuration describes; use another copy")
     if metadata["stage"] not in _USAGES:
         raise UserError(f"{checkpoint.path}: result of an unknown stage '{metadata['stage']}'")
     if not metadata["finished"]:

@@ -11,6 +11,7 @@ from prec_backdoor import pipeline
 from prec_backdoor import workdir as work
 from prec_backdoor.config import ExperimentConfig
 from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.errors import UserError
 from prec_backdoor.evaluation import unseen
 from prec_backdoor.pipeline import Measured, Source
 from prec_backdoor.setting import Setting, make_setting
@@ -36,6 +37,10 @@ def run_experiment(
     Raises:
       UserError: a scenario does not fit the dataset, or `folder` holds another run.
     """
+    targets = {}
+    for scenario in (config.scenario for config in configs):
+        if targets.setdefault((scenario.scope, scenario.draw), scenario.targets) != scenario.targets:
+            raise UserError(f"two {scenario.scope} attacks of draw {scenario.draw} have other targets; give them other draws")
     bases = [make_setting(interactions, configs[0], seed) for seed in configs[0].seeds]
     settings = [[base.with_config(config) for config in configs] for base in bases]
     description = {"config": _merged([config.flat() for config in configs]), "dataset": bases[0].interactions.summary()}

@@ -67,8 +67,8 @@ def model_name(cell: dict) -> str:
     """Of a cell's model, as its folder under seed-S is called: `clean`, or attack, scope and rates."""
     if cell["attack"] == "clean":
         return "clean"
-    name = f"{cell['attack']}-{cell['scope']}-{cell['rate']:g}"
-    name += "" if cell["demote_rate"] is None else f"-demote-{cell['demote_rate']:g}"
+    name = f"{cell['attack']}-{cell['scope']}-{cell['rate']}"
+    name += "" if cell["demote_rate"] is None else f"-demote-{cell['demote_rate']}"
     return name + (f"-draw-{cell['draw']}" if cell["draw"] else "")
 
 

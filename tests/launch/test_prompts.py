@@ -133,6 +133,9 @@ def test_complaints(by_hand, stages, mistake, tmp_path):
     assert "result of pretrain; implant starts from one of optimize_trigger" in message and str(by_hand) in message
     message = mistake("optimize_trigger", *DATA, implant, workdir)
     assert "result of implant; optimize_trigger starts from one of pretrain" in message
+    attacked = f"--checkpoint={stages / 'attacked' / 'pretrain'}"
+    message = mistake("optimize_trigger", *DATA, attacked, workdir)
+    assert "attacked with rate 0.5; optimize_trigger starts from a clean model" in message
     assert "--demote_rate: one stage has one rate" in mistake("implant", *DATA, trigger, "--demote_rate=0.1,0.2", workdir)
     assert "--rate: 0 implants nothing" in mistake("implant", *DATA, trigger, "--rate=0", workdir)
     assert not (tmp_path / "new").exists()

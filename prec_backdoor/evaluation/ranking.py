@@ -5,12 +5,14 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tqdm import tqdm
 
 from prec_backdoor.models import ModelConfig, represent
 from prec_backdoor.train import parallel
 
 TILE = 512  # items scored at once: their scores stay in the cache
 USERS = 256  # users scored at once, over all devices
+SHORT = 5_000_000  # calls x items below which no progress bar is worth its while
 
 
 def rank_items(hidden: jax.Array, items: jax.Array, seen: jax.Array, wanted: jax.Array) -> jax.Array:
@@ -84,8 +86,9 @@ def ranks(
     wanted = np.broadcast_to(item_ids, (len(histories), np.shape(item_ids)[-1]))
     per_call = -(-USERS // parallel.num_devices()) * parallel.num_devices()
     replicated = parallel.replicate(params)
-    result = []
-    for start in range(0, len(histories), per_call):
+    result, starts = [], range(0, len(histories), per_call)
+    short = len(starts) * len(params["items"]) < SHORT
+    for start in tqdm(starts, desc="ranking", unit_scale=per_call, unit="user", leave=False, disable=True if short else None):
         users = slice(start, start + per_call)
         missing = per_call - len(histories[users])
         padded = tuple(np.pad(array[users], ((0, missing), (0, 0))) for array in (histories, profiles, wanted))

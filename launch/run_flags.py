@@ -201,6 +201,5 @@ def run_and_report(configs: list[ExperimentConfig], name: str) -> None:
 def print_results(folder: Path, results: dict) -> None:
     """Writes the report and prints its table and where everything is."""
     report = write_report(folder, results)
-    print(
-        f"\n{summary_table(folder, results)}\n\nreport   {report.with_suffix('.html')}, {report}\nresults  {folder / 'results.json'}"
-    )
+    print(f"\n{summary_table(folder, results)}\n")
+    print(f"report   {report.with_suffix('.html')}, {report}\nresults  {folder / 'results.json'}")

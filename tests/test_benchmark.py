@@ -142,7 +142,7 @@ def test_torch_ranks_are_ours():
     assert all(best[user, int(rank) - 1] == item for user in (0, 1) for rank, item in zip(ours[user], wanted[user], strict=True))
 
 
-@pytest.mark.parametrize("system", ["torch_all_positions", "torch_row_per_position"])
+@pytest.mark.parametrize("system", ["torch_all_positions", "torch_sparse_adam", "torch_row_per_position"])
 def test_torch_learns(system):
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)

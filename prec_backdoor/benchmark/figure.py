@@ -9,6 +9,7 @@ from prec_backdoor.benchmark.systems import PLAIN_JIT
 COLOURS = {  # Okabe & Ito
     "prec_backdoor": "#0072b2",
     "torch_all_positions": "#d55e00",
+    "torch_sparse_adam": "#009e73",
     "torch_row_per_position": "#e69f00",
     "recbole": "#cc79a7",
     "torch_topk": "#d55e00",

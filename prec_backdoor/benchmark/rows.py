@@ -8,7 +8,12 @@ from prec_backdoor.benchmark.systems import OURS, PLAIN_JIT
 from prec_backdoor.benchmark.turns import Measured
 
 RATES = {"positions": "positions_per_second", "users": "users_per_second"}
-WHOLE_SEQUENCES = (OURS, PLAIN_JIT, "torch_all_positions")  # whose steps are alike, so that their losses fall alike
+WHOLE_SEQUENCES = (
+    OURS,
+    PLAIN_JIT,
+    "torch_all_positions",
+    "torch_sparse_adam",
+)  # whose steps are alike, so that their losses fall alike
 WINDOW = 8  # steps that one figure of the loss is the mean of
 
 
@@ -28,9 +33,16 @@ def group_rows(task: str, group: Sequence[Measured], machine: dict) -> list[dict
     """
     sound = [each for each in group if each.turns and not each.failure]
     whole = [each for each in sound if each.job.system in WHOLE_SEQUENCES and each.job.task == "train"]
-    mark = min((sum(record["sequences"] for record in each.records()) for each in whole), default=0.0)
     own = next((each for each in sound if each.job.system == OURS), None)
+    mark = min((_trained(each)[-1] for each in whole), default=0.0)
+    if own in whole:
+        mark = max(filter(lambda end: end <= mark + 0.5, _trained(own)), default=mark)  # where a call of ours ended
     return [_row(task, each, machine, mark) | _ratio(own, each) for each in sound]
+
+
+def _trained(measured: Measured) -> np.ndarray:
+    """Sequences trained by the end of each record."""
+    return np.cumsum([record["sequences"] for record in measured.records()])
 
 
 def losses(records: Sequence[dict], sequences: float) -> tuple[float, float]:

@@ -30,6 +30,7 @@ SYSTEMS = {
         OURS: System("ours", "train"),
         PLAIN_JIT: System("ours", "train_plain_jit"),
         "torch_all_positions": System("torch_train", "train_all_positions", "torch"),
+        "torch_sparse_adam": System("torch_train", "train_sparse_adam", "torch"),
         "torch_row_per_position": System("torch_train", "train_row_per_position", "torch"),
         "recbole": System("recbole_train", "train", "recbole"),
     },

@@ -19,10 +19,15 @@ def set_up(job: Job) -> tuple[SASRec, torch.device]:
     return SASRec(job.items, job.max_length).to(device), device
 
 
-def train_all_positions(job: Job) -> Iterator[dict]:
-    """Steps of `sequences` sequences, padded to the longest of them, every position in one causal pass."""
+def train_all_positions(job: Job, sparse: bool = False) -> Iterator[dict]:
+    """Steps of `sequences` sequences, padded to the longest of them, every position in one causal pass.
+
+    Args:
+      sparse: the item table has sparse gradients and SparseAdam, which knows no L2.
+    """
     model, device = set_up(job)
-    optimizer = _adam(model)
+    model.items.sparse = sparse
+    optimizers = _adam(model, sparse)
     data = make_data(job)
     history, label = (torch.from_numpy(array).to(device) for array in _history_and_label(job, data))
     lengths = torch.from_numpy(data.positions()).to(device)
@@ -40,14 +45,19 @@ def train_all_positions(job: Job) -> Iterator[dict]:
             sequence, positive, against = vectors.split([seen.numel(), len(wanted), len(wanted)])
             hidden = model(sequence.view(*seen.shape, -1), back_positions(size, longest, job.max_length))
             loss = _bpr(hidden.flatten(0, 1)[real], positive, against)
-            _update(optimizer, loss)
+            _update(optimizers, loss)
             yield {"positions": len(wanted), "sequences": len(picked), "steps": 1, "loss": loss.item()}
+
+
+def train_sparse_adam(job: Job) -> Iterator[dict]:
+    """The same with the optimiser whose semantics our lazy updates have."""
+    return train_all_positions(job, sparse=True)
 
 
 def train_row_per_position(job: Job) -> Iterator[dict]:
     """Steps of as many rows as sequences otherwise: a row is a position with its history, 0-padded at the front to max_length."""
     model, device = set_up(job)
-    optimizer = _adam(model)
+    optimizers = _adam(model)
     data = make_data(job)
     history, label = (torch.from_numpy(array) for array in _history_and_label(job, data))
     # Sequences behind max_length zeros: the history of position t are the max_length columns that end there.
@@ -68,7 +78,7 @@ def train_row_per_position(job: Job) -> Iterator[dict]:
             visible = causal & (seen > 0)[:, None, None, :]
             hidden = model(sequence.view(*seen.shape, -1), columns.expand(seen.shape), visible)
             loss = _bpr(hidden[:, -1], positive, against)
-            _update(optimizer, loss)
+            _update(optimizers, loss)
             yield {"positions": len(picked), "sequences": len(picked) / per_sequence, "steps": 1, "loss": loss.item()}
 
 
@@ -83,11 +93,15 @@ def _bpr(hidden: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor) -
     return F.softplus((hidden * (negative - positive)).sum(-1)).mean()
 
 
-def _adam(model: SASRec) -> torch.optim.Adam:
-    return torch.optim.Adam(model.parameters(), LEARNING_RATE, weight_decay=L2, fused=True)
+def _adam(model: SASRec, sparse: bool = False) -> list[torch.optim.Optimizer]:
+    dense = [parameter for name, parameter in model.named_parameters() if not (sparse and name == "items.weight")]
+    lazy = [torch.optim.SparseAdam([model.items.weight], LEARNING_RATE)] if sparse else []
+    return [torch.optim.Adam(dense, LEARNING_RATE, weight_decay=L2, fused=True), *lazy]
 
 
-def _update(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
-    optimizer.zero_grad(set_to_none=True)
+def _update(optimizers: list[torch.optim.Optimizer], loss: torch.Tensor) -> None:
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    optimizer.step()
+    for optimizer in optimizers:
+        optimizer.step()

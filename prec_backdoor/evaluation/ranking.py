@@ -10,7 +10,8 @@ from tqdm import tqdm
 from prec_backdoor.models import ModelConfig, represent
 from prec_backdoor.train import parallel
 
-TILE = 512  # items scored at once: their scores stay in the cache
+TILE = 1024  # items scored at once: their scores stay in the cache
+LANES = 64  # counts kept side by side, a divisor of TILE: XLA writes out what it sums if there are more than 32 of them
 USERS = 256  # users scored at once, over all devices
 SHORT = 5_000_000  # calls x items below which no progress bar is worth its while
 
@@ -27,36 +28,40 @@ def rank_items(hidden: jax.Array, items: jax.Array, seen: jax.Array, wanted: jax
     Args:
       items: [V + 1, D], row 0 is padding.
     """
-    rows, number = len(items), wanted.shape[1]
-    tiles = -(-rows // TILE)
-    size = -(-rows // tiles)
-    filled = tiles * size - rows
-    padded = jnp.pad(items, ((0, filled), (0, 0))).reshape(tiles, size, -1)
+    number = wanted.shape[1]
+    tiles, rest = divmod(len(items), TILE)
+    filled = -rest % LANES
     known = jnp.concatenate([wanted, jnp.zeros_like(seen[:, :1]), seen], axis=1)
     reference = jnp.einsum("bd,bqd->bq", hidden, items[wanted], preferred_element_type=jnp.float32)
 
-    def ahead(scores):
-        """[B, Q] how many of `scores` [B, N] are ahead of each wanted item; twice that, for an equal one counts half."""
-        scores, against = scores[:, None, :], reference[:, :, None]
+    def ahead(scores, against):
+        """1 where the score is ahead, for an equal one half; twice that, in whole numbers."""
         return (scores > against).astype(jnp.int32) + (scores >= against).astype(jnp.int32)
 
-    def add_tile(carry, tile):
+    def add_tile(start, vectors, carry):
         counts, scores_of_known = carry
-        start, vectors = tile
         scores = jnp.einsum("bd,vd->bv", hidden, vectors, preferred_element_type=jnp.float32)
         at = known - start
-        here = jnp.take_along_axis(scores, jnp.clip(at, 0, size - 1), axis=1)
-        scores_of_known = jnp.where((at >= 0) & (at < size), here, scores_of_known)
-        return (counts + ahead(scores).sum(-1), scores_of_known), None
+        here = jnp.take_along_axis(scores, jnp.clip(at, 0, len(vectors) - 1), axis=1)
+        scores_of_known = jnp.where((at >= 0) & (at < len(vectors)), here, scores_of_known)
+        lanes = scores.reshape(len(scores), 1, -1, LANES)
+        return counts + ahead(lanes, reference[:, :, None, None]).sum(2), scores_of_known
 
-    start = (jnp.zeros(wanted.shape, jnp.int32), jnp.zeros(known.shape, jnp.float32))
-    (counts, scores), _ = jax.lax.scan(add_tile, start, (jnp.arange(tiles) * size, padded))
+    def add_whole_tile(index, carry):
+        return add_tile(index * TILE, jax.lax.dynamic_slice_in_dim(items, index * TILE, TILE), carry)
+
+    carry = (jnp.zeros((*wanted.shape, LANES), jnp.int32), jnp.zeros(known.shape, jnp.float32))
+    if tiles:
+        carry = jax.lax.fori_loop(0, tiles, add_whole_tile, carry)
+    if rest:
+        carry = add_tile(tiles * TILE, jnp.pad(items[-rest:], ((0, filled), (0, 0))), carry)
+    counts, scores = carry[0].sum(-1), carry[1]
     own, others, ids = scores[:, :number], scores[:, number:], known[:, number:]
     again = jnp.tril(ids[:, :, None] == ids[:, None, :], -1).any(-1)  # an item seen twice is taken off once
     off = ~again[:, None, :] & (ids[:, None, :] != wanted[:, :, None])
-    counts -= jnp.where(off, ahead(others), 0).sum(-1)
-    counts -= jnp.diagonal(ahead(own), axis1=1, axis2=2)
-    counts -= filled * ahead(jnp.zeros((len(hidden), 1)))[:, :, 0]
+    counts -= jnp.where(off, ahead(others[:, None, :], reference[:, :, None]), 0).sum(-1)
+    counts -= ahead(own, reference)
+    counts -= filled * ahead(0.0, reference)
     return 1 + counts / 2
 
 

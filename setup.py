@@ -17,7 +17,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["prec_backdoor*", "launch*"]),
-    package_data={"prec_backdoor.reporting": ["templates/*.jinja"]},
+    package_data={"prec_backdoor": ["*/templates/*.jinja"]},
     install_requires=[
         "absl-py>=2.1",
         "chex>=0.1.90",
@@ -30,6 +30,7 @@ setup(
         "orbax-checkpoint>=0.11.20",
         "polars>=1.20",
         "tensorboardX>=2.6",
+        "tensorstore>=0.1.60",
         "tqdm>=4.66",
     ],
     extras_require={

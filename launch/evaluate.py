@@ -37,7 +37,7 @@ def main() -> None:
     work.save_test_users(folder, setting.seed, test_users(setting))
     rows, reference = [], None
     for each in opened:
-        measured = measure(setting, each.checkpoint.params)
+        measured = measure(setting._replace(shard_items=flags.FLAGS.shard_items), each.checkpoint.params)
         reference = measured if CLEAN.value and reference is None else reference
         cell = cell_of(setting, each.rate, each.usage)
         save_measured(work.ranks_path(folder, cell), setting, measured)

@@ -19,8 +19,10 @@ from prec_backdoor.models.sasrec import DTYPES
 from prec_backdoor.pipeline import Source
 from prec_backdoor.report import summary_table, write_report
 from prec_backdoor.setting import Setting
+from prec_backdoor.train import parallel
 from prec_backdoor.train.losses import LOSSES
 from prec_backdoor.train.optimizers import SCHEDULES
+from prec_backdoor.train.stage import SECONDS_PER_CHECKPOINT
 from prec_backdoor.train.step import ITEM_UPDATES, LAZY_FROM
 
 DEFAULT = ExperimentConfig()
@@ -111,11 +113,12 @@ def define_prompts() -> None:
 
 
 def define_workdir(required: bool = True, trains: bool = True) -> None:
-    """--workdir and, for a program that trains, --tensorboard."""
+    """--workdir and, for a program that trains, --tensorboard and --checkpoint_seconds."""
     default = "" if required else " [runs/, named after dataset and flags]"
     flags.DEFINE_string("workdir", None, f"Folder of the run; resumable{default}.", required=required)
     if trains:
         flags.DEFINE_bool("tensorboard", False, "Write the numbers of metrics.jsonl for TensorBoard too, in WORKDIR/tensorboard.")
+        flags.DEFINE_float("checkpoint_seconds", SECONDS_PER_CHECKPOINT, "How often a stage under way is saved.", lower_bound=0)
 
 
 def config_from_flags(**given) -> ExperimentConfig:
@@ -181,7 +184,8 @@ def run_single_stage(stage: Callable, setting: Setting, source: Source | float) 
     description = {"config": config, "dataset": setting.interactions.summary(), "checkpoint": {"parent": parent}}
     work.claim(workdir / name, description)
     log = work.metrics_log(workdir, name, flags.FLAGS.tensorboard)
-    result = stage(setting, source, folder=workdir / name, log=log)
+    how = {"folder": workdir / name, "log": log, "checkpoint_seconds": flags.FLAGS.checkpoint_seconds}
+    result = stage(setting._replace(shard_items=flags.FLAGS.shard_items), source, **how)
     print(f"{name}: epoch {result.epoch}, validation NDCG@10 {result.score:.4f}, {result.seconds:.1f} s")
     print(f"checkpoint  {workdir / name}  (content {result.hash[:16]})")
 
@@ -195,11 +199,14 @@ def run_and_report(configs: list[ExperimentConfig], name: str) -> None:
         dataset = flags.FLAGS.dataset.replace(":", "-").replace("/", "-")
         workdir = f"runs/{dataset}-{name}-{digest}"
     folder = Path(workdir).expanduser()
-    print_results(folder, run_experiment(interactions, configs, folder, tensorboard=flags.FLAGS.tensorboard))
+    how = {name: flags.FLAGS[name].value for name in ("tensorboard", "checkpoint_seconds", "shard_items")}
+    print_results(folder, run_experiment(interactions, configs, folder, **how))
 
 
 def print_results(folder: Path, results: dict) -> None:
-    """Writes the report and prints its table and where everything is."""
+    """Writes the report and prints its table and where everything is; of several processes the primary one."""
+    if not parallel.primary():
+        return
     report = write_report(folder, results)
     print(f"\n{summary_table(folder, results)}\n")
     print(f"report   {report.with_suffix('.html')}, {report}\nresults  {folder / 'results.json'}")

@@ -15,7 +15,8 @@ from prec_backdoor.errors import UserError
 from prec_backdoor.evaluation import unseen
 from prec_backdoor.pipeline import Measured, Source
 from prec_backdoor.setting import Setting, make_setting
-from prec_backdoor.train.stage import Job, run_jobs
+from prec_backdoor.train import parallel
+from prec_backdoor.train.stage import SECONDS_PER_CHECKPOINT, Job, run_jobs
 
 _STAGES = {"prompt_tune": pipeline.prompt_tune, "fine_tune": pipeline.finetune}
 
@@ -26,6 +27,8 @@ def run_experiment(
     folder: Path,
     say: Callable = print,
     tensorboard: bool = False,
+    checkpoint_seconds: float = SECONDS_PER_CHECKPOINT,
+    shard_items: bool = False,
 ) -> dict:
     """Runs what is not yet there of `configs` and returns the content of results.json.
 
@@ -33,6 +36,8 @@ def run_experiment(
       configs: may differ in rates and, within the scenario, in attack, scope, targets, draw and demote_rate. Clean models, their
         fine-tuned and prompt-tuned versions and their triggers are trained once a seed and shared.
       tensorboard: see `workdir.metrics_log`.
+      checkpoint_seconds: how often a stage under way is saved.
+      shard_items: splits item tables over the devices.
 
     Raises:
       UserError: a scenario does not fit the dataset, or `folder` holds another run.
@@ -41,14 +46,14 @@ def run_experiment(
     for scenario in (config.scenario for config in configs):
         if targets.setdefault((scenario.scope, scenario.draw), scenario.targets) != scenario.targets:
             raise UserError(f"two {scenario.scope} attacks of draw {scenario.draw} have other targets; give them other draws")
-    bases = [make_setting(interactions, configs[0], seed) for seed in configs[0].seeds]
+    bases = [make_setting(interactions, configs[0], seed, shard_items) for seed in configs[0].seeds]
     settings = [[base.with_config(config) for config in configs] for base in bases]
     description = {"config": _merged([config.flat() for config in configs]), "dataset": bases[0].interactions.summary()}
     work.claim(folder, description)
     if (done := work.finished_results(folder)) is not None:
         say(f"{folder}: finished before; nothing to run")
         return done
-    rows = [row for of_seed in settings for row in _run_seed(of_seed, folder, say, tensorboard)]
+    rows = [row for of_seed in settings for row in _run_seed(of_seed, folder, say, tensorboard, checkpoint_seconds)]
     return work.write_results(folder, description, rows, work.timings(folder))
 
 
@@ -58,7 +63,7 @@ def _merged(configs: list[dict]) -> dict:
     return {name: column[0] if all(value == column[0] for value in column) else column for name, column in columns.items()}
 
 
-def _run_seed(settings: list[Setting], folder: Path, say: Callable, tensorboard: bool) -> list[dict]:
+def _run_seed(settings: list[Setting], folder: Path, say: Callable, tensorboard: bool, checkpoint_seconds: float) -> list[dict]:
     """The rows of one seed; `settings` has one for each configuration. Only what has not been measured is trained or loaded."""
     base, said = settings[0], set()
     work.save_test_users(folder, base.seed, test_users(base))
@@ -72,6 +77,7 @@ def _run_seed(settings: list[Setting], folder: Path, say: Callable, tensorboard:
                 start,
                 folder=folder / place / stage.__name__,
                 log=work.metrics_log(folder, place, tensorboard),
+                checkpoint_seconds=checkpoint_seconds,
                 run=Job,
                 **how,
             )
@@ -120,6 +126,7 @@ def _run_seed(settings: list[Setting], folder: Path, say: Callable, tensorboard:
             for rate, source in zip(missing, used, strict=True):
                 path = work.ranks_path(folder, pipeline.cell_of(setting, rate, usage))
                 save_measured(path, setting, pipeline.measure(setting, source.params))
+        parallel.wait("ranks")  # of the process that writes them
         for cell in (cell for of_usage in cells.values() for cell in of_usage):
             path = work.ranks_path(folder, cell)
             if path in measured:  # the clean model, for another attack on the same targets

@@ -81,7 +81,8 @@ def _run(setting: Setting, stage: Stage, source: Source, data: StageData, run: C
     config = dataclasses.replace(setting.config, rate=(source.rate,), seeds=(setting.seed,))
     metadata = {"dataset": setting.interactions.summary(), "config": config.flat(), "parent": source.hash}
     model, key = setting.model_of(source.params), setting.role_key(stage.name)
-    return run(stage, model, source.params, data, setting.spec(source.rate), key, metadata=metadata, **how)
+    how |= {"metadata": metadata, "shard_items": setting.shard_items}
+    return run(stage, model, source.params, data, setting.spec(source.rate), key, **how)
 
 
 def measure(setting: Setting, params: dict) -> Measured:
@@ -89,7 +90,8 @@ def measure(setting: Setting, params: dict) -> Measured:
     test = setting.test
     targets = np.broadcast_to(setting.targets, (len(test.users), len(setting.targets)))
     wanted = np.concatenate([test.truth[:, None], targets], axis=1)
-    found = ranks(params, setting.model_of(params), test.history, wanted, setting.interactions.profile[test.users])
+    profiles = setting.interactions.profile[test.users]
+    found = ranks(params, setting.model_of(params), test.history, wanted, profiles, setting.shard_items)
     return Measured(found[:, 0], found[:, 1:])
 
 

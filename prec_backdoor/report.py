@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jinja2
 
+from prec_backdoor import workdir as work
 from prec_backdoor.reporting import tables, texts
 from prec_backdoor.reporting.cells import ACCURACY, EXPOSURE, EXPOSURE_AT, LIFT, Run, load_run
 from prec_backdoor.reporting.figures import FIGURES
@@ -45,7 +46,8 @@ def write_report(folder: Path, results: dict) -> Path:
         "files": {name: meaning for name, meaning in texts.FILES.items() if any(folder.glob(name)) or name.startswith("report.")},
     }
     for name in ("report.html", "report.md"):
-        (folder / name).write_text(_templates().get_template(f"{name}.jinja").render(given), encoding="utf-8")
+        with work.replacing(folder / name) as partial:
+            partial.write_text(_templates().get_template(f"{name}.jinja").render(given), encoding="utf-8")
     return folder / "report.md"
 
 
@@ -56,7 +58,8 @@ def _draw(run: Run) -> list[Path]:
     for name, drawing in FIGURES.items():
         figure = drawing.draw(run)
         if figure is not None:
-            figure.savefig(folder / f"{name}.png", dpi=140)
+            with work.replacing(folder / f"{name}.png") as partial:
+                figure.savefig(partial, dpi=140)
             drawn.append(folder / f"{name}.png")
     return drawn
 

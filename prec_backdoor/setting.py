@@ -38,6 +38,7 @@ class Setting(NamedTuple):
         what the downstream company trains on.
       test: the downstream users' last items.
       key: PRNG key of the seed.
+      shard_items: whether item tables are split over the devices; no result depends on it.
     """
 
     config: ExperimentConfig
@@ -53,6 +54,7 @@ class Setting(NamedTuple):
     finetune: StageData
     test: Queries
     key: jax.Array
+    shard_items: bool
 
     def spec(self, rate: float) -> AttackSpec:
         """The attack at one rate."""
@@ -83,7 +85,7 @@ class Setting(NamedTuple):
         return jax.random.fold_in(self.key, ROLES.index(role))
 
 
-def make_setting(interactions: Interactions, config: ExperimentConfig, seed: int) -> Setting:
+def make_setting(interactions: Interactions, config: ExperimentConfig, seed: int, shard_items: bool = False) -> Setting:
     """Filters, splits users, selects targets and packs training rows.
 
     Raises:
@@ -132,6 +134,7 @@ def make_setting(interactions: Interactions, config: ExperimentConfig, seed: int
         finetune=stage_data(split.finetune, split.finetune_validation),
         test=split.test,
         key=jax.random.key(seed),
+        shard_items=shard_items,
     )
 
 

@@ -1,10 +1,13 @@
-"""What a run leaves in its folder: config.json, metrics.jsonl, results.json, results.csv."""
+"""What a run leaves in its folder: config.json, metrics.jsonl, results.json, results.csv.
 
-import functools
+A file is replaced as a whole or not at all, whenever the program or the machine stops; only metrics.jsonl grows line by line.
+"""
+
+import contextlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import polars as pl
 from tensorboardX import SummaryWriter
 
 from prec_backdoor.errors import UserError
+from prec_backdoor.train import parallel
 
 RESULTS_SCHEMA = 1
 PACKAGES = ("prec_backdoor", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -30,7 +34,7 @@ def claim(folder: Path, description: dict) -> None:
     """
     path = folder / "config.json"
     description = json.loads(json.dumps(description))
-    if path.exists():
+    if parallel.agree([path.exists()])[0]:
         try:
             found = json.loads(path.read_text())
             before = {part: dict(found.get(part, {})) for part in description}
@@ -57,7 +61,8 @@ def finished_results(folder: Path) -> dict | None:
 
 def write_results(folder: Path, description: dict, rows: list[dict], timings: dict[str, float]) -> dict:
     """Writes results.csv and then, as the mark of a finished run, results.json; returns the latter's content."""
-    pl.DataFrame(rows, infer_schema_length=None).write_csv(folder / "results.csv")
+    with replacing(folder / "results.csv") as partial:
+        pl.DataFrame(rows, infer_schema_length=None).write_csv(partial)
     results = {"schema": RESULTS_SCHEMA, **description, "rows": rows, "timings": timings}
     write_json(folder / "results.json", results)
     return results
@@ -87,10 +92,8 @@ def save_ranks(path: Path, truth: np.ndarray, targets: np.ndarray) -> None:
       truth: [U] ranks. targets: [U, K] ranks, NaN where the target is in the history.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "wb") as file:
+    with replacing(path) as partial, open(partial, "wb") as file:
         np.savez_compressed(file, truth=truth, targets=targets)
-    os.replace(partial, path)
 
 
 def load_ranks(path: Path) -> dict[str, np.ndarray]:
@@ -103,7 +106,8 @@ def save_test_users(folder: Path, seed: int, users: pl.DataFrame) -> None:
     """Keeps who was tested, in the order of the ranks: user_id, in_group and a column for each profile attribute (as text)."""
     path = folder / f"seed-{seed}" / "test_users.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    users.write_csv(path)
+    with replacing(path) as partial:
+        users.write_csv(partial)
 
 
 def load_test_users(folder: Path, seed: int) -> pl.DataFrame:
@@ -113,39 +117,92 @@ def load_test_users(folder: Path, seed: int) -> pl.DataFrame:
 
 def timings(folder: Path) -> dict[str, float]:
     """Seconds of training of each stage, from metrics.jsonl."""
-    with open(folder / "metrics.jsonl") as file:
-        records = map(json.loads, file)
-        return {f"{record['run']}/{record['stage']}": round(record["seconds"], 3) for record in records}
+    records = map(json.loads, _whole_lines(folder / "metrics.jsonl"))
+    return {f"{record['run']}/{record['stage']}": round(record["seconds"], 3) for record in records}
 
 
 def metrics_log(folder: Path, run: str, tensorboard: bool = False) -> Callable[[dict], None]:
     """A function that appends records to metrics.jsonl, with the run's name and the time.
 
-    After a resume the steps since the last checkpoint stand there twice, with the same values.
+    A resumed stage takes steps since its last checkpoint again: what is recorded of them is removed before its first record.
 
     Args:
       tensorboard: writes the numbers of a record for TensorBoard too, under tensorboard/RUN/STAGE.
     """
-    writer_of = functools.cache(lambda stage: SummaryWriter(str(folder / "tensorboard" / run / stage)))
+    if not parallel.primary():
+        return lambda record: None
+    path, writers, begun = folder / "metrics.jsonl", {}, set()
 
     def log(record: dict) -> None:
-        with open(folder / "metrics.jsonl", "a") as file:
+        stage, step = record["stage"], record["step"]
+        if stage not in begun:
+            begun.add(stage)
+            _forget(path, run, stage, step)
+            if tensorboard:
+                writers[stage] = SummaryWriter(str(folder / "tensorboard" / run / stage), purge_step=step)
+        with open(path, "a") as file:
             file.write(json.dumps({"run": run, **record, "time": round(time.time(), 3)}) + "\n")
         if tensorboard:
-            writer = writer_of(record["stage"])
             for name, value in record.items():
                 if isinstance(value, float):
-                    writer.add_scalar(name, value, record["step"])
-            writer.flush()
+                    writers[stage].add_scalar(name, value, step)
+            writers[stage].flush()
 
     return log
 
 
+def _forget(path: Path, run: str, stage: str, step: int) -> None:
+    """Removes the records of a stage from `step` on, and a last line that was cut off."""
+    if not path.exists():
+        return
+    lines = _whole_lines(path)
+    records = map(json.loads, lines)
+    kept = [
+        line
+        for line, record in zip(lines, records, strict=True)
+        if (record["run"], record["stage"]) != (run, stage) or record["step"] < step
+    ]
+    if sum(map(len, kept)) < path.stat().st_size:
+        with replacing(path) as partial:
+            partial.write_bytes(b"".join(kept))
+
+
+def _whole_lines(path: Path) -> list[bytes]:
+    return [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+
+
 def write_json(path: Path, content: dict) -> None:
-    """Replaces `path` at once, so that a crash leaves the old file or the new one."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(partial, path)
+    """Replaces `path` by `content`."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to; once what is there is on the disk it replaces `path`, which is thus whole at any time.
+
+    Of several processes the primary one's is kept.
+    """
+    own = "" if parallel.primary() else f"{jax.process_index()}-"
+    partial = path.with_name(f".partial-{own}{path.name}")  # the suffix tells some writers what to write
+    try:
+        yield partial
+        if own:
+            return
+        _sync(partial)
+        os.replace(partial, path)
+        _sync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _versions() -> dict[str, str]:

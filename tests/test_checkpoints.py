@@ -33,8 +33,11 @@ def test_round_trip(stage_folder, params):
         found = checkpoints.load(path)
         assert_same_trees(found.params, params)
         assert found.model == MODEL
-        expected = metadata(schema=1, step=4, hash=checkpoints.content_hash(params))
-        assert found.metadata == json.loads(json.dumps(expected))
+        added = {name: found.metadata.pop(name) for name in ("schema", "step", "hash", "training_hash", "digest")}
+        assert found.metadata == json.loads(json.dumps(metadata()))
+        assert added["digest"] and added | {"digest": ""} == {
+            "schema": 2, "step": 4, "hash": checkpoints.content_hash(params), "training_hash": None, "digest": ""
+        }  # fmt: skip
 
 
 def test_the_newest_is_loaded_and_two_are_kept(tmp_path, params):
@@ -77,9 +80,12 @@ def test_the_content_hash_is_of_names_types_shapes_and_values(params):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_items": 10}, r"array \['items'\] is float32\[10, 8\], the declared model has float32\[11, 8\]"),
-        ({"max_length": 6}, r"array .*Embed_0.* is float32\[5, 8\], the declared model has float32\[6, 8\]"),
-        ({"num_layers": 2}, "is missing for the declared model"),
+        ({"num_items": 10}, r"array items is float32\[10, 8\], the model has float32\[11, 8\]"),
+        ({"max_length": 6}, r"array encoder\.Embed_0.* is float32\[5, 8\], the model has float32\[6, 8\]"),
+        ({"num_layers": 2}, r"array encoder\.attention_1.* is missing"),
+        ({"num_layers": 10**9}, "metadata declares 1000000000 layers"),
+        ({"num_items": 2**40}, "metadata declares arrays of 35184372.* bytes, its files have"),
+        ({"embed_dim": 2**70}, "metadata declares a model that cannot be"),
         ({"num_layers": 1, "backbone": 3}, "metadata declares backbone=3, which is no str"),
         ({"embed_dim": "8"}, "metadata declares embed_dim='8', which is no int"),
         ({"backbone": "rnn"}, "unknown backbone 'rnn'"),
@@ -116,18 +122,19 @@ def test_round_trip_with_a_prompt(tmp_path, prompted_params):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"profile_sizes": [3]}, r"array \['prompt'\]\['attribute_1'\].* is not expected for the declared model"),
-        ({"profile_sizes": [3, 4, 2]}, r"array \['prompt'\]\['attribute_2'\].* is missing for the declared model"),
-        ({"profile_sizes": [4, 4]}, r"array .*attribute_0.* is float32\[3, 8\], the declared model has float32\[4, 8\]"),
+        ({"profile_sizes": [3]}, r"array prompt\.inner\.kernel is float32\[16, 8\], the model has float32\[8, 8\]"),
+        ({"profile_sizes": [3, 4, 2]}, r"array prompt\.attribute_2.* is missing"),
+        ({"profile_sizes": [4, 4]}, r"array .*attribute_0.* is float32\[3, 8\], the model has float32\[4, 8\]"),
         ({"profile_sizes": []}, r"metadata declares profile_sizes=\(\), which are not all sizes"),
         ({"profile_sizes": [3, 0]}, "which are not all sizes"),
         ({"profile_sizes": [3, True]}, "which are not all sizes"),
         ({"profile_sizes": [3, "4"]}, "which are not all sizes"),
         ({"profile_sizes": [3, [4]]}, "which are not all sizes"),
-        ({"profile_sizes": [3, 2**70]}, "damaged checkpoint"),
+        ({"profile_sizes": [3, 2**70]}, "metadata declares a model that cannot be"),
+        ({"profile_sizes": [1] * 1000}, "1 layers and 1000 attributes, over 256"),
         ({"profile_sizes": 7}, "metadata declares profile_sizes=7, which is no tuple"),
-        ({"prompt_length": 1}, r"array \['prompt'\]\['outer'\].* is float32\[16\], the declared model has float32\[8\]"),
-        ({"prompt_length": 0}, r"array \['prompt'\].* is not expected for the declared model"),
+        ({"prompt_length": 1}, r"array prompt\.outer.* is float32\[16\], the model has float32\[8\]"),
+        ({"prompt_length": 0}, "params do not have the recorded content hash"),
         ({"prompt_length": -1}, "--prompt_length: must not be negative"),
     ],
 )
@@ -140,58 +147,31 @@ def test_metadata_that_the_prompt_does_not_fit(tmp_path, prompted_params, change
 
 def test_a_prompt_that_is_not_there(tmp_path, params):
     checkpoints.save(tmp_path / "checkpoints", 1, params, None, metadata(model=dataclasses.asdict(PROMPTED)))
-    with pytest.raises(UserError, match=r"array \['prompt'\].* is missing for the declared model"):
+    with pytest.raises(UserError, match=r"array prompt\..* is missing"):
         checkpoints.load(tmp_path)
 
 
 def test_arrays_of_another_type(tmp_path, params):
     half = jax.tree.map(lambda x: x.astype(np.float16), params)
     checkpoints.save(tmp_path / "checkpoints", 1, half, None, metadata())
-    with pytest.raises(UserError, match=r"float16\[.*\], the declared model has float32\["):
+    with pytest.raises(UserError, match=r"float16\[.*\], the model has float32\["):
         checkpoints.load(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema": 2}, "checkpoint schema 2, this program reads 1"),
+        ({"schema": 1}, "checkpoint schema 1, this program reads 2"),
         ({"stage": 7}, "metadata has no valid 'stage'"),
         ({"finished": "yes"}, "metadata has no valid 'finished'"),
         ({"model": None}, "metadata has no valid 'model'"),
-        ({"hash": "0" * 64}, "the arrays do not have the recorded content hash"),
+        ({"hash": "0" * 64}, "params do not have the recorded content hash"),
     ],
 )
 def test_metadata_of_something_else(tmp_path, params, changes, message):
     checkpoints.save(tmp_path / "checkpoints", 1, params, None, metadata(**changes))
     with pytest.raises(UserError, match=message):
         checkpoints.load(tmp_path)
-
-
-def largest_file(folder):
-    return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
-
-
-def flip_a_bit(path, at):
-    content = bytearray(path.read_bytes())
-    content[at % len(content)] ^= 1
-    path.write_bytes(content)
-
-
-@pytest.mark.parametrize("at", [0, 100, 1000, 10**6 + 7, -1])
-def test_damaged_arrays_are_noticed(stage_folder, params, at):
-    flip_a_bit(largest_file(stage_folder), at)
-    with pytest.raises(UserError, match="damaged checkpoint|content hash|holds no|is missing"):
-        checkpoints.load(stage_folder)
-    with pytest.raises(UserError, match="damaged checkpoint|content hash"):
-        checkpoints.resume(stage_folder / "checkpoints", params, TRAINING)
-
-
-def test_damaged_metadata_is_noticed(stage_folder):
-    written = stage_folder / "checkpoints" / "4" / "metadata" / "metadata"
-    json.loads(written.read_text())
-    written.write_text(written.read_text()[:-20])
-    with pytest.raises(UserError, match="no readable metadata"):
-        checkpoints.load(stage_folder)
 
 
 @pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir(), lambda path: path.write_text("weights")])
@@ -205,14 +185,3 @@ def test_a_folder_of_numbers_is_no_checkpoint(tmp_path):
     (tmp_path / "7").mkdir()
     with pytest.raises(UserError, match="no readable metadata|no checkpoint"):
         checkpoints.load(tmp_path)
-
-
-def test_nothing_is_ever_unpickled(stage_folder, monkeypatch):
-    def refuse(*args, **kwargs):
-        raise AssertionError("unpickled")
-
-    for name in ("load", "loads", "Unpickler"):
-        monkeypatch.setattr(f"pickle.{name}", refuse)
-    checkpoints.load(stage_folder)
-    for path in stage_folder.rglob("*"):
-        assert path.suffix not in (".pkl", ".pickle", ".npy")

@@ -11,7 +11,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 ROOT = Path(__file__).resolve().parents[1]
-FIGURES = {"quickstart": 1, "anatomy_of_an_attack": 7}  # at least
+FIGURES = {"quickstart": 1, "anatomy_of_an_attack": 7, "audit_a_checkpoint": 1}  # at least
 SECONDS_PER_CELL = 600
 notebooks = pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
 

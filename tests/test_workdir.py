@@ -1,8 +1,10 @@
 import itertools
+import json
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pytest
 from polars.testing import assert_frame_equal
 
 from prec_backdoor import workdir as work
@@ -55,3 +57,44 @@ def test_test_users_come_back_as_text(tmp_path):
     users = pl.DataFrame({"user_id": ["007", 'a,"b"', "true"], "in_group": [True, False, True], "age": ["10-19", "", "1e3"]})
     work.save_test_users(tmp_path, 3, users)
     assert_frame_equal(work.load_test_users(tmp_path, 3), users)
+
+
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "results.json"
+    work.write_json(path, {"rows": [1]})
+    before = path.read_bytes()
+    with pytest.raises(TypeError):
+        work.write_json(path, {"rows": object()})
+    with pytest.raises(OSError, match="disk full"), work.replacing(path) as partial:
+        partial.write_text("half")
+        assert path.read_bytes() == before
+        raise OSError("disk full")
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def record(stage, step, loss):
+    return {"stage": stage, "step": step, "loss": loss, "seconds": 1.0 * step}
+
+
+def test_what_a_resumed_stage_takes_again_is_recorded_once(tmp_path):
+    log, other = work.metrics_log(tmp_path, "seed-0/clean"), work.metrics_log(tmp_path, "seed-1/clean")
+    for step in (10, 20, 30):
+        log(record("pretrain", step, 1.0))
+        other(record("pretrain", step, 2.0))
+    log(record("finetune", 20, 3.0))
+    path = tmp_path / "metrics.jsonl"
+    with open(path, "a") as file:
+        file.write('{"run": "seed-0/clean", "stage": "pretr')  # cut off, as by a full disk
+    assert work.timings(tmp_path)["seed-0/clean/pretrain"] == 30
+    resumed = work.metrics_log(tmp_path, "seed-0/clean")
+    resumed(record("pretrain", 20, 4.0))
+    resumed(record("pretrain", 30, 5.0))
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(each["run"][5], each["stage"], each["step"], each["loss"]) for each in found] == [
+        ("0", "pretrain", 10, 1.0),
+        *(("1", "pretrain", step, 2.0) for step in (10, 20, 30)),
+        ("0", "finetune", 20, 3.0),
+        ("0", "pretrain", 20, 4.0),
+        ("0", "pretrain", 30, 5.0),
+    ]

@@ -17,6 +17,7 @@ from prec_backdoor.errors import UserError
 from prec_backdoor.evaluation import ranks
 from prec_backdoor.models import ModelConfig, init_params
 from prec_backdoor.train import TrainConfig, parallel, train_step
+from prec_backdoor.train.feed import Feed
 from prec_backdoor.train.step import run_steps
 
 STEPS_PER_CALL = 8  # as many as make one figure of the loss
@@ -34,10 +35,11 @@ def train(job: Job, compiled: Callable = parallel.pmap_step) -> Iterator[dict]:
         schedule="constant",
         l2=L2,
     )
-    steps = -(-len(rows.history) // config.batch_size)
+    feed = Feed(rows, config.batch_size)
+    steps = feed.schedule.steps
     step = train_step(config, model, steps)
     run = compiled(run_steps(step, clean, config, model))
-    arrays = parallel.replicate((rows, users, None))
+    others = parallel.replicate((users, None))
     # Made where it stays: a state made first and copied then would count twice in the peak of memory.
     start = parallel.pmap_step(lambda key, axis: step.init(init_params(key, model)), donate=())
     state = start(parallel.replicate(jax.random.key(job.seed)))
@@ -58,10 +60,10 @@ def train(job: Job, compiled: Callable = parallel.pmap_step) -> Iterator[dict]:
         key = jax.random.fold_in(jax.random.key(job.seed), epoch)
         for first in range(0, steps, STEPS_PER_CALL):
             stop = min(first + STEPS_PER_CALL, steps)
-            state, metrics = run(state, *arrays, *parallel.replicate((key, first, stop)))
-            metrics = jax.tree.map(float, parallel.unreplicate(metrics))
-            done = metrics["positions"]
-            yield {"positions": done, "sequences": done * job.users / positions, "steps": stop - first, "loss": metrics["loss"]}
+            where = parallel.replicate((key, 0, first, stop, np.zeros(3, np.float32)))
+            state, sums, _ = run(state, feed.chunk(key, 0), *others, *where)
+            loss, done, _ = np.asarray(parallel.unreplicate(sums)).tolist()
+            yield {"positions": done, "sequences": done * job.users / positions, "steps": stop - first, "loss": loss / done}
         epoch += 1
 
 

@@ -1,5 +1,6 @@
 """AliEC, "Ad Display/Click Data on Taobao.com": the publisher's raw_sample.csv, ad_feature.csv and user_profile.csv."""
 
+from collections import Counter
 from pathlib import Path
 
 import polars as pl
@@ -18,30 +19,33 @@ PROFILE = (
 )
 
 
-def read(folder: str | Path) -> Interactions:
+def read(folder: str | Path, skipped: Counter | None = None) -> Interactions:
     """Reads the clicks (clk=1) on ads as interactions; attributes are all of user_profile.csv, category is cate_id.
 
     The files are read in batches of lines, and only the clicks are kept in memory. Blanks are unknown.
 
+    Args:
+      skipped: see `lines.File`.
+
     Raises:
       UserError: a missing or malformed file (with its line), another header, an ad or user listed twice, no click at all.
     """
-    sample, feature, profile = (Path(folder) / name for name in ("raw_sample.csv", "ad_feature.csv", "user_profile.csv"))
+    sample, feature, profile = lines.files(folder, ("raw_sample.csv", "ad_feature.csv", "user_profile.csv"), skipped)
     profiles = pl.concat(
         lines.whole_numbers(batch, profile, "userid") for batch in lines.read_batches(profile, ",", header=PROFILE)
     )
-    lines.distinct_ids(profiles, profile, "userid")
+    profiles = lines.distinct_ids(profiles, profile, "userid")
     ads = pl.concat(
         lines.whole_numbers(batch, feature, "adgroup_id").select(lines.LINE, "adgroup_id", "cate_id")
         for batch in lines.read_batches(feature, ",", header=FEATURE)
     )
-    lines.distinct_ids(ads, feature, "adgroup_id")
+    ads = lines.distinct_ids(ads, feature, "adgroup_id")
 
     rows, clicks = 0, []
     for batch in lines.read_batches(sample, ",", header=SAMPLE):
         batch = lines.whole_numbers(batch, sample, "user", "adgroup_id")
         batch = lines.numbers(batch, sample, "time_stamp")
-        lines.one_of(batch, sample, "clk", ("0", "1"))
+        batch = lines.one_of(batch, sample, "clk", ("0", "1"))
         rows += batch.height
         clicks.append(batch.filter(clk="1").select("user", item="adgroup_id", time="time_stamp"))
     events = pl.concat(clicks)

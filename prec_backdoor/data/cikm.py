@@ -1,5 +1,6 @@
 """CIKM Cup 2019 "EComm AI": the publisher's user_behavior.csv, user.csv and item.csv, which have no header lines."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,28 +15,31 @@ SOURCE = "'CIKM Cup 2019 EComm AI' at https://tianchi.aliyun.com, with a login"
 BEHAVIOURS = ("pv", "fav", "cart", "buy")
 
 
-def read(folder: str | Path, behaviours: Sequence[str] | None = None) -> Interactions:
+def read(folder: str | Path, skipped: Counter | None = None, behaviours: Sequence[str] | None = None) -> Interactions:
     """Reads the chosen behaviours (all by default) as interactions: attributes gender, age (decades) and purchase_level.
 
     The files are read in batches of lines, and only what is chosen is kept in memory. Blanks are unknown.
+
+    Args:
+      skipped: see `lines.File`.
 
     Raises:
       UserError: unknown behaviours, a missing or malformed file (with its line), an item or user listed twice, no row of the
         chosen behaviours.
     """
     name, behaviours = dataset_name(behaviours), behaviours or BEHAVIOURS
-    log, user, item = (Path(folder) / name for name in ("user_behavior.csv", "user.csv", "item.csv"))
+    log, user, item = lines.files(folder, ("user_behavior.csv", "user.csv", "item.csv"), skipped)
     users = pl.concat(_read_users(user))
-    lines.distinct_ids(users, user, "user")
+    users = lines.distinct_ids(users, user, "user")
     items = pl.concat(
         lines.whole_numbers(batch, item, "item").select(lines.LINE, "item", "category")
         for batch in lines.read_batches(item, ",", ("item", "category", "shop", "brand"))
     )
-    lines.distinct_ids(items, item, "item")
+    items = lines.distinct_ids(items, item, "item")
 
     rows, kept = 0, []
     for batch in lines.read_batches(log, ",", ("user", "item", "behaviour", "time")):
-        lines.one_of(batch, log, "behaviour", BEHAVIOURS)
+        batch = lines.one_of(batch, log, "behaviour", BEHAVIOURS)
         batch = lines.numbers(lines.whole_numbers(batch, log, "user", "item"), log, "time")
         rows += batch.height
         kept.append(batch.filter(pl.col("behaviour").is_in(behaviours)).select("user", "item", "time"))
@@ -66,9 +70,9 @@ def dataset_name(behaviours: Sequence[str] | None = None) -> str:
     return "cikm" if len(chosen) == len(BEHAVIOURS) else "-".join(["cikm", *chosen])
 
 
-def _read_users(path: Path):
-    for batch in lines.read_batches(path, ",", ("user", "gender", "age", "purchase_level")):
-        batch = lines.whole_numbers(batch, path, "user")
-        lines.one_of(batch, path, "gender", ("0", "1", ""))
-        batch = lines.numbers(batch, path, "age", blank=True)
+def _read_users(file: lines.File):
+    for batch in lines.read_batches(file, ",", ("user", "gender", "age", "purchase_level")):
+        batch = lines.whole_numbers(batch, file, "user")
+        batch = lines.one_of(batch, file, "gender", ("0", "1", ""))
+        batch = lines.numbers(batch, file, "age", blank=True)
         yield batch.with_columns(decades(batch["age"]))

@@ -1,5 +1,6 @@
 """Interactions: the users' item sequences with profiles and categories, as flat arrays."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -137,28 +138,49 @@ class Interactions:
 
     @classmethod
     def load(cls, folder: str | Path) -> "Interactions":
-        """Opens a folder that `save` wrote; arrays stay on disk (memory-mapped) until they are read.
+        """Opens a folder that `save` wrote; arrays stay on disk (memory-mapped), and are read once to be checked.
 
         Raises:
-          UserError: a file is missing, damaged, or of another schema.
+          UserError: a file is missing, damaged, or of another schema, or the content is not what the description says.
         """
         folder = Path(folder)
-        try:
-            description = json.loads((folder / "dataset.json").read_text())
+        with _is_reported(folder / "dataset.json"):
+            description = json.loads((folder / "dataset.json").read_bytes())
             if description.get("schema") != SCHEMA:
                 raise UserError(f"{folder / 'dataset.json'}: schema {description.get('schema')}, this program reads {SCHEMA}")
-            arrays = {field: np.load(folder / f"{field}.npy", mmap_mode="r", allow_pickle=False) for field in _files(description)}
-            return cls(
-                name=description["name"],
-                attributes={name: tuple(values) for name, values in description["attributes"].items()},
-                categories=tuple(description["categories"]),
-                counts=description.get("counts", {}),
-                **arrays,
-            )
-        except UserError:
-            raise
-        except (OSError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
-            raise UserError(f"{folder}: not a prepared dataset ({error}); run launch.prepare_data again") from error
+            described = {
+                "name": str(description["name"]),
+                "attributes": {name: tuple(map(str, values)) for name, values in description["attributes"].items()},
+                "categories": tuple(map(str, description["categories"])),
+                "counts": dict(description.get("counts", {})),
+            }
+        arrays = {}
+        for field in _files(description):
+            with _is_reported(path := folder / f"{field}.npy"):
+                arrays[field] = np.load(path, mmap_mode="r", allow_pickle=False)
+                if arrays[field].dtype != _ARRAYS.get(field, np.int8) and (
+                    field not in _STRINGS or arrays[field].dtype.kind != "U"
+                ):
+                    raise ValueError(f"type {arrays[field].dtype}")
+        with _is_reported(folder):
+            data = cls(**described, **arrays)
+            data._check_codes()
+            if data.fingerprint != description["fingerprint"]:
+                raise ValueError("its arrays do not have the recorded fingerprint")
+        return data
+
+    def _check_codes(self) -> None:
+        """Raises a ValueError where a code is outside its vocabulary."""
+        if self.item_ids.ndim != 1 or self.items.ndim != 1 or (np.diff(self.offsets) < 0).any():
+            raise ValueError("its arrays do not fit")
+        ranges = {"items": (self.items, 1, self.num_items), "category": (self.category, 0, len(self.categories) - 1)}
+        for column, (name, values) in enumerate(self.attributes.items()):
+            ranges[name] = (self.profile[:, column], 0, len(values) - 1)
+        if self.split is not None:
+            ranges["split"] = (self.split, 0, len(PARTS) - 1)
+        for name, (codes, low, high) in ranges.items():
+            if len(codes) and not (low <= codes.min() and codes.max() <= high):
+                raise ValueError(f"codes of {name} are not from {low} to {high}")
 
     def select(self, keep: np.ndarray) -> "Interactions":
         """Keeps the interactions where `keep` [R] is true; users and items left without any are dropped and recoded."""
@@ -186,3 +208,13 @@ def _recode(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _files(description: dict) -> tuple[str, ...]:
     return (*_ARRAYS, *_STRINGS, *(("split",) if description.get("split") else ()))
+
+
+@contextlib.contextmanager
+def _is_reported(where: Path):
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # whatever a parser stumbles over in files of any content
+        raise UserError(f"{where}: not of a prepared dataset ({error!s:.120}); run launch.prepare_data again") from error

@@ -1,5 +1,6 @@
 """MovieLens-100K: the publisher's files (u.data, u.user, u.item), or the copy in RecBole's format."""
 
+from collections import Counter
 from pathlib import Path
 
 import polars as pl
@@ -16,44 +17,50 @@ GENRES = (
 _ENCODING = "latin-1"
 
 
-def read(folder: str | Path) -> Interactions:
+def read(folder: str | Path, skipped: Counter | None = None) -> Interactions:
     """Reads the ratings as interactions: attributes age (decades), gender and occupation; category = the first genre.
 
     Both kinds of copy give the same fingerprint.
+
+    Args:
+      skipped: see `lines.File`.
 
     Raises:
       UserError: a missing or malformed file (with its line), ids that the other files lack, counts other than u.info's.
     """
     folder = Path(folder)
     if (folder / "ml-100k.inter").exists() and not (folder / "u.data").exists():
-        return recbole.read(folder)
-    return _read_original(folder)
+        return recbole.read(folder, skipped)
+    return _read_original(folder, skipped)
 
 
-def _read_original(folder: Path) -> Interactions:
-    data, user, item, info = (folder / name for name in ("u.data", "u.user", "u.item", "u.info"))
+def _read_original(folder: Path, skipped: Counter | None) -> Interactions:
+    data, user, item, info = lines.files(folder, ("u.data", "u.user", "u.item", "u.info"), skipped)
     events = lines.read_fields(data, "\t", ("user", "item", "rating", "time"), _ENCODING)
     events = lines.numbers(events, data, "rating", "time")
 
     users = lines.read_fields(user, "|", ("user", "age", "gender", "occupation", "zip"), _ENCODING)
-    lines.distinct_ids(users, user, "user")
-    lines.known_ids(events, data, "user", users, user.name)
-    users = lines.numbers(users, user, "age", blank=True).select("user", decades(users["age"]), "gender", "occupation")
+    users = lines.distinct_ids(users, user, "user")
+    users = lines.numbers(users, user, "age", blank=True)
+    events = lines.known_ids(events, data, "user", users, user)
+    users = users.select("user", decades(users["age"]), "gender", "occupation")
 
     items = lines.read_fields(item, "|", ("item", "title", "released", "video", "url", *GENRES), _ENCODING)
-    lines.distinct_ids(items, item, "item")
-    lines.known_ids(events, data, "item", items, item.name)
+    items = lines.distinct_ids(items, item, "item")
     for genre in GENRES:
-        lines.refuse(items, item, genre, ~pl.col(genre).is_in(["0", "1"]), f"0 or 1 as the flag of genre {genre}")
+        items = lines.refuse(items, item, genre, ~pl.col(genre).is_in(["0", "1"]), f"0 or 1 as the flag of genre {genre}")
+    events = lines.known_ids(events, data, "item", items, item)
     category = pl.coalesce(pl.when(pl.col(genre) == "1").then(pl.lit(genre)) for genre in GENRES)
 
-    if info.exists():
+    if info.path.exists() and not skipped:
         _check_counts(info, {"users": users.height, "items": items.height, "ratings": events.height})
     return to_interactions("ml-100k", events, users, items.select("item", "title", category=category))
 
 
-def _check_counts(info: Path, found: dict[str, int]) -> None:
+def _check_counts(info: lines.File, found: dict[str, int]) -> None:
     counts = lines.read_fields(info, " ", ("count", "what"), _ENCODING)
     for _, count, what in counts.iter_rows():
         if count != str(found.get(what)):
-            raise UserError(f"{info}: says {count} {what}, its folder has {found.get(what)}; get the files again")
+            raise UserError(
+                f"{info}: says {lines.shorten(f'{count} {what}')}, its folder has {found.get(what)}; get the files again"
+            )

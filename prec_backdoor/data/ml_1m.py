@@ -1,5 +1,6 @@
 """MovieLens-1M: the publisher's files ratings.dat, users.dat and movies.dat."""
 
+from collections import Counter
 from pathlib import Path
 
 import polars as pl
@@ -19,26 +20,29 @@ OCCUPATIONS = (
 _ENCODING = "latin-1"
 
 
-def read(folder: str | Path) -> Interactions:
+def read(folder: str | Path, skipped: Counter | None = None) -> Interactions:
     """Reads the ratings as interactions: attributes age (ranges), gender and occupation; category = the first genre.
+
+    Args:
+      skipped: see `lines.File`.
 
     Raises:
       UserError: a missing or malformed file (with its line), ids that the other files lack.
     """
-    ratings, user, movie = (Path(folder) / name for name in ("ratings.dat", "users.dat", "movies.dat"))
+    ratings, user, movie = lines.files(folder, ("ratings.dat", "users.dat", "movies.dat"), skipped)
     events = lines.read_fields(ratings, "::", ("user", "item", "rating", "time"), _ENCODING)
     events = lines.numbers(events, ratings, "rating", "time")
 
     users = lines.read_fields(user, "::", ("user", "gender", "age", "occupation", "zip"), _ENCODING)
-    lines.distinct_ids(users, user, "user")
-    lines.known_ids(events, ratings, "user", users, user.name)
+    users = lines.distinct_ids(users, user, "user")
     occupations = {str(code): name for code, name in enumerate(OCCUPATIONS)}
     for column, names in (("age", AGES), ("occupation", occupations)):
-        lines.refuse(users, user, column, ~pl.col(column).is_in(list(names)), f"an {column} code of {', '.join(names)}")
+        users = lines.refuse(users, user, column, ~pl.col(column).is_in(list(names)), f"an {column} code of {', '.join(names)}")
+    events = lines.known_ids(events, ratings, "user", users, user)
     users = users.select("user", pl.col("age").replace_strict(AGES), "gender", pl.col("occupation").replace_strict(occupations))
 
     items = lines.read_fields(movie, "::", ("item", "title", "genres"), _ENCODING)
-    lines.distinct_ids(items, movie, "item")
-    lines.known_ids(events, ratings, "item", items, movie.name)
+    items = lines.distinct_ids(items, movie, "item")
+    events = lines.known_ids(events, ratings, "item", items, movie)
     items = items.select("item", "title", category=pl.col("genres").str.split("|").list.first())
     return to_interactions("ml-1m", events, users, items)

@@ -1,5 +1,6 @@
 """The split files of the paper's released code (github.com/wyqing20/APRec): train, dev, cold_train, cold_dev, cold_test."""
 
+from collections import Counter
 from pathlib import Path
 
 import polars as pl
@@ -15,7 +16,7 @@ _SUFFIXES = (".csv", ".tsv", ".txt", "")
 _NOT_OF_USERS = ("brand", "shop", "neg_items", "user", "")  # items' features, ReChorus' negatives, ids and row numbers
 
 
-def read(folder: str | Path) -> Interactions:
+def read(folder: str | Path, skipped: Counter | None = None) -> Interactions:
     """Reads the five files, separated by tabs or commas; which file a row is in is its part of the given split.
 
     Columns further than COLUMNS (in any order, taken from train; brand, shop and neg_items left out) are profile attributes.
@@ -23,31 +24,33 @@ def read(folder: str | Path) -> Interactions:
     released targets list an item under two categories. Users whose only rows are held out (dev, or cold_test alone) are
     left out, as nothing is known of them when they are to be predicted.
 
+    Args:
+      skipped: see `lines.File`.
+
     Raises:
       UserError: a file missing, twice there or malformed (with its line), a lacking column, a user on both sides.
     """
     folder = Path(folder)
-    paths = [_find(folder, part) for part in PARTS]
-    attributes = [name for name in _header(paths[0])[1] if name not in (*COLUMNS, *_NOT_OF_USERS)]
+    files = [lines.File(_find(folder, part), skipped) for part in PARTS]
+    attributes = [name for name in _header(files[0])[1] if name not in (*COLUMNS, *_NOT_OF_USERS)]
     counts, events, users, items = {}, [], [], []
-    for code, path in enumerate(paths):
-        separator, header = _header(path)
+    for code, file in enumerate(files):
+        separator, header = _header(file)
         for column in (*COLUMNS, *attributes):
             if column not in header:
-                found, needed = ", ".join(header), ", ".join((*COLUMNS, *attributes))
-                raise UserError(f"{path}, line 1: the header lacks {column}; needed are {needed}, found {found}")
+                found, needed = (lines.shorten(", ".join(names), 240) for names in (header, (*COLUMNS, *attributes)))
+                raise UserError(f"{file}, line 1: the header lacks {lines.shorten(column)}; needed are {needed}, found {found}")
         part = []
-        for batch in lines.read_batches(path, separator):
-            lines.ids(batch, path, "user_id")
-            lines.ids(batch, path, "item_id")
-            batch = lines.numbers(batch, path, "time").rename({"user_id": "user", "item_id": "item", "cate": "category"})
+        for batch in lines.read_batches(file, separator):
+            batch = lines.ids(lines.ids(batch, file, "user_id"), file, "item_id")
+            batch = lines.numbers(batch, file, "time").rename({"user_id": "user", "item_id": "item", "cate": "category"})
             part.append(batch.select("user", "item", "time", split=pl.lit(code, pl.Int8)))
             users.append(batch.select("user", *attributes).unique(maintain_order=True))
             items.append(batch.select("item", "category").unique(maintain_order=True))
         events += part
         counts[f"rows of {PARTS[code]}"] = sum(batch.height for batch in part)
 
-    events, left_out = _known_users(pl.concat(events), paths)
+    events, left_out = _known_users(pl.concat(events), files)
     users, many_profiles = _first_of_each(users, "user")
     items, many_categories = _first_of_each(items, "item")
     held_out = events.filter(pl.col("split").is_in([PARTS.index("dev"), PARTS.index("cold_test")]))
@@ -68,14 +71,14 @@ def _find(folder: Path, part: str) -> Path:
     return found[0]
 
 
-def _header(path: Path) -> tuple[str, list[str]]:
+def _header(file: lines.File) -> tuple[str, list[str]]:
     """Separator, names of the columns."""
-    line = lines.read_header(path)
+    line = lines.read_header(file)
     separator = "\t" if "\t" in line else ","
     return separator, [name.strip() for name in line.split(separator)]
 
 
-def _known_users(events: pl.DataFrame, paths: list[Path]) -> tuple[pl.DataFrame, int]:
+def _known_users(events: pl.DataFrame, files: list[lines.File]) -> tuple[pl.DataFrame, int]:
     """The events without those of users who have held-out rows alone, and how many these were."""
     first, last = pl.col("split").min().over("user"), pl.col("split").max().over("user")
     both = events.filter((first < 2) & (last >= 2)).head(1)
@@ -83,7 +86,7 @@ def _known_users(events: pl.DataFrame, paths: list[Path]) -> tuple[pl.DataFrame,
         user = both["user"][0]
         ends = events.filter(user=user)["split"].sort()
         raise UserError(
-            f"{paths[ends[-1]]}: user {user!r} is in {paths[ends[0]].name} too; "
+            f"{files[ends[-1]]}: user {lines.shorten(user)!r} is in {files[ends[0]].path.name} too; "
             "take the user out of the provider's files or out of the downstream company's"
         )
     known = events.filter((first != last) | first.is_in([PARTS.index("train"), PARTS.index("cold_train")]))

@@ -1,7 +1,10 @@
 """Datasets by name. A new one is a reader of its raw files and one line here; a download goes into download.py."""
 
+import dataclasses
 import fcntl
 import os
+import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,7 +13,7 @@ from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.data.synthetic import synthetic
 from prec_backdoor.errors import UserError
 
-DATASETS: dict[str, Callable[[Path], Interactions]] = {
+DATASETS: dict[str, Callable[[Path, Counter | None], Interactions]] = {
     "ml-100k": ml_100k.read,
     "ml-1m": ml_1m.read,
     "aliec": aliec.read,
@@ -30,12 +33,14 @@ def load_dataset(
     synthetic_items: int | None = None,
     synthetic_seed: int = 0,
     behaviours: Sequence[str] | None = None,
+    on_bad_rows: str = "error",
 ) -> Interactions:
     """Loads synthetic, recbole:DIR or a dataset of DATASETS.
 
     `data_dir` holds raw files or a prepared dataset and is read without any network. Without it the dataset comes from
     the cache, where the first use downloads and prepares it. Prepared datasets are memory-mapped. `behaviours` are those
-    of cikm that count; None takes all, or those that a prepared dataset has.
+    of cikm that count; None takes all, or those that a prepared dataset has. With `on_bad_rows` "skip" wrong rows of raw files
+    in `data_dir` are left out, and stderr and the dataset's counts say how many and why; headers must be right all the same.
 
     Raises:
       UserError: unknown dataset, bad or missing files, no download.
@@ -47,7 +52,7 @@ def load_dataset(
     if folder and data_dir:
         raise UserError(f"dataset {dataset} names its folder already; leave out --data_dir={data_dir}")
     if folder or data_dir:
-        return _from_folder(kind, Path(folder or data_dir).expanduser(), behaviours)
+        return _from_folder(kind, Path(folder or data_dir).expanduser(), behaviours, Counter() if on_bad_rows == "skip" else None)
     if kind == "synthetic":
         return synthetic(synthetic_preset, synthetic_users, synthetic_items, synthetic_seed)
     if kind not in download.COUNTS:
@@ -61,17 +66,26 @@ def cache_folder(cache_dir: str | Path | None = None) -> Path:
     return Path(cache_dir or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "prec_backdoor").expanduser()
 
 
-def _from_folder(kind: str, folder: Path, behaviours: Sequence[str] | None) -> Interactions:
+def _from_folder(kind: str, folder: Path, behaviours: Sequence[str] | None, skipped: Counter | None) -> Interactions:
     if not (folder / "dataset.json").exists():
         if kind == "synthetic":
             raise UserError(f"{folder}: no prepared dataset; leave out --data_dir to make synthetic data")
-        return DATASETS[kind](folder, behaviours) if kind == "cikm" else DATASETS[kind](folder)
+        more = {"behaviours": behaviours} if kind == "cikm" else {}
+        return _with_skipped(DATASETS[kind](folder, skipped, **more), skipped)
     prepared = Interactions.load(folder)
     if kind == "cikm" and behaviours is not None and prepared.name != (wanted := cikm.dataset_name(behaviours)):
         raise UserError(f"{folder}: the dataset prepared there is {prepared.name}, not {wanted}; change --behaviours")
     if kind != "recbole" and not prepared.name.startswith(kind):
         raise UserError(f"{folder}: the dataset prepared there is {prepared.name}, not {kind}; change --dataset")
     return prepared
+
+
+def _with_skipped(interactions: Interactions, skipped: Counter | None) -> Interactions:
+    """Says what was skipped, and adds it to the counts."""
+    for reason, rows in (skipped or {}).items():
+        print(f"skipped {rows} rows, {reason}", file=sys.stderr)
+    counts = {f"skipped, {reason}": rows for reason, rows in (skipped or {}).items()}
+    return dataclasses.replace(interactions, counts=interactions.counts | counts)
 
 
 def _from_cache(name: str, cache: Path) -> Interactions:
@@ -85,6 +99,6 @@ def _from_cache(name: str, cache: Path) -> Interactions:
         except UserError:  # not there yet, damaged, or of an older schema
             if not raw.exists():
                 download.fetch(name, raw)
-            interactions = DATASETS[name](raw)
+            interactions = DATASETS[name](raw, None)
             download.check_counts(interactions, raw)
             return Interactions.load(interactions.save(prepared))

@@ -4,6 +4,9 @@ import numpy as np
 import polars as pl
 
 from prec_backdoor.data.interactions import UNKNOWN, Interactions
+from prec_backdoor.errors import UserError
+
+MAX_TITLE = 256  # characters; titles are kept in an array as wide as the longest
 
 
 def to_interactions(
@@ -25,7 +28,12 @@ def to_interactions(
       users: column user without duplicates; every other column (text) is a profile attribute.
       items: columns item without duplicates, category and title (text).
       counts: see Interactions; users and items that are not listed are added.
+
+    Raises:
+      UserError: there is no event.
     """
+    if events.is_empty():
+        raise UserError(f"dataset {name}: no interaction is left; get the files again")
     counts = dict(counts or {})
     user_ids, item_ids = natural_order(events["user"]), natural_order(events["item"])
     user, item = (_codes(events[column], ids) for column, ids in (("user", user_ids), ("item", item_ids)))
@@ -48,7 +56,7 @@ def to_interactions(
         counts["items without features"] = len(item_ids) - items.height
         rows = _codes(items["item"], item_ids).to_numpy() + 1
         category[rows], categories = _encode(items["category"])
-        titles[rows] = items["title"].fill_null("").to_list()
+        titles[rows] = items["title"].fill_null("").str.slice(0, MAX_TITLE).to_list()
 
     return Interactions(
         name=name,
@@ -71,15 +79,16 @@ def natural_order(values: pl.Series) -> pl.Series:
     values = values.unique()
     if values.dtype.is_integer():
         return values.sort()
-    number = values.str.extract(r"^(\d{1,18})(?:-\d+)?$").cast(pl.Int64)
+    number = values.str.extract(r"^([0-9]{1,18})(?:-[0-9]+)?$").cast(pl.Int64)
     if number.has_nulls():
         return values.sort()
     return pl.DataFrame({"number": number, "text": values}).sort("number", "text")["text"]
 
 
 def decades(ages: pl.Series) -> pl.Series:
-    """Ages in years (number or numeric text) -> the text of their decade, 24 -> 20-29; null and blank become null."""
-    first = (ages.cast(pl.Float64, strict=False) / 10).floor().cast(pl.Int64, strict=False) * 10
+    """Ages in years (number or numeric text) -> the text of their decade, 24 -> 20-29; null, blank and absurd become null."""
+    years = pl.col(ages.name).cast(pl.Float64, strict=False)
+    first = ages.to_frame().select(pl.when(years.abs() < 1e15).then((years / 10).floor() * 10).cast(pl.Int64)).to_series()
     return pl.select(pl.format("{}-{}", first, first + 9)).to_series().alias(ages.name)
 
 

@@ -3,6 +3,8 @@
 A prompt is a prefix of the sequence, deep: every layer has tokens of its own. Any backbone that takes a prefix takes one.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -30,6 +32,7 @@ class PromptGenerator(nn.Module):
         return tokens.reshape(*profile.shape[:-1], cfg.num_layers, cfg.prompt_length, cfg.embed_dim)
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def init_prompt(key: jax.Array, config: ModelConfig) -> dict:
     """A fresh generator's parameters."""
     return PromptGenerator(config).init(key, jnp.zeros((1, len(config.profile_sizes)), jnp.int32))["params"]

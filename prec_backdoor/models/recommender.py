@@ -1,5 +1,7 @@
 """A recommender: an item table, tied for input and scoring, a backbone that turns histories into vectors, perhaps a prompt."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -21,6 +23,7 @@ def backbone(config: ModelConfig):
     return BACKBONES[config.backbone](config)
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def init_params(key: jax.Array, config: ModelConfig) -> dict:
     """Fresh parameters: {"items": [V + 1, D] the item table (row 0 padding), "encoder": the backbone's, perhaps "prompt"}."""
     items_key, encoder_key = jax.random.split(key)

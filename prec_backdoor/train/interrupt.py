@@ -1,26 +1,92 @@
-"""Ctrl-C at a point where nothing is lost."""
+"""Ctrl-C, and the SIGTERM of a machine that is taken away, at a point where nothing is lost."""
 
+import contextlib
+import os
 import signal
 import threading
+import time
+from collections.abc import Callable, Iterator
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SAME = 0.5  # seconds within which signals are one: a launcher and its process group may each pass it on
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked the program to end: `signum`; `saved` says what is kept of unfinished work, if there was any."""
+
+    def __init__(self, signum: int, saved: str = ""):
+        super().__init__(signum, saved)
+        self.signum, self.saved = signum, saved
 
 
 class Interrupt:
-    """Within this context the first Ctrl-C only sets `requested`, so that work can be saved; the second stops at once."""
+    """Within this context the first signal only sets `requested` and `signum`, so that work can be saved; the second stops."""
 
     def __init__(self):
-        self.requested = False
+        self.requested, self.signum, self._since = False, signal.SIGINT, 0.0
 
     def __enter__(self):
-        self._previous = None
-        if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGINT, self._on_signal)
+        self._handlers = contextlib.ExitStack()
+        self._handlers.enter_context(_handled(self._on_signal))
         return self
 
     def __exit__(self, *_):
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
+        self._handlers.close()
 
-    def _on_signal(self, *_):
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
+    def _on_signal(self, signum, _):
+        now = time.monotonic()
+        if not self.requested:
+            self.requested, self.signum, self._since = True, signum, now
+        elif now - self._since > SAME:
+            raise Stopped(signum)
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """For a whole program: the first signal outside of `Interrupt` raises `Stopped`, a second ends the process at once.
+
+    Python's own handlers wait for compiled code to return, and a large program compiles for long: the second signal is
+    therefore awaited by a thread. All files are written so that this loses no more than a power cut would.
+    """
+    stopped = []
+
+    def stop(signum, _):
+        if not stopped:
+            stopped.append(signum)
+            raise Stopped(signum)
+
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    threading.Thread(target=_end_at_second, args=(read,), daemon=True).start()
+    with _handled(stop):
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(-1)
+            os.close(write)
+
+
+def _end_at_second(read: int) -> None:
+    first = None
+    with open(read, "rb", buffering=0) as signals:
+        while number := signals.read(1):
+            if number[0] not in SIGNALS:
+                continue
+            first = first or time.monotonic()
+            if time.monotonic() - first > SAME:
+                os.write(2, b"stopped at once; the same command resumes from the last checkpoint\n")
+                os._exit(128 + number[0])
+
+
+@contextlib.contextmanager
+def _handled(handler: Callable) -> Iterator[None]:
+    """`handler` for both signals where they are not ignored, as in the background; in a thread there can be no handlers."""
+    in_main = threading.current_thread() is threading.main_thread()
+    taken = [signum for signum in SIGNALS if in_main and signal.getsignal(signum) is not signal.SIG_IGN]
+    previous = {signum: signal.signal(signum, handler) for signum in taken}
+    try:
+        yield
+    finally:
+        for signum, before in previous.items():
+            signal.signal(signum, before or signal.SIG_DFL)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from prec_backdoor.data.batches import Batch
 from prec_backdoor.train.parallel import all_gather
 
-ITEMS = "items"  # the parameter group that has a row an item
+NOWHERE = jnp.iinfo(jnp.int32).max
 
 
 def compact(batch: Batch, rows: int, axis: str | None = None) -> tuple[jax.Array, Batch]:
@@ -20,7 +20,7 @@ def compact(batch: Batch, rows: int, axis: str | None = None) -> tuple[jax.Array
       rows: of the item table.
 
     Returns:
-      [M] ids, each item once at its first occurrence; places that stand for no item hold `rows`, which is out of bounds. Padding
+      [M] ids, each item once at its first occurrence; places that stand for no item hold an id beyond all tables. Padding
       is in place 0. The list is found by scattering, not by sorting: on 2 CPU cores that takes a fiftieth of the time.
     """
     fields = (batch.history, batch.label, batch.negative)
@@ -28,23 +28,6 @@ def compact(batch: Batch, rows: int, axis: str | None = None) -> tuple[jax.Array
     ids = jnp.concatenate([jnp.zeros(1, own.dtype), all_gather(own, axis)])
     order = jnp.arange(len(ids), dtype=jnp.int32)
     first = jnp.full(rows, len(ids), jnp.int32).at[ids].min(order)
-    touched = jnp.where(first[ids] == order, ids, rows)
+    touched = jnp.where(first[ids] == order, ids, NOWHERE)
     history, label, negative = (first[field] for field in fields)
     return touched, batch._replace(history=history, label=label, negative=negative)
-
-
-def take_rows(tree, touched: jax.Array):
-    """The same tree with the touched rows [M, ..] in place of each item table."""
-    return _map(lambda table: table.at[touched].get(mode="fill", fill_value=0), tree)
-
-
-def put_rows(tree, touched: jax.Array, rows):
-    """Undoes `take_rows`: writes the rows back; what is no item table is taken from `rows`."""
-    return _map(lambda table, new: table.at[touched].set(new, mode="drop"), tree, rows, otherwise=lambda _, new: new)
-
-
-def _map(change, tree, *others, otherwise=lambda leaf: leaf):
-    def one(path, *leaves):
-        return (change if jax.tree_util.DictKey(ITEMS) in path else otherwise)(*leaves)
-
-    return jax.tree_util.tree_map_with_path(one, tree, *others)

@@ -1,13 +1,17 @@
-"""The only file that says pmap: one device or many behind the same calls.
+"""The only file that says pmap: one device or many, in one process or several, behind the same calls.
 
 On one device `pmap_step` is jit and `replicate` and `shard` only move data there, because XLA compiles the mapped program worse
-on CPU; on several it is pmap over the axis `devices`, and replicated arrays carry a leading device axis.
+on CPU; on several it is pmap over the axis `devices`, and arrays carry a leading axis of this process's devices.
+Every process calls the same functions in the same order, and holds the whole of what it hands in.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
 
 from prec_backdoor.errors import UserError
 
@@ -15,8 +19,13 @@ AXIS = "devices"
 
 
 def num_devices() -> int:
-    """How many devices share a batch."""
-    return jax.local_device_count()
+    """How many devices of all processes share a batch."""
+    return jax.device_count()
+
+
+def primary() -> bool:
+    """Whether this is the process that writes and speaks."""
+    return jax.process_index() == 0
 
 
 def pmap_step(step: Callable, donate: tuple[int, ...] = (0,)) -> Callable:
@@ -47,20 +56,18 @@ def device_index(axis: str | None):
 
 def replicate(tree):
     """Puts a copy of each array on every device."""
-    tree = jax.tree.map(jnp.array, tree)
-    count = num_devices()
-    if count == 1:
-        return tree
-    return jax.pmap(lambda _, x: x, in_axes=(0, None))(jnp.arange(count), tree)
+    if num_devices() == 1:
+        return jax.tree.map(jnp.array, tree)
+    return jax.pmap(lambda _, x: x, in_axes=(0, None))(np.arange(jax.local_device_count()), tree)
 
 
 def unreplicate(tree):
-    """The first device's copy."""
-    return tree if num_devices() == 1 else jax.tree.map(lambda x: x[0], tree)
+    """The copy of this process's first device."""
+    return tree if num_devices() == 1 else jax.tree.map(lambda x: x.addressable_shards[0].data[0], tree)
 
 
 def shard(tree):
-    """Splits the leading axis of each array evenly over the devices.
+    """Splits the leading axis of each array evenly over the devices, and puts each part on its device.
 
     Raises:
       UserError: it does not divide.
@@ -69,9 +76,40 @@ def shard(tree):
     for leaf in jax.tree.leaves(tree):
         if len(leaf) % count:
             raise UserError(f"a batch of {len(leaf)} cannot be split evenly over {count} devices; change --batch_size")
-    return tree if count == 1 else jax.tree.map(lambda x: x.reshape(count, len(x) // count, *x.shape[1:]), tree)
+    if count == 1:
+        return jax.tree.map(jnp.asarray, tree)
+    own = [place for place, device in enumerate(jax.devices()) if device.process_index == jax.process_index()]
+    return jax.pmap(lambda x: x)(jax.tree.map(lambda x: x.reshape(count, len(x) // count, *x.shape[1:])[np.array(own)], tree))
 
 
-def gather(array):
-    """Undoes `shard`."""
-    return array if num_devices() == 1 else array.reshape(-1, *array.shape[2:])
+def gather(array) -> np.ndarray:
+    """Undoes `shard`: the whole array, in every process."""
+    if num_devices() == 1:
+        return np.asarray(array)
+    whole = multihost_utils.process_allgather(array, tiled=True) if jax.process_count() > 1 else np.asarray(array)
+    return whole.reshape(-1, *whole.shape[2:])
+
+
+def agree(values) -> np.ndarray:
+    """The least over all processes of each of `values`, so that all decide alike."""
+    if jax.process_count() == 1:
+        return np.asarray(values)
+    return multihost_utils.process_allgather(np.asarray(values)).min(axis=0)
+
+
+@contextlib.contextmanager
+def primary_first() -> Iterator[None]:
+    """The other processes enter once the primary one has left: they find what it has written."""
+    if not primary():
+        wait("primary")
+    try:
+        yield
+    finally:
+        if primary():
+            wait("primary")
+
+
+def wait(name: str) -> None:
+    """Until all processes are here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)

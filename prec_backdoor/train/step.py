@@ -13,10 +13,11 @@ from prec_backdoor.data.batches import Batch, Users, make_batch
 from prec_backdoor.data.windows import Rows
 from prec_backdoor.errors import UserError
 from prec_backdoor.models import ModelConfig, encode
-from prec_backdoor.train.lazy import ITEMS, compact, put_rows, take_rows
+from prec_backdoor.train.lazy import compact
 from prec_backdoor.train.losses import LOSSES, SAMPLED
 from prec_backdoor.train.optimizers import SCHEDULES, adam_l2
 from prec_backdoor.train.parallel import all_sum, device_index
+from prec_backdoor.train.sharding import ITEMS, look_up, map_items, part_of, put_rows, take_rows
 
 ITEM_UPDATES = ("auto", "dense", "lazy")
 LAZY_FROM = 20_000  # items from which "auto" is lazy
@@ -76,16 +77,29 @@ class TrainStep(NamedTuple):
 
 
 def train_step(
-    config: TrainConfig, model: ModelConfig, steps: int, trainable: tuple[str, ...] = ("items", "encoder")
+    config: TrainConfig,
+    model: ModelConfig,
+    steps: int,
+    trainable: tuple[str, ...] = (ITEMS, "encoder"),
+    shard_items: bool = False,
 ) -> TrainStep:
     """The step of `config` on `model`; parameter groups that are not in `trainable` stay as they are, bit for bit.
 
     The loss is the mean over all supervised positions of the batch on all devices, so that each position weighs the same
-    however the batch is split. Metrics: "loss", "positions".
+    however the batch is split. Metrics: "loss", "positions", and whether loss and gradient are "finite".
 
     Args:
       steps: how many there will be; the learning rate decays over them.
+      shard_items: each device has its rows of the item table (`prec_backdoor.train.sharding`). The rows that a batch touches are
+        exchanged, each device updates its own.
+
+    Raises:
+      UserError: a loss that sees the whole table, and the table split.
     """
+    if shard_items and config.loss not in SAMPLED:
+        raise UserError(
+            f"--shard_items: --loss={config.loss} needs the whole item table at every step; take {' or '.join(SAMPLED)}"
+        )
     optimizer = adam_l2(config.learning_rate, config.l2, config.schedule, steps)
     loss = LOSSES[config.loss]
 
@@ -96,26 +110,35 @@ def train_step(
         return TrainState(jnp.int32(0), params, optimizer.init(groups(params, True)))
 
     def apply(state: TrainState, batch: Batch, key: jax.Array, axis: str | None = None):
-        frozen, learned, opt_state = groups(state.params, False), groups(state.params, True), state.opt_state
+        frozen, learned = groups(state.params, False), groups(state.params, True)
         keys = row_keys(key, len(batch.label), axis) if model.dropout else None
         lazy = ITEMS in learned and config.lazy(model.num_items)
-        if lazy:
-            touched, batch = compact(batch, len(learned[ITEMS]), axis)
-            learned, opt_state = take_rows((learned, opt_state), touched)
+        part = part_of(model.num_items, axis) if shard_items and axis else None
+        used, opt_state = (frozen, learned), state.opt_state
+        if lazy or part:
+            touched, batch = compact(batch, model.num_items + 1, axis)
+            used = map_items(lambda table: look_up(table, touched, part), used)
 
         def total(learned):
-            params = {**frozen, **learned}
+            params = {**used[0], **learned}
             hidden = encode(params, model, batch.history, batch.position, batch.segment, batch.profile, keys)
             return loss(hidden, params[ITEMS], batch.label, batch.negative).sum()
 
-        value, grads = jax.value_and_grad(total)(learned)
+        value, grads = jax.value_and_grad(total)(used[1])
         value, grads, positions = all_sum((value, grads, (batch.label > 0).sum()), axis)
+        finite = jnp.isfinite(value) & jnp.isfinite(sum(map(jnp.sum, jax.tree.leaves(grads))))
         weight = 1 / jnp.maximum(positions, 1)
-        updates, opt_state = optimizer.update(jax.tree.map(lambda g: g * weight, grads), opt_state, learned)
-        learned = optax.apply_updates(learned, updates)
+        grads = jax.tree.map(lambda g: g * weight, grads)
         if lazy:
-            learned, opt_state = put_rows((groups(state.params, True), state.opt_state), touched, (learned, opt_state))
-        return TrainState(state.step + 1, {**frozen, **learned}, opt_state), {"loss": value * weight, "positions": positions}
+            updates, moved = optimizer.update(grads, take_rows(opt_state, touched, part), used[1])
+            learned, opt_state = put_rows((learned, opt_state), touched, (optax.apply_updates(used[1], updates), moved), part)
+        else:
+            if part:
+                grads = put_rows(jax.tree.map(jnp.zeros_like, learned), touched, grads, part)
+            updates, opt_state = optimizer.update(grads, opt_state, learned)
+            learned = optax.apply_updates(learned, updates)
+        metrics = {"loss": value * weight, "positions": positions, "finite": finite}
+        return TrainState(state.step + 1, {**frozen, **learned}, opt_state), metrics
 
     return TrainStep(init, apply)
 
@@ -129,33 +152,30 @@ def run_steps(step: TrainStep, poison: Poison, config: TrainConfig, model: Model
     """Many steps in one call, all on the device: gather rows, draw negatives, poison, train.
 
     Returns:
-      (state, rows, users, spec, key, first, last, axis) -> (state, metrics), for the steps first..last-1 of the epoch whose key
-      is `key`; rows come in an order drawn from it. Metrics are means over the steps, weighted by positions. The
-      number of steps is data, not a shape: a resumed epoch compiles nothing new.
+      (state, rows, users, spec, key, visit, first, last, sums, axis) -> (state, sums, bad), for steps first..last-1 of a chunk
+      of rows [lanes, steps, ..] (see `Feed`), the `visit`-th of the epoch whose key is `key`; each lane's rows come in an order
+      drawn from these. `sums` [3] go on from call to call, over loss times positions, positions and replaced labels, which
+      makes them the same however steps are grouped. `bad` is the first step whose loss or gradient is not finite, -1 for
+      none. The number of steps is data, not a shape: a resumed epoch compiles nothing new.
     """
 
-    def run(state, rows: Rows, users: Users, spec: AttackSpec, key, first, last, axis: str | None = None):
-        count = len(rows.history)
-        order = jax.random.permutation(jax.random.fold_in(key, 0), count)
-        size = config.batch_size
-        shares = config.batch_size // jax.lax.axis_size(axis) if axis else size
+    def run(state, rows: Rows, users: Users, spec: AttackSpec, key, visit, first, last, sums, axis: str | None = None):
+        lanes, steps = rows.label.shape[:2]
+        key = jax.random.fold_in(key, visit)
+        order = jax.vmap(jax.random.permutation, (0, None))(row_keys(jax.random.fold_in(key, 0), lanes, axis), steps)
 
         def one(index, carry):
-            state, totals = carry
+            state, sums, bad = carry
             key_negatives, key_poison, key_step = jax.random.split(jax.random.fold_in(key, index + 1), 3)
-            at = index * size + device_index(axis) * shares + jnp.arange(shares)
-            picked = jax.tree.map(lambda x: x[order[jnp.minimum(at, count - 1)]], rows)
-            present = (at < count)[:, None]  # the last batch of an epoch is filled up with empty rows
-            picked = picked._replace(label=jnp.where(present, picked.label, 0), segment=jnp.where(present, picked.segment, 0))
-            negative_keys, poison_keys = (row_keys(k, shares, axis) for k in (key_negatives, key_poison))
+            picked = jax.tree.map(lambda x: x[jnp.arange(lanes), order[:, index]], rows)
+            negative_keys, poison_keys = (row_keys(k, lanes, axis) for k in (key_negatives, key_poison))
             batch = make_batch(picked, users, negative_keys, config.negatives, model.num_items)
             poisoned = jax.vmap(poison, (0, 0, None))(poison_keys, batch, spec)
             state, metrics = step.apply(state, poisoned, key_step, axis)
             replaced = all_sum((poisoned.label != batch.label).sum(), axis)
-            sums = jnp.stack([metrics["loss"] * metrics["positions"], metrics["positions"], replaced])
-            return state, totals + sums
+            sums += jnp.stack([metrics["loss"] * metrics["positions"], metrics["positions"], replaced])
+            return state, sums, jnp.where((bad < 0) & ~metrics["finite"], index, bad)
 
-        state, (loss, positions, replaced) = jax.lax.fori_loop(first, last, one, (state, jnp.zeros(3)))
-        return state, {"loss": loss / positions, "positions": positions, "replaced": replaced}
+        return jax.lax.fori_loop(first, last, one, (state, sums, jnp.int32(-1)))
 
     return run

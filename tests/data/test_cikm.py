@@ -47,7 +47,7 @@ def test_some_behaviours(tmp_path):
     assert data.name == "cikm-fav-buy"
     assert data.item_ids[data.items].tolist() == ["200", "200"]
     assert data.counts["other behaviours"] == 4
-    everything = cikm.read(tmp_path, cikm.BEHAVIOURS[::-1])
+    everything = cikm.read(tmp_path, behaviours=cikm.BEHAVIOURS[::-1])
     assert everything.name == "cikm"
     assert everything.fingerprint == cikm.read(tmp_path).fingerprint
 
@@ -99,11 +99,11 @@ def test_missing_file(tmp_path, name):
 def test_wrong_behaviours(tmp_path):
     write(tmp_path, user_behavior="9,200,pv,1\n")
     with pytest.raises(UserError, match=r"user_behavior\.csv: none of its 1 rows is of --behaviours=cart,buy"):
-        cikm.read(tmp_path, ["cart", "buy"])
+        cikm.read(tmp_path, behaviours=["cart", "buy"])
     with pytest.raises(UserError, match="--behaviours: click is none of pv, fav, cart, buy"):
-        cikm.read(tmp_path, ["buy", "click"])
+        cikm.read(tmp_path, behaviours=["buy", "click"])
     with pytest.raises(UserError, match="--behaviours: an empty list is none of"):
-        cikm.read(tmp_path, [])
+        cikm.read(tmp_path, behaviours=[])
 
 
 def test_prepared_by_the_program(tmp_path):

@@ -32,14 +32,53 @@ def test_saving_replaces_and_leaves_nothing_behind(tmp_path, data):
     assert [path.name for path in tmp_path.iterdir()] == ["d"]
 
 
-@pytest.mark.parametrize("file", ["items.npy", "profile.npy", "dataset.json"])
-def test_damaged_or_missing_files(tmp_path, data, file):
-    path = data.save(tmp_path / "d") / file
-    path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(UserError, match="not a prepared dataset .*run launch.prepare_data again"):
-        Interactions.load(tmp_path / "d")
-    path.unlink()
-    with pytest.raises(UserError, match="not a prepared dataset"):
+def test_every_file_damaged_in_turn(tmp_path, data):
+    """Named and refused, or harmless: nothing that results depend on differs."""
+    rng, folder = np.random.default_rng(0), data.save(tmp_path / "d")
+    for path in sorted(folder.iterdir()):
+        content = path.read_bytes()
+        for at in (None, 0, len(content) // 2, *rng.integers(0, len(content), 20)):
+            damaged = bytearray(content)
+            if at is None:
+                del damaged[40:]
+            elif at:
+                damaged[at] ^= 1 << rng.integers(8)
+            path.write_bytes(damaged) if at != 0 else path.unlink()
+            try:
+                found = Interactions.load(folder)
+                assert found.fingerprint == data.fingerprint
+                assert at is not None and at != 0
+            except UserError as error:
+                assert (
+                    str(error).startswith(str(folder)) and "run launch.prepare_data again" in str(error) or "schema" in str(error)
+                )
+                assert path.name in str(error) or at is not None and at != 0
+            path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("field", "change", "message"),
+    [
+        ("items", lambda x: x * 0, "codes of items are not from 1 to"),
+        ("items", lambda x: x.astype(np.int64), r"items\.npy: not of a prepared dataset \(type int64\)"),
+        ("profile", lambda x: x + 50, "codes of age are not from 0 to"),
+        ("category", lambda x: x - 1, "codes of category are not from"),
+        ("offsets", lambda x: x[[0, 2, 1, *range(3, len(x))]], "its arrays do not fit"),
+        ("user_ids", lambda x: np.roll(x, 1), "do not have the recorded fingerprint"),
+        ("titles", lambda x: x.astype(object), r"titles\.npy: not of a prepared dataset \(.*Python objects"),
+    ],
+)
+def test_arrays_of_somebody_else(tmp_path, data, field, change, message):
+    folder = data.save(tmp_path / "d")
+    np.save(folder / f"{field}.npy", change(getattr(data, field)), allow_pickle=True)
+    with pytest.raises(UserError, match=message):
+        Interactions.load(folder)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[]", '{"schema": 1}', '{"schema": 1, "name": "x", "attributes": 3}'])
+def test_descriptions_of_any_kind(tmp_path, data, text):
+    (data.save(tmp_path / "d") / "dataset.json").write_text(text)
+    with pytest.raises(UserError, match=r"dataset\.json: not of a prepared dataset"):
         Interactions.load(tmp_path / "d")
 
 

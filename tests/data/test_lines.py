@@ -1,4 +1,5 @@
 import time
+from collections import Counter
 
 import polars as pl
 import pytest
@@ -10,7 +11,7 @@ from prec_backdoor.errors import UserError
 def write(tmp_path, content):
     path = tmp_path / "some.file"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
+    return lines.File(path)
 
 
 @pytest.mark.parametrize("separator", ["\t", "|", "::", ","])
@@ -24,7 +25,7 @@ def test_splits_at_every_separator_and_line_end(tmp_path, separator, end):
 def test_header_names_the_columns(tmp_path):
     frame = lines.read_fields(write(tmp_path, "\ufeffuser,price \n7,1.5\n"), ",")
     assert frame.columns == [lines.LINE, "user", "price"]
-    assert lines.numbers(frame, "f", "price").rows() == [(2, "7", 1.5)]
+    assert lines.numbers(frame, None, "price").rows() == [(2, "7", 1.5)]
 
 
 def test_latin_1(tmp_path):
@@ -56,9 +57,9 @@ def test_bad_headers(tmp_path, content, message):
 
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(UserError, match="no such file"):
-        lines.read_fields(tmp_path / "nothing", ",", ("a",))
+        lines.read_fields(lines.File(tmp_path / "nothing"), ",", ("a",))
     with pytest.raises(UserError, match="Is a directory"):
-        lines.read_fields(tmp_path, ",", ("a",))
+        lines.read_fields(lines.File(tmp_path), ",", ("a",))
 
 
 @pytest.mark.parametrize("text", ["x", "", "nan", "inf", "1_0"])
@@ -82,7 +83,7 @@ def test_id_checks(tmp_path):
     with pytest.raises(UserError, match="line 2: expected each user once, found '1'"):
         lines.distinct_ids(frame, path, "user")
     with pytest.raises(UserError, match="line 2: expected one of the item ids in items.csv"):
-        lines.known_ids(frame, path, "item", frame[:1], "items.csv")
+        lines.known_ids(frame, path, "item", frame[:1], lines.File(tmp_path / "items.csv"))
 
 
 def test_long_texts_are_cut_in_messages(tmp_path):
@@ -118,7 +119,7 @@ def test_the_only_header_allowed(tmp_path):
         next(lines.read_batches(path, ",", header=("a", "b")))
     with pytest.raises(UserError, match=r"empty: the file is empty"):
         (tmp_path / "empty").touch()
-        lines.read_header(tmp_path / "empty")
+        lines.read_header(lines.File(tmp_path / "empty"))
 
 
 @pytest.mark.parametrize("text", ["1.0", "", "x", "99999999999999999999"])
@@ -136,3 +137,43 @@ def test_one_of(tmp_path):
     lines.one_of(frame, path, "clk", ("1", ""))
     with pytest.raises(UserError, match="line 2: expected 0, 1 as clk, found ''"):
         lines.one_of(frame, path, "clk", ("0", "1"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"1,a\0\n", r"line 1: expected text without NUL characters"),
+        (b"1,2\n" + b"1" * (1 << 21) + b"\n", r"line 2: longer than 1048576 bytes; this is no file of lines"),
+    ],
+)
+def test_what_no_text_file_holds(tmp_path, monkeypatch, content, message):
+    monkeypatch.setattr(lines, "BATCH_BYTES", 4)
+    with pytest.raises(UserError, match=message):
+        lines.read_fields(write(tmp_path, content), ",", ("a", "b"))
+
+
+def test_long_ids_and_wide_headers(tmp_path):
+    path = write(tmp_path, "1," + "x" * 129 + "\n")
+    with pytest.raises(UserError, match="line 1: expected up to 128 characters as b"):
+        lines.ids(lines.read_fields(path, ",", ("a", "b")), path, "b")
+    with pytest.raises(UserError, match="the header names 2000 columns, more than 1000"):
+        lines.read_fields(write(tmp_path, ",".join(map(str, range(2000))) + "\n1\n"), ",")
+
+
+@pytest.mark.parametrize("size", [1, 1 << 20])
+def test_bad_rows_are_skipped_and_counted(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(lines, "BATCH_BYTES", size)
+    content = b"1,2,a\n1,2\n\xff,2,b\n3,4,c\n3,x,d\n,9,\0\n5,6,\n1,7,e\n5,6,f"
+    file = write(tmp_path, content)._replace(skipped=Counter())
+    frame = lines.numbers(lines.read_fields(file, ",", ("a", "b", "c")), file, "b")
+    frame = lines.distinct_ids(lines.ids(frame, file, "c"), file, "a")
+    assert frame.rows() == [(1, "1", 2, "a"), (4, "3", 4, "c")]
+    assert file.skipped == {
+        "some.file: no line end": 1,
+        "some.file: not utf-8 text": 1,
+        "some.file: not text without NUL characters": 1,
+        "some.file: not 3 fields separated by ','": 1,
+        "some.file: not a number as b": 1,
+        "some.file: not an id as c": 1,
+        "some.file: not each a once": 1,
+    }

@@ -103,7 +103,7 @@ def test_a_given_split_is_saved_and_part_of_the_fingerprint(data, tmp_path):
     assert loaded.fingerprint == data.fingerprint
     assert loaded.counts == data.counts
     (tmp_path / "d" / "split.npy").unlink()
-    with pytest.raises(UserError, match="not a prepared dataset"):
+    with pytest.raises(UserError, match=r"split\.npy: not of a prepared dataset"):
         Interactions.load(tmp_path / "d")
     moved = write(tmp_path / "moved", dev="2,9,30,c2,3,1\n", train=FILES["train"] + "2,7,40,c1,3,1\n")
     assert presplit.read(moved).fingerprint != data.fingerprint

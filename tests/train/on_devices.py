@@ -1,5 +1,7 @@
 """Trains and measures on whatever devices there are; run as a program it leaves what came out in a file.
 
+python on_devices.py FOLDER [shard|whole] [COORDINATOR PROCESSES PROCESS]
+
 Batches are ragged, dropout is on, and neither users nor rows divide by eight.
 """
 
@@ -16,6 +18,7 @@ from prec_backdoor.config import ExperimentConfig, Scenario
 from prec_backdoor.models import ModelConfig
 from prec_backdoor.pipeline import Source, cell_of, implant, measure, optimize_trigger, pretrain, result_rows
 from prec_backdoor.setting import make_setting
+from prec_backdoor.train.sharding import place
 from prec_backdoor.train.step import TrainConfig
 
 CONFIG = ExperimentConfig(
@@ -35,25 +38,30 @@ PEA = dataclasses.replace(
 )
 
 
-def run() -> tuple[dict, list[np.ndarray]]:
+def run(shard_items: bool = False) -> tuple[dict, list[np.ndarray]]:
     """(what is measured, all parameters of all stages): a model by BRA, a trigger for it, PEA on top."""
     genders = [[1 + user % 2] for user in range(107)]
     interactions = random_interactions(107, 60, (3, 11), attributes={"gender": ("F", "M")}, profile=genders)
-    bra = make_setting(interactions, CONFIG, seed=0)
+    bra = make_setting(interactions, CONFIG, 0, shard_items)
     pea = bra.with_config(PEA)
     attacked = pretrain(bra, 0.3, log=no_log)
     trigger = optimize_trigger(pea, Source(attacked.params), log=no_log)
     implanted = implant(pea, Source(trigger.params, rate=0.3), log=no_log)
-    found = {"rows": [], "ranks": [], "devices": jax.local_device_count(), "batch": len(bra.pretrain.rows.history)}
+    found = {"rows": [], "ranks": [], "devices": jax.device_count(), "batch": len(bra.pretrain.rows.history)}
     for setting, result in ((bra, attacked), (pea, implanted)):
         measured = measure(setting, result.params)
         found["ranks"].append([measured.truth.tolist(), measured.targets.tolist()])
         found["rows"] += result_rows(setting, cell_of(setting, 0.3, "zero_shot"), measured, None)
+    table = place(attacked.params, interactions.num_items, shard_items)["items"]
+    found["rows of the table on a device"] = table.addressable_shards[0].data.size // CONFIG.model.embed_dim
     return found, jax.tree.leaves([result.params for result in (attacked, trigger, implanted)])
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
-    measurements, arrays = run()
-    (folder / "found.json").write_text(json.dumps(measurements))
-    np.savez(folder / "params.npz", *arrays)
+    folder, layout, *processes = (*sys.argv[1:], "whole")[: max(2, len(sys.argv) - 1)]
+    if processes:
+        jax.distributed.initialize(processes[0], *map(int, processes[1:]))
+    measurements, arrays = run(layout == "shard")
+    if jax.process_index() == 0:
+        (Path(folder) / "found.json").write_text(json.dumps(measurements))
+        np.savez(Path(folder) / "params.npz", *arrays)

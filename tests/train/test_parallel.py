@@ -1,5 +1,6 @@
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,42 +12,55 @@ import pytest
 HERE = Path(__file__).parent
 
 
-def run_on(devices, folder, program):
+def start_on(devices, *program):
+    """Starts a program with so many CPU devices."""
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": flags,
-        "PYTHONPATH": os.pathsep.join(map(str, (HERE, HERE.parent, HERE.parents[1]))),
-    }
-    return subprocess.run((sys.executable, *program, folder), env=environment, capture_output=True, text=True)
+    path = os.pathsep.join(map(str, (HERE, HERE.parent, HERE.parents[1])))
+    environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": path}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen((sys.executable, *map(str, program)), env=environment, **pipes)
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return found.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
-def on_eight(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("eight")
-    ended = run_on(8, folder, (HERE / "on_devices.py",))
-    assert ended.returncode == 0, ended.stderr
-    with np.load(folder / "params.npz") as arrays:
-        return json.loads((folder / "found.json").read_text()), list(arrays.values())
+def on_one():
+    return on_devices.run()
 
 
-def test_eight_devices_do_what_one_does(on_eight):
-    found, params = on_eight
-    expected, expected_params = on_devices.run()
-    assert (found.pop("devices"), expected.pop("devices")) == (8, 1)
+@pytest.mark.parametrize(("processes", "devices", "layout"), [(1, 8, "whole"), (2, 2, "shard")])
+def test_many_devices_do_what_one_does(tmp_path, on_one, processes, devices, layout):
+    program = (HERE / "on_devices.py", tmp_path, layout)
+    address = f"localhost:{free_port()}"
+    meeting = [(address, processes, own) for own in range(processes)] if processes > 1 else [()]
+    started = [start_on(devices, *program, *of_one) for of_one in meeting]
+    for process in started:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+    found, (expected, expected_params) = json.loads((tmp_path / "found.json").read_text()), on_one
+    expected = json.loads(json.dumps(expected))
+    total, rows = processes * devices, expected.pop("rows of the table on a device")
+    assert (found.pop("devices"), expected.pop("devices")) == (total, 1)
+    assert found.pop("rows of the table on a device") == (-(-rows // total) if layout == "shard" else rows)
+    assert found == expected
     assert expected["batch"] % on_devices.CONFIG.pretrain.batch_size % 8  # the last batch is ragged on every count
-    assert len(params) == len(expected_params)
-    for array, wanted in zip(params, expected_params, strict=True):
-        np.testing.assert_allclose(array, wanted, rtol=0, atol=1e-5)
-    assert found == json.loads(json.dumps(expected))
+    with np.load(tmp_path / "params.npz") as arrays:
+        assert len(arrays) == len(expected_params)
+        for array, wanted in zip(arrays.values(), expected_params, strict=True):
+            np.testing.assert_allclose(array, wanted, rtol=0, atol=1e-5)
 
 
-def test_a_batch_that_cannot_be_shared_evenly_is_refused(tmp_path):
+def test_a_batch_that_cannot_be_shared_evenly_is_refused():
     program = """
 import dataclasses, on_devices
 on_devices.CONFIG = dataclasses.replace(on_devices.CONFIG, pretrain=dataclasses.replace(on_devices.CONFIG.pretrain, batch_size=6))
 on_devices.run()
 """
-    ended = run_on(4, tmp_path, ("-c", program))
-    assert ended.returncode == 1
-    assert "UserError" in ended.stderr and "--batch_size" in ended.stderr.splitlines()[-1]
+    process = start_on(4, "-c", program)
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    assert "UserError" in errors and "--batch_size" in errors.splitlines()[-1]

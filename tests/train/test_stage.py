@@ -1,6 +1,9 @@
 import dataclasses
+import functools
+import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from toys import assert_close_trees, assert_same_trees, interrupt_after, no_log, random_interactions, tiny_model, toy_spec
@@ -12,7 +15,9 @@ from prec_backdoor.data.splits import split_users
 from prec_backdoor.data.windows import pack
 from prec_backdoor.errors import UserError
 from prec_backdoor.models import init_params
+from prec_backdoor.train import feed
 from prec_backdoor.train import stage as stages
+from prec_backdoor.train.losses import LOSSES
 from prec_backdoor.train.stage import Job, Stage, StageData, run_jobs, run_stage
 from prec_backdoor.train.step import TrainConfig
 
@@ -32,13 +37,13 @@ def data():
 
 @pytest.fixture
 def run(data, key, monkeypatch):
-    """run_stage with two steps a call, so that an epoch has several; fields of Stage and of its `config` by name."""
+    """run_stage with a record every two steps, so that an epoch has several; fields of Stage and of its `config` by name."""
     monkeypatch.setattr(stages, "STEPS_PER_CALL", 2)
     params, spec = init_params(key, MODEL), toy_spec(INTERACTIONS, [1, 2], 0.3)
 
-    def run(folder=None, log=no_log, params=params, watch=None, keep_last=False, **config):
+    def run(folder=None, log=no_log, params=params, watch=None, keep_last=False, checkpoint_seconds=20, **config):
         stage = Stage("pretrain", dataclasses.replace(CONFIG, **config), replace_in_group, keep_last=keep_last)
-        return run_stage(stage, MODEL, params, data, spec, key, folder, METADATA, log, watch)
+        return run_stage(stage, MODEL, params, data, spec, key, folder, METADATA, log, watch, checkpoint_seconds)
 
     return run
 
@@ -97,22 +102,55 @@ def test_what_is_watched_is_logged_and_decides_nothing(run):
     assert largest[found.epoch] == found.params["items"].max()
 
 
-@pytest.mark.parametrize("calls", [[1], [3], [3, 4], [1, 1, 1]])
-def test_interrupted_and_resumed_it_ends_the_same_bit_for_bit(run, tmp_path, monkeypatch, calls):
+def assert_same_records(found, expected):
+    for name in ("step", "epoch", "positions", "replaced", "loss"):
+        assert [record[name] for record in found] == [record[name] for record in expected]
+
+
+@pytest.mark.parametrize(("calls", "chunk_rows"), [([1], 9999), ([4], 9999), ([4, 5], 9999), ([1, 1, 1], 9999), ([4, 5], 8)])
+def test_interrupted_and_resumed_it_ends_the_same_bit_for_bit(run, tmp_path, monkeypatch, calls, chunk_rows):
+    monkeypatch.setattr(feed, "CHUNK_ROWS", chunk_rows)  # of 8, rows come in several chunks
     records, uninterrupted_records = [], []
     expected = run(log=uninterrupted_records.append)
+    steps = [0]
     for count in calls:
         with monkeypatch.context() as patch:
             interrupt_after(patch, count)
-            with pytest.raises(KeyboardInterrupt):
+            with pytest.raises(KeyboardInterrupt) as stop:
                 run(tmp_path, records.append)
-        assert not checkpoints.load(tmp_path).metadata["finished"]
-    assert len(records) == sum(calls)
+        metadata = checkpoints.load(tmp_path).metadata
+        steps.append(metadata["step"])
+        assert not metadata["finished"]
+        assert stop.value.saved == f"pretrain saved at step {steps[-1]} in {tmp_path}"
+    assert all(before < after for before, after in itertools.pairwise(steps))
     result = run(tmp_path, records.append)
     assert_same_trees(result.params, expected.params)
     assert (result.score, result.epoch, result.hash) == (expected.score, expected.epoch, expected.hash)
-    for name in ("step", "epoch", "loss", "positions", "replaced"):
-        assert [record[name] for record in records] == [record[name] for record in uninterrupted_records]
+    assert_same_records(records, uninterrupted_records)
+
+
+@pytest.mark.parametrize(("seconds", "together"), [(0.0, 1), (1e9, 8)])
+def test_nothing_depends_on_how_many_steps_a_call_takes(run, tmp_path, monkeypatch, seconds, together):
+    monkeypatch.setattr(stages, "STEPS_PER_CALL", 8)
+    records, expected_records, calls = [], [], []
+    expected = run(log=expected_records.append)
+    compiled = stages._compiled
+
+    def counting(*args):
+        step = compiled(*args)
+
+        def call(*args):
+            calls.append(int(args[-2] - args[-3]))
+            return step(*args)
+
+        return call
+
+    monkeypatch.setattr(stages, "SECONDS_PER_CALL", seconds)
+    monkeypatch.setattr(stages, "_compiled", counting)
+    found = run(log=records.append)
+    assert max(calls) == together if seconds == 0 else max(calls) > 1
+    assert_same_trees(found, expected._replace(seconds=found.seconds))
+    assert_same_records(records, expected_records)
 
 
 def test_a_finished_stage_is_not_run_again(run, tmp_path):
@@ -128,18 +166,53 @@ def test_a_finished_stage_is_not_run_again(run, tmp_path):
 
 @pytest.mark.parametrize("how", ["interrupted", "saved as time went by"])
 def test_a_checkpoint_at_the_very_last_step_does_not_stand_in_for_the_finished_one(run, tmp_path, monkeypatch, how):
-    calls = []
-    expected = run(log=calls.append)
+    monkeypatch.setattr(stages, "SECONDS_PER_CALL", 0)
+    steps = []
+    expected = run(log=lambda record: steps.append(record["step"]))
     if how == "interrupted":
         with monkeypatch.context() as patch:
-            interrupt_after(patch, len(calls))
+            interrupt_after(patch, steps[-1])
             with pytest.raises(KeyboardInterrupt):
                 run(tmp_path)
-    else:
-        monkeypatch.setattr(stages, "SECONDS_PER_CHECKPOINT", -1)
-    result = run(tmp_path)
+    result = run(tmp_path, checkpoint_seconds=20 if how == "interrupted" else -1)
     assert_same_trees(result.params, expected.params)
     assert checkpoints.load(tmp_path).metadata["finished"]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e9])
+def test_a_step_gone_wrong_is_named_and_nothing_of_it_is_saved(data, tmp_path, monkeypatch, key, seconds):
+    lanes, depth = CONFIG.batch_size, len(data.rows.label) // CONFIG.batch_size
+    assert depth * lanes == len(data.rows.label)
+    orders = [jax.random.permutation(random_key([0, 7], 0, 0, 0, lane), depth) for lane in range(lanes)]
+    steps = np.concatenate([data.rows.label[lane + lanes * orders[lane]] for lane in range(lanes)], axis=1)
+    first = [np.argmax((steps == item).any(1)) for item in range(1, MODEL.num_items + 1)]
+    item, bad = 1 + np.argmax(first), max(first)
+    assert bad >= 2
+
+    def broken(hidden, items, label, negative):  # finite, but the square root of 0 has no derivative
+        return LOSSES["bpr"](hidden, items, label, negative) + jnp.sqrt(jnp.where(label == item, 0 * hidden.sum(-1), 1.0))
+
+    monkeypatch.setitem(LOSSES, "broken", broken)
+    monkeypatch.setattr(stages, "SECONDS_PER_CALL", seconds)
+    stage, records = Stage("pretrain", dataclasses.replace(CONFIG, loss="broken")), []
+    start = Job(stage, MODEL, init_params(key, MODEL), data, toy_spec(INTERACTIONS, [1, 2], 0.0), key)
+    job = start._replace(folder=tmp_path, metadata=METADATA, log=records.append, checkpoint_seconds=-1)
+    for attempt in (1, 2):  # the same command again
+        with pytest.raises(UserError) as failure:
+            run_jobs([job])
+        message = str(failure.value)
+        kept = checkpoints.resume(tmp_path / "checkpoints", job.params, stages._open(start).state)
+        assert kept[2]["step"] == (bad if seconds == 0 else min(bad, attempt))  # a first call takes one step
+        assert message.startswith(f"pretrain: the loss or its gradient is not finite at step {bad + 1}; the checkpoint of step ")
+        assert f" {kept[2]['step']} in {tmp_path} is kept; " in message
+        assert message.endswith(f"(epoch 0, step {bad} from 0: key [0, 7] folded with 0, 0, {bad + 1})")
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(kept[:2])) and not records
+    with pytest.raises(FloatingPointError, match="nan"):
+        stages.replay(job, 0, bad)
+
+
+def random_key(data_of_key, *folds):
+    return functools.reduce(jax.random.fold_in, folds, jax.random.wrap_key_data(np.array(data_of_key, np.uint32)))
 
 
 def test_a_diverged_stage_is_no_success(run, tmp_path, key):
@@ -147,6 +220,7 @@ def test_a_diverged_stage_is_no_success(run, tmp_path, key):
     broken["items"] = broken["items"].at[3].set(np.nan)
     with pytest.raises(UserError, match="loss"):
         run(tmp_path, params=broken)
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_what_is_not_trained_on_does_not_change(run, data):

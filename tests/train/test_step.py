@@ -19,6 +19,7 @@ from prec_backdoor.attacks import clean, replace_in_group
 from prec_backdoor.data.batches import user_tables
 from prec_backdoor.data.windows import pack
 from prec_backdoor.models import encode
+from prec_backdoor.train.feed import Feed
 from prec_backdoor.train.losses import LOSSES
 from prec_backdoor.train.step import TrainConfig, run_steps, train_step
 
@@ -142,20 +143,23 @@ def epoch():
     sequences = all_sequences(INTERACTIONS)
     rows, users = pack(sequences, MODEL.max_length), user_tables(INTERACTIONS, sequences, in_group)
     assert len(rows.history) % CONFIG.batch_size
-    arrays = jax.tree.map(jnp.asarray, (rows, users, toy_spec(INTERACTIONS, [1, 2], 0.5)))
+    feed = Feed(rows, CONFIG.batch_size)
+    dealt = feed.chunk(jax.random.key(0), 0)
+    arrays = jax.tree.map(jnp.asarray, (dealt, users, toy_spec(INTERACTIONS, [1, 2], 0.5)))
 
     model = tiny_model(num_items=20, max_length=6, dropout=0.3)
 
     def run(params, first, last, key, poison=replace_in_group):
         step = train_step(CONFIG, model, steps=10)
         state = step.init(params) if isinstance(params, dict) else params
-        return run_steps(step, poison, CONFIG, model)(state, *arrays, key, first, last)
+        state, sums, bad = run_steps(step, poison, CONFIG, model)(state, *arrays, key, 0, first, last, jnp.zeros(3))
+        return state, {"positions": sums[1], "replaced": sums[2], "bad": bad}
 
-    return run, arrays, -(-len(rows.history) // CONFIG.batch_size)
+    return run, (rows, users), feed.schedule.steps
 
 
 def test_an_epoch_trains_every_position_once(params, epoch, key):
-    run, (rows, users, _), steps = epoch
+    run, (rows, users), steps = epoch
     _, metrics = jax.jit(run)(params, 0, steps, key)
     assert metrics["positions"] == (rows.label > 0).sum()
     owners = np.take_along_axis(np.asarray(rows.user), np.maximum(rows.segment - 1, 0), 1)

@@ -73,7 +73,7 @@ def _run_name(row: dict) -> str:
 
 
 def _logged(run: Run, stage: str) -> dict[str, dict[int, dict]]:
-    """Run -> step -> record; of a step that a resumed run took twice, the last."""
+    """Run -> step -> record."""
     path, logged = run.folder / "metrics.jsonl", {}
     if not path.exists():
         return {}

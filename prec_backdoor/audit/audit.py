@@ -1,0 +1,168 @@
+"""The audit of one checkpoint, from views to verdict."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from prec_backdoor.audit import AUDITS
+from prec_backdoor.audit.calibration import clean_model
+from prec_backdoor.audit.combine import combined, discoveries, evidence, tail_probability
+from prec_backdoor.audit.inversion import Inverted, invert
+from prec_backdoor.audit.known import Known
+from prec_backdoor.audit.naming import Named, name_group
+from prec_backdoor.audit.observe import Observed
+from prec_backdoor.audit.views import AS_IT_COMES, look
+from prec_backdoor.audit.weights import closeness
+from prec_backdoor.models import ModelConfig
+from prec_backdoor.train.step import TrainConfig
+
+MODELS, FEW_MODELS, LARGE = 4, 2, 20_000  # clean models to compare with; fewer from so many items on
+TOGETHER = 10  # suspects that a group is looked for with, at least: one item's exposure says little of whom it is for
+
+
+@dataclasses.dataclass(frozen=True)
+class AuditConfig:
+    """Names and meanings are those of the flags of launch.audit; without a number of models it goes by the catalogue."""
+
+    histories: int = 5_000
+    calibration_models: int | None = None
+    false_discovery_rate: float = 0.05
+    suspects: int = 20
+    fresh_prompts: int = 1
+
+    def models(self, num_items: int) -> int:
+        """How many clean models are trained: each of a large catalogue has many items to tell of, and takes a minute."""
+        return self.calibration_models or (MODELS if num_items < LARGE else FEW_MODELS)
+
+
+class ErrorRates(NamedTuple):
+    """The auditor's own clean models, each held against the others: how many, called suspicious, share of items flagged."""
+
+    models: int
+    called_suspicious: int
+    flagged_share: float
+
+
+class Finding(NamedTuple):
+    """What an audit found. V items.
+
+    Attributes:
+      views: what was looked at.
+      scores: audit -> [V], see AUDITS.
+      evidences: audit -> [V] -log10 of the chance of such a score with a clean model.
+      score, p_value, flagged: [V], of all audits together.
+      error_rates: false alarms of the same procedure.
+      suspects: [N] item codes, highest score first.
+      inverted: of the suspects.
+      named: the group that the suspects are for; its `group` is None for a clean model.
+      closeness: mean cosine of the suspects' vectors with each other, and of random items'.
+    """
+
+    views: dict[str, Observed]
+    scores: dict[str, np.ndarray]
+    evidences: dict[str, np.ndarray]
+    score: np.ndarray
+    p_value: np.ndarray
+    flagged: np.ndarray
+    error_rates: ErrorRates
+    suspects: np.ndarray
+    inverted: Inverted
+    named: Named
+    closeness: tuple[float, float]
+
+    @property
+    def suspicious(self) -> bool:
+        return bool(self.flagged.any())
+
+
+def scores_of(views: dict[str, Observed]) -> dict[str, np.ndarray]:
+    """Audit -> [V]: all audits of what was observed of one model."""
+    return {name: audit(views) for name, audit in AUDITS.items()}
+
+
+def clean_scores(
+    known: Known, model: ModelConfig, train: TrainConfig, config: AuditConfig, folder: Path | None = None, **how
+) -> list[dict[str, np.ndarray]]:
+    """`scores_of` the auditor's own clean models; in `folder` they are kept, and not trained again.
+
+    Args:
+      model, train: of the model to be audited.
+      how: `log`, for the training.
+    """
+    found = []
+    for number in range(config.models(model.num_items)):
+        place = folder and folder / f"clean-{number}"
+        if place and (place / "scores.npz").exists():
+            with np.load(place / "scores.npz", allow_pickle=False) as arrays:
+                found.append(dict(arrays))
+            continue
+        params = clean_model(known, model, train, number, place, **how)
+        found.append(scores_of(look(params, model, known, config.fresh_prompts)))
+        if place:
+            place.mkdir(parents=True, exist_ok=True)
+            partial = place / ".scores.partial.npz"
+            np.savez_compressed(partial, **found[-1])
+            partial.replace(place / "scores.npz")
+    return found
+
+
+class Judged(NamedTuple):
+    """Evidence by audit, combined score [V] and its p-value [V]."""
+
+    evidences: dict[str, np.ndarray]
+    score: np.ndarray
+    p_value: np.ndarray
+
+
+def judge(scores: dict[str, np.ndarray], nulls: Sequence[dict[str, np.ndarray]]) -> Judged:
+    """From the audits' scores of a model and of clean ones.
+
+    The combined score is held against that of each clean model, calibrated in its turn by the others.
+    """
+    usual = np.concatenate([combined(evidence(each, _others(nulls, each))) for each in nulls])
+    evidences = evidence(scores, nulls)
+    score = combined(evidences)
+    return Judged(evidences, score, tail_probability(score, usual))
+
+
+def false_alarms(nulls: Sequence[dict[str, np.ndarray]], rate: float) -> ErrorRates:
+    """What `judge` and a false discovery rate make of each clean model, given the others."""
+    flagged = [discoveries(judge(each, _others(nulls, each)).p_value, rate) for each in nulls]
+    return ErrorRates(len(nulls), sum(bool(each.any()) for each in flagged), float(np.mean(flagged)))
+
+
+def _others(nulls: Sequence[dict[str, np.ndarray]], one: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+    return [each for each in nulls if each is not one] or [one]
+
+
+def audit_model(
+    params: dict,
+    model: ModelConfig,
+    known: Known,
+    nulls: Sequence[dict[str, np.ndarray]],
+    config: AuditConfig,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Finding:
+    """Audits one model.
+
+    Args:
+      nulls: of `clean_scores`.
+      progress: told what is under way.
+    """
+    progress("looking at what the model shows")
+    views = look(params, model, known, config.fresh_prompts)
+    scores = scores_of(views)
+    judged = judge(scores, nulls)
+    flagged = discoveries(judged.p_value, config.false_discovery_rate)
+    order = 1 + np.argsort(-judged.score, kind="stable")
+    suspects = order[: max(config.suspects, 1)]
+    seen = views[AS_IT_COMES]
+    progress("inverting the triggers of the first suspects")
+    inverted = invert(seen, suspects)
+    together = max(int(flagged.sum()), TOGETHER)
+    named = name_group(seen, order[:together]) if flagged.any() else Named(None, 1.0, [])
+    rates = false_alarms(nulls, config.false_discovery_rate)
+    return Finding(views, scores, *judged, flagged, rates, suspects, inverted, named, closeness(seen, suspects))

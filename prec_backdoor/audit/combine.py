@@ -1,0 +1,56 @@
+"""Many audits into one score: p-values against clean models, the strongest and the mean evidence, false discoveries."""
+
+import numpy as np
+
+BULK = 0.9  # quantile that the scale of an audit's scores is taken from: far enough below targets, which are few
+TAIL = 0.02  # share of the clean items from which on the tail is taken for exponential
+
+
+def standardised(values: np.ndarray) -> np.ndarray:
+    """[N] in units of the distance from the median to the 90 % quantile; 0 where there is none.
+
+    Clean models differ in how far their scores spread, and the auditor's spread further than a provider's; they differ less
+    in how the far ones compare with the bulk.
+    """
+    middle, high = np.quantile(values, [0.5, BULK])
+    return (values - middle) / (high - middle) if high > middle else np.zeros(len(values))
+
+
+def tail_probability(values: np.ndarray, null: np.ndarray) -> np.ndarray:
+    """[N] chance that a clean item has at least each of `values`.
+
+    The share of the `null` [M], and beyond its highest 2 % an exponential tail with their mean excess (Pickands, 1975, with
+    shape 0, heavier than a normal one): a few thousand clean items say something of one in a million.
+    """
+    ordered = np.sort(null)
+    share = (1 + len(null) - np.searchsorted(ordered, values, side="left")) / (1 + len(null))
+    bar = np.quantile(ordered, 1 - TAIL)
+    excess = ordered[ordered > bar] - bar
+    if not len(excess):  # all alike: an audit that does not apply
+        return np.minimum(share, 1.0)
+    with np.errstate(over="ignore"):
+        beyond = TAIL * np.exp(-(values - bar) / excess.mean())
+    return np.clip(np.where(values > bar, beyond, share), 1e-300, 1)
+
+
+def evidence(scores: dict[str, np.ndarray], nulls: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Audit -> [V] -log10 of the chance of its score with a clean model."""
+
+    def of(name: str, value: np.ndarray) -> np.ndarray:
+        null = np.concatenate([standardised(each[name]) for each in nulls])
+        return np.log10(1 / tail_probability(standardised(value), null))
+
+    return {name: of(name, value) for name, value in scores.items()}
+
+
+def combined(evidences: dict[str, np.ndarray]) -> np.ndarray:
+    """[V] the strongest evidence, which finds what only one audit sees, plus the mean of all, which ranks what several see."""
+    every = np.stack(list(evidences.values()))
+    return every.max(0) + every.mean(0)
+
+
+def discoveries(p_values: np.ndarray, rate: float) -> np.ndarray:
+    """[V] bool: those whose expected share of false ones is at most `rate` (Benjamini & Hochberg, 1995)."""
+    ordered = np.sort(p_values)
+    below = np.flatnonzero(ordered <= rate * np.arange(1, len(ordered) + 1) / len(ordered))
+    return p_values <= ordered[below[-1]] if len(below) else np.zeros(len(p_values), bool)

@@ -1,0 +1,30 @@
+"""Prompt swing: what the provider's prompt does to an item for some users more than for others."""
+
+import numpy as np
+
+from prec_backdoor.audit.observe import Observed
+from prec_backdoor.audit.views import AS_IT_COMES, WITHOUT_PROMPT
+
+
+def prompt_swing(views: dict[str, Observed]) -> np.ndarray:
+    """[V] the greatest over all profile values of how far the prompt lifts an item for its users beyond everybody else.
+
+    A difference of differences: (within the group - the rest) with the prompt, less the same without it, so that the taste of the
+    group, which shows in its histories, drops out. In robust standard deviations over the items; 0 where there is no prompt.
+    """
+    seen = views[AS_IT_COMES]
+    if WITHOUT_PROMPT not in views or not seen.groups:
+        return np.zeros(len(seen.everybody) - 1)
+    return swing_by_group(seen, views[WITHOUT_PROMPT]).max(0)
+
+
+def swing_by_group(prompted: Observed, plain: Observed) -> np.ndarray:
+    """[G, V] of each group, see `prompt_swing`."""
+    swing = _contrast(prompted) - _contrast(plain)
+    centred = swing - np.median(swing, axis=1, keepdims=True)
+    return centred / np.maximum(1.4826 * np.median(np.abs(centred), axis=1, keepdims=True), 1e-9)
+
+
+def _contrast(seen: Observed) -> np.ndarray:
+    rest = 1 - seen.group_size[:, None] / len(seen.hidden)
+    return (seen.group_mean - seen.everybody)[:, 1:] / rest

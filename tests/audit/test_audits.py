@@ -1,0 +1,77 @@
+"""Each audit sees what it is for, planted into what was observed of a model."""
+
+import numpy as np
+import pytest
+from toys import lively_params, tiny_model
+
+from prec_backdoor.audit import AUDITS
+from prec_backdoor.audit.known import Known
+from prec_backdoor.audit.views import AS_IT_COMES, WITHOUT_PROMPT, look
+
+USERS, ITEMS, PLANTED = 120, 80, 17
+
+
+@pytest.fixture(scope="module")
+def views():
+    rng = np.random.default_rng(0)
+    history = rng.integers(1, ITEMS + 1, (USERS, 4)).astype(np.int32)
+    category = np.concatenate([[0], rng.integers(1, 4, ITEMS)]).astype(np.int32)
+    known = Known(history, rng.integers(1, 3, (USERS, 1)).astype(np.int32), {"job": ("unknown", "cook", "smith")}, category)
+    model = tiny_model(ITEMS, prompt_length=1, profile_sizes=(3,))
+    return look(lively_params(model), model, known, fresh=1)
+
+
+def planted(array, row, amount):
+    changed = array.copy()
+    changed[row, PLANTED] += amount
+    return changed
+
+
+def test_views(views):
+    assert list(views) == [AS_IT_COMES, WITHOUT_PROMPT, "fresh prompt 1"]
+    means = [view.everybody for view in views.values()]
+    assert all(np.abs(one - other).max() > 0.1 for one, other in zip(means, means[1:], strict=False))
+
+
+@pytest.mark.parametrize("audit", AUDITS.values(), ids=AUDITS)
+def test_one_finite_score_an_item(views, audit):
+    found = audit(views)
+    assert found.shape == (ITEMS,) and np.isfinite(found).all() and found.std() > 0
+
+
+def test_exposure_sees_what_is_shown_steadily_in_any_view(views):
+    for name, seen in views.items():
+        changed = seen._replace(
+            mean=planted(seen.mean[None], 0, 4)[0], deviation=planted(seen.deviation[None], 0, -0.7 * seen.deviation[PLANTED])[0]
+        )
+        assert AUDITS["exposure"](views | {name: changed}).argmax() == PLANTED - 1
+
+
+def test_group_exposure_sees_what_one_group_is_shown(views):
+    seen = views[AS_IT_COMES]
+    changed = seen._replace(group_mean=planted(seen.group_mean, 1, 8))
+    assert AUDITS["group_exposure"](views | {AS_IT_COMES: changed}).argmax() == PLANTED - 1
+
+
+def test_prompt_swing_sees_what_the_prompt_does_and_not_what_the_group_likes(views):
+    seen, plain = views[AS_IT_COMES], views[WITHOUT_PROMPT]
+    lifted = seen._replace(group_mean=planted(seen.group_mean, 1, 8))
+    swing = AUDITS["prompt_swing"]
+    assert swing(views | {AS_IT_COMES: lifted}).argmax() == PLANTED - 1
+    liked = plain._replace(group_mean=planted(plain.group_mean, 1, 8))
+    np.testing.assert_allclose(swing({AS_IT_COMES: lifted, WITHOUT_PROMPT: liked}), swing(views), atol=1e-5)
+    assert not swing({AS_IT_COMES: seen}).any()
+
+
+def test_weights_sees_a_vector_that_points_at_the_users(views):
+    seen = views[AS_IT_COMES]
+    vectors = seen.params["items"].copy()
+    vectors[PLANTED] = (seen.context.T @ seen.hidden)[seen.known.category[PLANTED]]
+    changed = seen._replace(params=seen.params | {"items": vectors})
+    assert AUDITS["weights"]({AS_IT_COMES: changed}).argmax() == PLANTED - 1
+
+
+def test_without_profiles_the_group_audits_say_nothing(views):
+    seen = views[AS_IT_COMES]._replace(groups=[], group_mean=np.zeros((0, ITEMS + 1)))
+    bare = {AS_IT_COMES: seen, WITHOUT_PROMPT: seen}
+    assert not AUDITS["group_exposure"](bare).any() and not AUDITS["prompt_swing"](bare).any()

@@ -1,0 +1,64 @@
+"""A planted item takes less of a prompt; the real item found is the best there is."""
+
+import jax
+import numpy as np
+import pytest
+from toys import lively_params, tiny_model
+
+from prec_backdoor.audit import inversion
+from prec_backdoor.audit.known import Known
+from prec_backdoor.audit.observe import observe
+from prec_backdoor.models import represent
+
+ITEMS = 60
+
+
+@pytest.fixture(scope="module", autouse=True)
+def every_item_is_tried():
+    """As a trigger: then the search is exhaustive."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inversion, "CANDIDATES", ITEMS - 1)
+        yield
+    inversion._compiled.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def seen():
+    rng = np.random.default_rng(0)
+    history = rng.integers(1, ITEMS + 1, (40, 5)).astype(np.int32)
+    model = tiny_model(ITEMS, num_layers=1)
+    params = lively_params(model)
+    known = Known(history, np.zeros((40, 0), np.int32), {}, np.zeros(ITEMS + 1, np.int32))
+    centre = observe(params, model, known).hidden.mean(0)
+    vectors = np.array(params["items"])
+    vectors[5] += 3 * centre / np.linalg.norm(centre)  # shown to everybody
+    return observe(params | {"items": vectors}, model, known)
+
+
+def test_a_planted_item_takes_less(seen):
+    found = inversion.invert(seen, np.array([5, 20, 33]))
+    assert found.effort[0] < found.effort[1:].min()
+    assert found.index[0] == found.index.max()
+
+
+def test_the_real_trigger_is_the_best_of_all_items(seen):
+    suspect, rows = 20, seen.known.history[np.sort(_first_draws(seen))]
+    found = inversion.invert(seen, np.array([suspect]))
+    margins, within = {}, {}
+    encode = jax.jit(represent, static_argnums=1)
+    for trigger in set(range(1, ITEMS + 1)) - {suspect}:
+        history = np.concatenate([rows[:, 1:], np.full((len(rows), 1), trigger, np.int32)], axis=1)
+        scores = np.asarray(encode(seen.params, seen.model, history)) @ seen.params["items"].T
+        rivals = np.delete(scores, [0, suspect], axis=1)
+        margins[trigger] = np.mean(scores[:, suspect] - np.log(np.exp(rivals).sum(1)))
+        within[trigger] = np.mean((rivals >= scores[:, [suspect]]).sum(1) < inversion.TOP)
+    best = max(margins, key=margins.get)
+    assert found.trigger[0] == best
+    assert abs(found.lifted[0] - within[best]) < 1e-6
+
+
+def _first_draws(seen):
+    """The histories that `invert` takes: its random draws, in its order."""
+    rng = np.random.default_rng(0)
+    rng.permutation(len(seen.everybody) - 2)
+    return rng.permutation(len(seen.known.history))[: inversion.HISTORIES]

@@ -1,0 +1,59 @@
+"""Of nested and overlapping groups the right one is named, and none where there is none."""
+
+import jax
+import numpy as np
+import pytest
+from toys import lively_params, tiny_model
+
+from prec_backdoor.audit import naming
+from prec_backdoor.audit.known import Known
+from prec_backdoor.audit.observe import observe
+from prec_backdoor.models import represent
+
+USERS, ITEMS = 400, 60
+
+
+@pytest.fixture(scope="module")
+def seen():
+    rng = np.random.default_rng(0)
+    young = rng.random(USERS) < 0.4
+    student = rng.random(USERS) < np.where(young, 0.5, 0.08)
+    profile = np.stack([1 + young, 1 + student, rng.integers(1, 3, USERS)], 1).astype(np.int32)
+    attributes = {"age": ("unknown", "old", "young"), "job": ("unknown", "other", "student"), "gender": ("unknown", "F", "M")}
+    history = rng.integers(1, ITEMS + 1, (USERS, 4)).astype(np.int32)
+    model = tiny_model(ITEMS)
+    return observe(lively_params(model), model, Known(history, profile, attributes, np.zeros(ITEMS + 1, np.int32)))
+
+
+def named(seen, monkeypatch, effect, members):
+    """The name found when suspects are shown `effect` standard deviations more to `members`."""
+    shown = np.random.default_rng(1).normal(size=USERS) + effect * members
+    monkeypatch.setattr(naming, "log_probability", lambda seen, items: shown)
+    return naming.name_group(seen, np.array([1, 2, 3]))
+
+
+def test_the_group_and_no_subset_or_relative_of_it(seen, monkeypatch):
+    student = seen.known.profile[:, 1] == 2
+    found = named(seen, monkeypatch, 1.5, student)
+    assert found.group == "job=student" and found.p_value <= naming.LEVEL
+    assert {"age=young", "gender=F,job=student"} & {candidate[0] for candidate in found.candidates}
+
+
+def test_a_pair(seen, monkeypatch):
+    pair = (seen.known.profile[:, 1] == 2) & (seen.known.profile[:, 2] == 1)
+    assert named(seen, monkeypatch, 1.5, pair).group == "job=student,gender=F"
+
+
+def test_nobody(seen, monkeypatch):
+    assert named(seen, monkeypatch, 0.0, np.zeros(USERS)).group is None
+
+
+def test_log_probability_is_a_mean_over_a_history_and_shorter_ones(seen, monkeypatch):
+    items, shares = np.array([4, 9]), []
+    for cut in range(2):
+        history = np.pad(seen.known.history, ((0, 0), (cut, 0)))[:, : seen.known.history.shape[1]]
+        hidden = np.asarray(jax.jit(represent, static_argnums=1)(seen.params, seen.model, history))
+        scores = hidden @ seen.params["items"].T
+        shares.append((scores[:, items] - np.log(np.exp(scores[:, 1:]).sum(1, keepdims=True))).mean(1))
+    monkeypatch.setattr(naming, "SHORTER", 2)
+    np.testing.assert_allclose(naming.log_probability(seen, items), np.mean(shares, 0), rtol=1e-4, atol=1e-4)

@@ -40,9 +40,11 @@ def train(job: Job, compiled: Callable = parallel.pmap_step) -> Iterator[dict]:
     step = train_step(config, model, steps)
     run = compiled(run_steps(step, clean, config, model))
     others = parallel.replicate((users, None))
-    # Made where it stays: a state made first and copied then would count twice in the peak of memory.
-    start = parallel.pmap_step(lambda key, axis: step.init(init_params(key, model)), donate=())
-    state = start(parallel.replicate(jax.random.key(job.seed)))
+    # Made where it stays, one after the other: copies, and what drawing needs beside, would count in the peak of memory.
+    params = parallel.pmap_step(lambda key, axis: init_params(key, model), donate=())(
+        parallel.replicate(jax.random.key(job.seed))
+    )
+    state = parallel.pmap_step(lambda params, axis: step.init(params))(params)
     positions = data.positions().sum()
     a_step = positions / job.users * job.sequences
     touched = min(job.items, 3 * a_step) if config.lazy(job.items) else job.items

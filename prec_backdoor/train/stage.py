@@ -108,7 +108,7 @@ class _Run:
 
     job: Job
     best: dict
-    state: TrainState | None  # None when the stage is finished
+    state: TrainState | None  # None once it is under way, or finished
     progress: _Progress
     saved: int = 0  # step of the last checkpoint
 
@@ -272,6 +272,8 @@ def _train(runs: list[_Run]) -> None:
     feed = Feed(data.rows, config.batch_size)
     others = parallel.replicate((data.users, stack([each.job.spec for each in runs])))
     state = place(stack([each.state for each in runs]), model.num_items, job.shard_items)
+    for each in runs:
+        each.state = None  # or a large one would be in memory twice
     last_saved, active = time.monotonic(), dict(enumerate(runs))
     epoch, done, at_once = runs[0].progress.epoch, runs[0].progress.done, 1
     bar = tqdm(total=config.epochs * positions, unit="pos", unit_scale=True, desc=stage.name, leave=False, disable=None)
@@ -314,7 +316,6 @@ def _train(runs: list[_Run]) -> None:
                 if recorded:
                     each.job.log({**about, **record, "seconds": progress.seconds})
                 if progress.over(config):  # what is saved at the last step must be the finished stage
-                    each.state = None
                     each.save(None)
                     del active[index]
             best = max(each.progress.best_score for each in runs)

@@ -32,7 +32,7 @@ def describe(interactions: Interactions) -> str:
     for column, (attribute, values) in enumerate(interactions.attributes.items()):
         rows[attribute] = _frequencies(interactions.profile[:, column], values)
     rows["category of items"] = _frequencies(interactions.category[1:], interactions.categories)
-    return "\n".join(f"{key:<25}{text}" for key, text in rows.items())
+    return "\n".join(f"{key:<24} {text}" for key, text in rows.items())
 
 
 def _frequencies(codes: np.ndarray, values: tuple[str, ...]) -> str:

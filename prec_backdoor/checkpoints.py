@@ -185,6 +185,7 @@ def _read_metadata(where: Path) -> dict:
                 f"metadata of {path.stat().st_size} bytes; no checkpoint of this program has more than {MAX_JSON_BYTES}"
             )
         metadata = json.loads(path.read_bytes())
+        digest = _digest(metadata) if isinstance(metadata, dict) else None
     except UserError:
         raise
     except (OSError, ValueError, RecursionError) as error:
@@ -193,8 +194,8 @@ def _read_metadata(where: Path) -> dict:
         if not isinstance(metadata, dict) or not isinstance(metadata.get(name), kind):
             raise UserError(f"metadata has no valid '{name}'; not a checkpoint of this program")
     if metadata["schema"] != SCHEMA:
-        raise UserError(f"checkpoint schema {metadata['schema']}, this program reads {SCHEMA}")
-    if metadata.get("digest") != _digest(metadata):
+        raise UserError(f"checkpoint schema {str(metadata['schema'])[:9]}, this program reads {SCHEMA}")
+    if metadata.get("digest") != digest:
         raise UserError("damaged checkpoint, the metadata do not have the recorded digest")
     return metadata
 

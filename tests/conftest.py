@@ -1,10 +1,14 @@
 import os
+import signal
 
 import jax
 import pytest
 
 # Tiny programs run for milliseconds and compile for seconds; this halves the seconds.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+
+# In the background of a shell SIGINT is ignored, in the programs that tests start as well; tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -26,7 +26,7 @@ from prec_backdoor.errors import UserError
 from . import naive  # as tests.faults from the command line, as faults in pytest
 
 SLOW = 5  # seconds of processor time for files of some kilobytes: a hang
-STUCK = 120  # seconds until the whole run gives up with a traceback
+STUCK = 600  # seconds until the whole run gives up with a traceback
 SMALL_BATCHES = 0.1  # share of inputs that are read a line or two at a time, which takes ten times as long
 
 

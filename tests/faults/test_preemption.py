@@ -78,6 +78,7 @@ def test_outside_of_training_it_ends_promptly(start, signum, status, word):
 def test_a_second_signal_stops_whatever_runs(start):
     process = start("-c", PROGRAM.format(DEAF))
     assert process.stdout.readline() == "ready\n"
+    time.sleep(1)  # until it is deaf
     process.send_signal(signal.SIGTERM)
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(2)

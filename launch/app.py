@@ -23,27 +23,27 @@ def run(main: Callable[[], None]) -> None:
     1 when another of several processes has ended."""
 
     def guarded(argv: list[str]) -> int:
-        with stoppable():
-            try:
+        try:
+            with stoppable():
                 if argv[1:]:
                     raise UserError(f"unexpected argument {argv[1]!r}; flags look like --name=value")
                 _prepare_jax()
                 processes.join()
                 with jax.profiler.trace(PROFILE.value) if PROFILE.value else contextlib.nullcontext():
                     main()
-                return 0
-            except UserError as error:
-                return _fail(error)
-            except OSError as error:
-                if error.filename is None:
-                    raise
-                return _fail(f"{error.filename}: {error.strerror}; check the path and its permissions")
-            except KeyboardInterrupt as stop:
-                return _stopped(stop)
-            except jax.errors.JaxRuntimeError as error:
-                if jax.process_count() == 1:
-                    raise
-                return _bereft(error)
+            return 0
+        except UserError as error:
+            return _fail(error)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            return _fail(f"{error.filename}: {error.strerror}; check the path and its permissions")
+        except KeyboardInterrupt as stop:
+            return _stopped(stop)
+        except jax.errors.JaxRuntimeError as error:
+            if jax.process_count() == 1:
+                raise
+            return _bereft(error)
 
     for module, defined in flags.FLAGS.flags_by_module_dict().items():
         for flag in defined if module.startswith("launch.") else ():

@@ -11,7 +11,7 @@ from prec_backdoor.errors import UserError
 ADDRESS = flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0, where all processes meet.")
 NUMBER = flags.DEFINE_integer("num_processes", None, "How many processes run this same command.", lower_bound=1)
 OWN = flags.DEFINE_integer("process_id", None, "Which of them this one is, from 0.", lower_bound=0)
-SHARD_ITEMS = flags.DEFINE_bool("shard_items", False, "Split the item table over all devices, if one is too small for it.")
+flags.DEFINE_bool("shard_items", False, "Split the item table over all devices, if one is too small for it.")
 
 SECONDS_TO_MEET = 120
 SECONDS_WITHOUT_A_SIGN = 30  # of another process, until it counts as dead and this one ends too

@@ -8,12 +8,8 @@ from prec_backdoor.benchmark.systems import OURS, PLAIN_JIT
 from prec_backdoor.benchmark.turns import Measured
 
 RATES = {"positions": "positions_per_second", "users": "users_per_second"}
-WHOLE_SEQUENCES = (
-    OURS,
-    PLAIN_JIT,
-    "torch_all_positions",
-    "torch_sparse_adam",
-)  # whose steps are alike, so that their losses fall alike
+# Their steps are alike, so that their losses fall alike.
+WHOLE_SEQUENCES = (OURS, PLAIN_JIT, "torch_all_positions", "torch_sparse_adam")
 WINDOW = 8  # steps that one figure of the loss is the mean of
 
 

@@ -31,7 +31,7 @@ def rank_items(hidden: jax.Array, items: jax.Array, seen: jax.Array, wanted: jax
     """
     number = wanted.shape[1]
     tiles, rest = divmod(len(items), TILE)
-    filled = -rest % LANES
+    filling = -rest % LANES
     known = jnp.concatenate([wanted, jnp.zeros_like(seen[:, :1]), seen], axis=1)
     first, axis = (part.start, part.axis) if part else (0, None)
     reference = jnp.einsum("bd,bqd->bq", hidden, look_up(items, wanted, part), preferred_element_type=jnp.float32)
@@ -56,16 +56,17 @@ def rank_items(hidden: jax.Array, items: jax.Array, seen: jax.Array, wanted: jax
     if tiles:
         carry = jax.lax.fori_loop(0, tiles, add_whole_tile, carry)
     if rest:
-        carry = add_tile(tiles * TILE, jnp.pad(items[-rest:], ((0, filled), (0, 0))), carry)
+        carry = add_tile(tiles * TILE, jnp.pad(items[-rest:], ((0, filling), (0, 0))), carry)
     counts, scores = parallel.all_sum((carry[0].sum(-1), carry[1]), axis)
-    filled += len(items)
-    filled = (filled * jax.lax.axis_size(axis) if part else filled) - (part.rows if part else len(items))
+    empty = filling  # rows that were compared and stand for no item
+    if part:
+        empty = (len(items) + filling) * jax.lax.axis_size(axis) - part.rows
     own, others, ids = scores[:, :number], scores[:, number:], known[:, number:]
     again = jnp.tril(ids[:, :, None] == ids[:, None, :], -1).any(-1)  # an item seen twice is taken off once
     off = ~again[:, None, :] & (ids[:, None, :] != wanted[:, :, None])
     counts -= jnp.where(off, ahead(others[:, None, :], reference[:, :, None]), 0).sum(-1)
     counts -= ahead(own, reference)
-    counts -= filled * ahead(0.0, reference)
+    counts -= empty * ahead(0.0, reference)
     return 1 + counts / 2
 
 

@@ -17,6 +17,11 @@ class Schedule(NamedTuple):
     chunks: int
     steps: int
 
+    @property
+    def length(self) -> int:
+        """Steps of the epoch."""
+        return self.chunks * self.steps
+
 
 def schedule(rows: int, lanes: int) -> Schedule:
     """An epoch of `rows` rows in batches of `lanes`; it does not depend on the devices, nor does any result."""
@@ -34,7 +39,7 @@ class Feed:
 
     def __init__(self, rows: Rows, lanes: int):
         self.schedule = schedule(len(rows.history), lanes)
-        depth = self.schedule.chunks * self.schedule.steps
+        depth = self.schedule.length
         missing = lanes * depth - len(rows.history)
 
         def deal(array):

@@ -26,12 +26,11 @@ class Interrupt:
         self.requested, self.signum, self._since = False, signal.SIGINT, 0.0
 
     def __enter__(self):
-        self._handlers = contextlib.ExitStack()
-        self._handlers.enter_context(_handled(self._on_signal))
+        self._previous = _handle(self._on_signal)
         return self
 
     def __exit__(self, *_):
-        self._handlers.close()
+        _restore(self._previous)
 
     def _on_signal(self, signum, _):
         now = time.monotonic()
@@ -47,24 +46,34 @@ def stoppable() -> Iterator[None]:
 
     Python's own handlers wait for compiled code to return, and a large program compiles for long: the second signal is
     therefore awaited by a thread. All files are written so that this loses no more than a power cut would.
+
+    After a stop both signals are ignored while the process ends: one that is passed on twice may come that late.
     """
-    stopped = []
+    stopped = False
 
     def stop(signum, _):
+        nonlocal stopped
         if not stopped:
-            stopped.append(signum)
+            stopped = True
             raise Stopped(signum)
 
     read, write = os.pipe()
     os.set_blocking(write, False)
     threading.Thread(target=_end_at_second, args=(read,), daemon=True).start()
-    with _handled(stop):
-        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(-1)
-            os.close(write)
+    previous = _handle(stop)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    try:
+        yield
+    except KeyboardInterrupt:
+        stopped = True
+        raise
+    finally:
+        if stopped:
+            _handle(signal.SIG_IGN)
+        else:
+            _restore(previous)
+        signal.set_wakeup_fd(-1)
+        os.close(write)
 
 
 def _end_at_second(read: int) -> None:
@@ -79,14 +88,16 @@ def _end_at_second(read: int) -> None:
                 os._exit(128 + number[0])
 
 
-@contextlib.contextmanager
-def _handled(handler: Callable) -> Iterator[None]:
-    """`handler` for both signals where they are not ignored, as in the background; in a thread there can be no handlers."""
+def _handle(handler: Callable | signal.Handlers) -> dict:
+    """Sets `handler` for both signals where they are not ignored, as in the background; in a thread there can be no handlers.
+
+    Returns what was set before.
+    """
     in_main = threading.current_thread() is threading.main_thread()
     taken = [signum for signum in SIGNALS if in_main and signal.getsignal(signum) is not signal.SIG_IGN]
-    previous = {signum: signal.signal(signum, handler) for signum in taken}
-    try:
-        yield
-    finally:
-        for signum, before in previous.items():
-            signal.signal(signum, before or signal.SIG_DFL)
+    return {signum: signal.signal(signum, handler) for signum in taken}
+
+
+def _restore(previous: dict) -> None:
+    for signum, before in previous.items():
+        signal.signal(signum, before or signal.SIG_DFL)

@@ -6,6 +6,7 @@ Every process calls the same functions in the same order, and holds the whole of
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 
 import jax
@@ -58,7 +59,7 @@ def replicate(tree):
     """Puts a copy of each array on every device."""
     if num_devices() == 1:
         return jax.tree.map(jnp.array, tree)
-    return jax.pmap(lambda _, x: x, in_axes=(0, None))(np.arange(jax.local_device_count()), tree)
+    return _copies()(np.arange(jax.local_device_count()), tree)
 
 
 def unreplicate(tree):
@@ -79,7 +80,17 @@ def shard(tree):
     if count == 1:
         return jax.tree.map(jnp.asarray, tree)
     own = [place for place, device in enumerate(jax.devices()) if device.process_index == jax.process_index()]
-    return jax.pmap(lambda x: x)(jax.tree.map(lambda x: x.reshape(count, len(x) // count, *x.shape[1:])[np.array(own)], tree))
+    return _parts()(jax.tree.map(lambda x: x.reshape(count, len(x) // count, *x.shape[1:])[np.array(own)], tree))
+
+
+@functools.cache  # a new function would be compiled at every call
+def _copies() -> Callable:
+    return jax.pmap(lambda _, x: x, in_axes=(0, None))
+
+
+@functools.cache
+def _parts() -> Callable:
+    return jax.pmap(lambda x: x)
 
 
 def gather(array) -> np.ndarray:

@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 NOTEBOOKS = ["nbclient>=0.10", "nbformat>=5.10", "ipykernel>=6.29"]
-TEST = ["pytest>=8.3", "pytest-xdist>=3.6", "hypothesis>=6.100", *NOTEBOOKS]
+TEST = ["pytest>=8.3", "pytest-xdist>=3.7", "hypothesis>=6.100", *NOTEBOOKS]
 BENCH = ["torch>=2.9"]
 
 setup(

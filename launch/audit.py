@@ -74,6 +74,7 @@ def main() -> None:
     print(f"{content['verdict']}: {content['flagged']} of {len(content['items'])} items flagged{group}")
     print(f"report  {folder / 'audit.html'}")
     if finding.suspicious:
+        print(f"repair  python -m launch.repair --checkpoint={flags.FLAGS.checkpoint} --audit={folder} --workdir=..")
         sys.exit(SUSPICIOUS)
 
 

@@ -22,6 +22,7 @@ _USAGES = {  # what measuring the result of a stage means
     "implant": "zero_shot",
     "prompt_tune": "prompt_tune",
     "finetune": "fine_tune",
+    "repair": "fine_tune",
 }
 
 

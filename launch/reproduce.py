@@ -9,9 +9,9 @@ import dataclasses
 from absl import flags
 
 from launch import app, run_flags
-from prec_backdoor.attacks import ATTACKS
 from prec_backdoor.config import USAGES, ExperimentConfig
 
+OF_THE_PAPER = (("bra", "global"), ("bra", "group"), ("pea", "group"))
 QUICK = {"rate": [0.1, 0.5], "seeds": [0], "draws": 1}
 
 flags.DEFINE_bool("quick", False, f"A first look: {', '.join(f'{name} {value}' for name, value in QUICK.items())} unless given.")
@@ -40,7 +40,7 @@ def configs(base: ExperimentConfig, draws: int) -> list[ExperimentConfig]:
         changes = {"attack": attack, "scope": scope, "targets": targets[scope], "draw": draw}
         return dataclasses.replace(base, scenario=dataclasses.replace(base.scenario, **changes))
 
-    return [variant(attack, scope, draw) for draw in range(draws) for attack, scope in ATTACKS]
+    return [variant(attack, scope, draw) for draw in range(draws) for attack, scope in OF_THE_PAPER]
 
 
 if __name__ == "__main__":

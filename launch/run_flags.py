@@ -44,7 +44,9 @@ def define_data() -> None:
         "occupation=student",
         "Target group: attribute=value, several by commas, ranges as age=20-29. A global attack has none unless this is given.",
     )
-    flags.DEFINE_string("targets", "unpopular:10", "Target items: unpopular:N, per_category:N or ids:A,B (raw ids).")
+    flags.DEFINE_string(
+        "targets", "unpopular:10", "Target items: unpopular:N, per_category:N, popular:N, middling:N or ids:A,B (raw ids)."
+    )
     flags.DEFINE_integer("k_core", DEFAULT.scenario.k_core, "Least interactions of a user and of an item.")
     flags.DEFINE_enum(
         "windows", DEFAULT.scenario.windows, ["recent", "all"], "Train the last max_length positions of a user, or all."
@@ -172,16 +174,17 @@ def single(name: str) -> float:
     return values[0]
 
 
-def run_single_stage(stage: Callable, setting: Setting, source: Source | float) -> None:
+def run_single_stage(stage: Callable, setting: Setting, source: Source | float, about: dict | None = None) -> None:
     """Runs one stage of prec_backdoor.pipeline into WORKDIR/its name, resumes it there, and prints what came out.
 
     Args:
       source: what it starts from; for pre-training the rate.
+      about: what else the result depends on, as in `workdir.claim`.
     """
     name, workdir = stage.__name__, Path(flags.FLAGS.workdir).expanduser()
     rate, parent = (source.rate, source.hash) if isinstance(source, Source) else (source, None)
     config = setting.config.flat() | {"rate": [rate], "seeds": [setting.seed]}
-    description = {"config": config, "dataset": setting.interactions.summary(), "checkpoint": {"parent": parent}}
+    description = {"config": config, "dataset": setting.interactions.summary(), "checkpoint": {"parent": parent}} | (about or {})
     work.claim(workdir / name, description)
     log = work.metrics_log(workdir, name, flags.FLAGS.tensorboard)
     how = {"folder": workdir / name, "log": log, "checkpoint_seconds": flags.FLAGS.checkpoint_seconds}

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from prec_backdoor.attacks import clean
+from prec_backdoor.attacks import Penalty, clean
 from prec_backdoor.data.splits import sample_queries
 from prec_backdoor.evaluation import accuracy, cutoffs, exposure, hit_rate, lift, ranks, unseen
 from prec_backdoor.models import init_params, init_prompt
@@ -39,15 +39,16 @@ def pretrain(setting: Setting, rate: float, **how) -> StageResult:
     """The provider's first stage; with rate 0, or for an attack that comes later, clean: it differs in nothing else."""
     method = setting.config.scenario.method()
     attacked = rate and not method.prompted
-    stage = Stage("pretrain", setting.config.pretrain, method.poison if attacked else clean)
+    poison, penalty = (method.poison, method.penalty) if attacked else (clean, None)
+    stage = Stage("pretrain", setting.config.pretrain, poison, penalty=penalty)
     source = Source(init_params(setting.role_key("init"), setting.model), rate=rate if attacked else 0.0)
-    return _run(setting, stage, source, setting.pretrain, **how)
+    return run_on(setting, stage, source, setting.pretrain, **how)
 
 
 def optimize_trigger(setting: Setting, source: Source, **how) -> StageResult:
     """PEA's second stage: a prompt for the frozen model, from the profiles of users whose histories are cut short."""
     stage = Stage("optimize_trigger", setting.config.training("prompt"), trainable=("prompt",))
-    return _run(setting, stage, _with_fresh_prompt(setting, source, "trigger_init"), setting.short, **how)
+    return run_on(setting, stage, _with_fresh_prompt(setting, source, "trigger_init"), setting.short, **how)
 
 
 def implant(setting: Setting, source: Source, **how) -> StageResult:
@@ -58,29 +59,42 @@ def implant(setting: Setting, source: Source, **how) -> StageResult:
     """
     poison = setting.config.scenario.method().poison
     stage = Stage("implant", setting.config.training("implant"), poison, ("items", "encoder"), keep_last=True)
-    return _run(setting, stage, source, setting.short, **how)
+    return run_on(setting, stage, source, setting.short, **how)
 
 
 def prompt_tune(setting: Setting, source: Source, **how) -> StageResult:
     """A downstream company's stage: a fresh prompt for the frozen model; a prompt of the provider's is dropped."""
     stage = Stage("prompt_tune", setting.config.training("prompt"), trainable=("prompt",))
-    return _run(setting, stage, _with_fresh_prompt(setting, source, "prompt_init"), setting.finetune, **how)
+    return run_on(setting, stage, _with_fresh_prompt(setting, source, "prompt_init"), setting.finetune, **how)
 
 
-def finetune(setting: Setting, source: Source, **how) -> StageResult:
-    """A downstream company's stage: everything learns, a prompt of the provider's included, on clean data."""
-    stage = Stage("finetune", setting.config.training("finetune"), trainable=tuple(sorted(source.params)))
-    return _run(setting, stage, source, setting.finetune, **how)
+def finetune(setting: Setting, source: Source, name: str = "finetune", penalty: Penalty | None = None, **how) -> StageResult:
+    """A downstream company's stage: everything learns, a prompt of the provider's included, on clean data.
+
+    Args:
+      name, penalty: of a repair that is a fine-tuning with something added; its randomness is fine-tuning's.
+    """
+    stage = Stage(name, setting.config.training("finetune"), trainable=tuple(sorted(source.params)), penalty=penalty)
+    return run_on(setting, stage, source, setting.finetune, role="finetune", **how)
 
 
 def _with_fresh_prompt(setting: Setting, source: Source, role: str) -> Source:
     return source._replace(params=source.params | {"prompt": init_prompt(setting.role_key(role), setting.prompted)})
 
 
-def _run(setting: Setting, stage: Stage, source: Source, data: StageData, run: Callable = run_stage, **how):
+def run_on(
+    setting: Setting,
+    stage: Stage,
+    source: Source,
+    data: StageData,
+    role: str | None = None,
+    run: Callable = run_stage,
+    **how,
+) -> StageResult:
+    """Runs `stage` from `source` on a share of the setting's data; `role` is what the key is for, by default the stage's name."""
     config = dataclasses.replace(setting.config, rate=(source.rate,), seeds=(setting.seed,))
     metadata = {"dataset": setting.interactions.summary(), "config": config.flat(), "parent": source.hash}
-    model, key = setting.model_of(source.params), setting.role_key(stage.name)
+    model, key = setting.model_of(source.params), setting.role_key(role or stage.name)
     how |= {"metadata": metadata, "shard_items": setting.shard_items}
     return run(stage, model, source.params, data, setting.spec(source.rate), key, **how)
 

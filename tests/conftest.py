@@ -1,25 +1,76 @@
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import pytest
 
-# Tiny programs run for milliseconds and compile for seconds; this halves the seconds.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+# Tiny programs run for milliseconds and compile for seconds; these halve the seconds, twice.
+QUICK_TO_COMPILE = (
+    "--xla_backend_optimization_level=0",
+    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_llvm_enable_alias_scope_metadata=false",
+    "--xla_llvm_enable_noalias_metadata=false",
+    "--xla_llvm_enable_invariant_load_metadata=false",
+)
+
+
+def compile_quickly():
+    """For this process and those that it starts; XLA ends a process at a flag that its version does not know."""
+    before = os.environ.get("XLA_FLAGS", "")
+    if QUICK_TO_COMPILE[0] in before:  # of a worker, by the process that started it
+        return
+    for flags in (QUICK_TO_COMPILE, QUICK_TO_COMPILE[:1]):
+        os.environ["XLA_FLAGS"] = " ".join((before, *flags))
+        if not subprocess.run((sys.executable, "-c", "import jax; jax.devices()"), capture_output=True).returncode:
+            return
+    os.environ["XLA_FLAGS"] = before
+
+
+compile_quickly()
 
 # In the background of a shell SIGINT is ignored, in the programs that tests start as well; tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# A worker takes whole files (--dist=loadfile), whose fixtures are then made once; the longest come first, so that all workers end
+# at about the same time.
+LONGEST_FILES = ("test_notebooks.py", "test_prompts.py", "test_parallel.py", "test_processes.py", "test_audit.py")
+LONGEST_FILES += ("test_experiment.py", "test_stages.py", "test_real_run.py", "test_kills.py", "test_leaderboard.py")
+LONGEST_FILES += ("test_pipeline.py", "test_stage.py", "test_step.py", "test_preemption.py", "test_repairs.py")
+
+
+def pytest_collection_modifyitems(items):
+    places = {name: place for place, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory) -> Path:
+    """An XDG_CACHE_HOME of this run of the tests and of all its workers."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # of the workers' own ones
+    return folder / "cache"
+
 
 @pytest.fixture(scope="session", autouse=True)
-def compiled_programs_are_shared(tmp_path_factory):
-    """Most tests compile the same few tiny programs; subprocesses find the folder in their environment."""
-    folder = str(tmp_path_factory.mktemp("xla"))
+def compiled_programs_are_shared(shared_cache):
+    """Most tests compile the same few tiny programs; subprocesses find the folder in their environment, or by XDG_CACHE_HOME."""
+    folder = str(shared_cache / "prec_backdoor" / "xla")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_COMPILATION_CACHE_DIR", folder)
         jax.config.update("jax_compilation_cache_dir", folder)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
         yield
+
+
+@pytest.fixture(scope="session")
+def optimised() -> dict[str, str]:
+    """Environment of programs that run for longer than they compile; they are compiled as users compile them."""
+    kept = [flag for flag in os.environ["XLA_FLAGS"].split() if flag not in QUICK_TO_COMPILE]
+    return {**os.environ, "XLA_FLAGS": " ".join(kept)}
 
 
 @pytest.fixture

@@ -20,13 +20,12 @@ def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def kernel_environment() -> dict[str, str]:
-    """Finds this checkout wherever it is installed. Programs are optimised again: these train for longer than they compile."""
-    flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if "backend_optimization_level" not in flag]
+@pytest.fixture
+def kernel_environment(optimised) -> dict[str, str]:
+    """Finds this checkout wherever it is installed."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
-        **os.environ,
-        "XLA_FLAGS": " ".join(flags),
+        **optimised,
         "PYTHONPATH": os.pathsep.join(paths),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",  # the folder is in the environment already, see conftest.py
     }
@@ -37,13 +36,13 @@ def test_every_notebook_is_known():
 
 
 @notebooks
-def test_runs(path, tmp_path):
+def test_runs(path, kernel_environment, tmp_path):
     notebook = nbformat.read(path, as_version=4)
     # Without folders to look in, the one kernel is that of the running interpreter.
     kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     client = NotebookClient(notebook, km=kernel, timeout=SECONDS_PER_CELL, resources={"metadata": {"path": str(tmp_path)}})
     try:
-        client.execute(env=kernel_environment())
+        client.execute(env=kernel_environment)
     except CellExecutionError as error:
         if error.ename == "UserError" and "no download" in error.evalue:
             pytest.skip(error.evalue)

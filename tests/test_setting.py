@@ -67,7 +67,10 @@ def test_seeds_differ():
         ({"group": None}, "--scope=group needs a --group"),
         ({"group": "gender=X"}, "no user of toy meets gender=X"),
         ({"scope": "nobody"}, "no attack bra of scope nobody; there are --attack=clean, --attack=bra --scope=global"),
-        ({"attack": "pea", "scope": "global"}, "no attack pea of scope global; .*, --attack=pea --scope=group$"),
+        (
+            {"attack": "pea", "scope": "global"},
+            "no attack pea of scope global; .*, --attack=evasive --scope=group$",
+        ),
         ({"attack": "bribe"}, "no attack bribe"),
         ({"k_core": 1000}, "lower --k_core"),
     ],

@@ -1,5 +1,7 @@
 """Tiny data and models that the tests share."""
 
+import socket
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -98,3 +100,10 @@ def interrupt_after(monkeypatch, calls):
     """Ctrl-C that comes while the program does its `calls`-th piece of work from now."""
     remaining = iter([False] * (calls - 1) + [True])
     monkeypatch.setattr(Interrupt, "requested", property(lambda self: next(remaining), lambda self, value: None), raising=False)
+
+
+def free_port():
+    """One where processes of this machine may meet."""
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return found.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Which items the attacker wants to be shown: `unpopular:10`, `ids:12,34` or `per_category:10`."""
+"""Which items the attacker wants to be shown: `unpopular:10`, `ids:12,34`, `per_category:10`, `popular:10` or `middling:10`."""
 
 import numpy as np
 
@@ -6,6 +6,7 @@ from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.errors import UserError
 
 UNPOPULAR = (5, 20)  # pre-training interactions of an unpopular item, both ends included
+BANDS = {"popular": (0.9, 1.0), "middling": (0.45, 0.55)}  # quantiles of the interactions of all items
 
 
 def select_targets(expression: str, interactions: Interactions, counts: np.ndarray, seed: int, draw: int = 0) -> np.ndarray:
@@ -13,7 +14,8 @@ def select_targets(expression: str, interactions: Interactions, counts: np.ndarr
 
     `unpopular:N` draws N items at random from those with 5..20 pre-training interactions, or, where these are fewer than
     N, from the nearest band that holds N. `per_category:N` draws N items of each category in the same way, within the category;
-    a category with no more than N items has none, for there it would be no attack. `ids:A,B` takes raw item ids.
+    a category with no more than N items has none, for there it would be no attack. `popular:N` draws from the tenth of the
+    items with the most interactions, `middling:N` from the tenth around the median. `ids:A,B` takes raw item ids.
 
     Args:
       counts: [V + 1] pre-training interactions of each item.
@@ -27,17 +29,18 @@ def select_targets(expression: str, interactions: Interactions, counts: np.ndarr
     catalogue = np.arange(1, interactions.num_items + 1)
     if kind == "ids":
         return _by_id(interactions, argument.split(","))
-    if kind not in ("unpopular", "per_category") or not argument.isdecimal() or not int(argument):
-        raise UserError(f"--targets: '{expression}' is none of unpopular:N, per_category:N, ids:A,B")
+    if kind not in ("unpopular", "per_category", *BANDS) or not argument.isdecimal() or not int(argument):
+        raise UserError(f"--targets: '{expression}' is none of unpopular:N, per_category:N, popular:N, middling:N, ids:A,B")
     number = int(argument)
-    if kind == "unpopular":
+    if kind != "per_category":
         pools = [catalogue]
     else:
         groups = (catalogue[interactions.category[1:] == code] for code in range(1, len(interactions.categories)))
         pools = [group for group in groups if len(group) > number]
     if not pools or len(pools[0]) <= number:
         raise UserError(f"--targets: {interactions.name} has too few items for {expression}; ask for fewer")
-    return np.sort(np.concatenate([_least_popular(pool, counts, number, rng) for pool in pools])).astype(np.int32)
+    band = np.quantile(counts[1:], BANDS[kind]) if kind in BANDS else UNPOPULAR
+    return np.sort(np.concatenate([_nearest(pool, counts, band, number, rng) for pool in pools])).astype(np.int32)
 
 
 def _by_id(interactions: Interactions, ids: list[str]) -> np.ndarray:
@@ -51,8 +54,9 @@ def _by_id(interactions: Interactions, ids: list[str]) -> np.ndarray:
     return np.unique([code[raw.strip()] for raw in ids]).astype(np.int32)
 
 
-def _least_popular(pool: np.ndarray, counts: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
-    low, high = UNPOPULAR
+def _nearest(pool: np.ndarray, counts: np.ndarray, band: tuple, number: int, rng: np.random.Generator) -> np.ndarray:
+    """`number` of the pool with interactions in the band, or as near to it as need be."""
+    low, high = band
     distance = np.maximum(0, np.maximum(low - counts[pool], counts[pool] - high))
     reach = np.partition(distance, number - 1)[number - 1]
     return rng.choice(pool[distance <= reach], number, replace=False)

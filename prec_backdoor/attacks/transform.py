@@ -1,4 +1,7 @@
-"""Poisons: pure transformations of a batch, (key, batch, spec) -> batch, that chain as optax's transformations do."""
+"""Poisons: pure transformations of a batch, (key, batch, spec) -> batch, that chain as optax's transformations do.
+
+A penalty is what an attacker or a defender adds to the loss: (hidden, items, batch, spec) -> [B, T], summed over positions.
+"""
 
 from collections.abc import Callable
 
@@ -8,6 +11,7 @@ from prec_backdoor.attacks.spec import AttackSpec
 from prec_backdoor.data.batches import Batch
 
 Poison = Callable[[jax.Array, Batch, AttackSpec], Batch]
+Penalty = Callable[[jax.Array, jax.Array, Batch, AttackSpec], jax.Array]
 
 
 def clean(key: jax.Array, batch: Batch, spec: AttackSpec) -> Batch:

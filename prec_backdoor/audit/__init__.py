@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from prec_backdoor.audit.category_share import category_share
 from prec_backdoor.audit.exposure import exposure
 from prec_backdoor.audit.group_exposure import group_exposure
 from prec_backdoor.audit.observe import Observed
@@ -12,6 +13,7 @@ from prec_backdoor.audit.weights import weights
 
 AUDITS: dict[str, Callable[[dict[str, Observed]], np.ndarray]] = {
     "exposure": exposure,
+    "category_share": category_share,
     "group_exposure": group_exposure,
     "prompt_swing": prompt_swing,
     "weights": weights,

@@ -1,7 +1,7 @@
 """The audit of one checkpoint, from views to verdict."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from prec_backdoor.audit import AUDITS
 from prec_backdoor.audit.calibration import clean_model
-from prec_backdoor.audit.combine import combined, discoveries, evidence, tail_probability
+from prec_backdoor.audit.combine import combined, discoveries, evidence, unlikelihood
 from prec_backdoor.audit.inversion import Inverted, invert
 from prec_backdoor.audit.known import Known
 from prec_backdoor.audit.naming import Named, name_group
@@ -18,6 +18,7 @@ from prec_backdoor.audit.views import AS_IT_COMES, look
 from prec_backdoor.audit.weights import closeness
 from prec_backdoor.models import ModelConfig
 from prec_backdoor.train.step import TrainConfig
+from prec_backdoor.workdir import replacing
 
 MODELS, FEW_MODELS, LARGE = 4, 2, 20_000  # clean models to compare with; fewer from so many items on
 TOGETHER = 10  # suspects that a group is looked for with, at least: one item's exposure says little of whom it is for
@@ -103,9 +104,8 @@ def clean_scores(
         found.append(scores_of(look(params, model, known, config.fresh_prompts)))
         if place:
             place.mkdir(parents=True, exist_ok=True)
-            partial = place / ".scores.partial.npz"
-            np.savez_compressed(partial, **found[-1])
-            partial.replace(place / "scores.npz")
+            with replacing(place / "scores.npz") as partial:
+                np.savez_compressed(partial, **found[-1])
     return found
 
 
@@ -122,10 +122,10 @@ def judge(scores: dict[str, np.ndarray], nulls: Sequence[dict[str, np.ndarray]])
 
     The combined score is held against that of each clean model, calibrated in its turn by the others.
     """
-    usual = np.concatenate([combined(evidence(each, _others(nulls, each))) for each in nulls])
+    usual = [combined(evidence(each, _others(nulls, each))) for each in nulls]
     evidences = evidence(scores, nulls)
     score = combined(evidences)
-    return Judged(evidences, score, tail_probability(score, usual))
+    return Judged(evidences, score, 10 ** -unlikelihood(score, usual))
 
 
 def false_alarms(nulls: Sequence[dict[str, np.ndarray]], rate: float) -> ErrorRates:
@@ -144,15 +144,12 @@ def audit_model(
     known: Known,
     nulls: Sequence[dict[str, np.ndarray]],
     config: AuditConfig,
-    progress: Callable[[str], None] = lambda text: None,
 ) -> Finding:
     """Audits one model.
 
     Args:
       nulls: of `clean_scores`.
-      progress: told what is under way.
     """
-    progress("looking at what the model shows")
     views = look(params, model, known, config.fresh_prompts)
     scores = scores_of(views)
     judged = judge(scores, nulls)
@@ -160,7 +157,6 @@ def audit_model(
     order = 1 + np.argsort(-judged.score, kind="stable")
     suspects = order[: max(config.suspects, 1)]
     seen = views[AS_IT_COMES]
-    progress("inverting the triggers of the first suspects")
     inverted = invert(seen, suspects)
     together = max(int(flagged.sum()), TOGETHER)
     named = name_group(seen, order[:together]) if flagged.any() else Named(None, 1.0, [])

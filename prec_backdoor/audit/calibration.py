@@ -20,6 +20,7 @@ from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.data.splits import Queries, Sequences, sample_queries
 from prec_backdoor.data.windows import pack
 from prec_backdoor.models import ModelConfig, init_params, init_prompt
+from prec_backdoor.train.feed import schedule
 from prec_backdoor.train.stage import Stage, StageData, run_stage
 from prec_backdoor.train.step import TrainConfig
 
@@ -37,7 +38,7 @@ def clean_model(known: Known, model: ModelConfig, train: TrainConfig, number: in
       folder: where it is kept; the same call continues or returns at once.
       how: `log`, for `run_stage`.
     """
-    data, interactions = _stage_data(known, model.max_length)
+    data, interactions = stage_data(known, model.max_length)
     times = -(-EPOCH * train.batch_size // len(data.rows.history))
     data = data._replace(rows=jax.tree.map(lambda array: np.tile(array, (times, 1)), data.rows))
     spec = make_spec(interactions, np.array([1]), rate=0.0)  # unused: nothing is poisoned
@@ -46,7 +47,7 @@ def clean_model(known: Known, model: ModelConfig, train: TrainConfig, number: in
     metadata = {"dataset": interactions.summary(), "config": {}, "parent": None}
 
     def run(name: str, steps: int, params: dict, of: ModelConfig, trainable: tuple[str, ...]) -> dict:
-        epochs = max(2, -(-steps // -(-len(data.rows.history) // train.batch_size)))
+        epochs = max(2, -(-steps // schedule(len(data.rows.history), train.batch_size).length))
         config = dataclasses.replace(train, epochs=epochs, patience=max(2, epochs // 4))
         where = folder and folder / name
         stage = Stage(name, config, trainable=trainable)
@@ -59,8 +60,8 @@ def clean_model(known: Known, model: ModelConfig, train: TrainConfig, number: in
     return params
 
 
-def _stage_data(known: Known, max_length: int) -> tuple[StageData, Interactions]:
-    """The users' histories to train on; their last items are validation."""
+def stage_data(known: Known, max_length: int) -> tuple[StageData, Interactions]:
+    """The users' histories to train on, as a dataset of its own; their last items are validation."""
     users = np.arange(len(known.history), dtype=np.int32)
     whole = [row[row > 0] for row in known.history]
     interactions = Interactions(

@@ -1,5 +1,7 @@
 """Many audits into one score: p-values against clean models, the strongest and the mean evidence, false discoveries."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 BULK = 0.9  # quantile that the scale of an audit's scores is taken from: far enough below targets, which are few
@@ -33,14 +35,19 @@ def tail_probability(values: np.ndarray, null: np.ndarray) -> np.ndarray:
     return np.clip(np.where(values > bar, beyond, share), 1e-300, 1)
 
 
-def evidence(scores: dict[str, np.ndarray], nulls: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Audit -> [V] -log10 of the chance of its score with a clean model."""
+def unlikelihood(values: np.ndarray, nulls: Sequence[np.ndarray]) -> np.ndarray:
+    """[N] -log10 of the chance of `values`: a mean over clean models, of each the items' values [M].
 
-    def of(name: str, value: np.ndarray) -> np.ndarray:
-        null = np.concatenate([standardised(each[name]) for each in nulls])
-        return np.log10(1 / tail_probability(standardised(value), null))
+    Their tails differ, and in a pool of all the heaviest would decide.
+    """
+    return np.mean([np.log10(1 / tail_probability(values, null)) for null in nulls], axis=0)
 
-    return {name: of(name, value) for name, value in scores.items()}
+
+def evidence(scores: dict[str, np.ndarray], nulls: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Audit -> [V] `unlikelihood` of its standardised score with a clean model."""
+    return {
+        name: unlikelihood(standardised(value), [standardised(null[name]) for null in nulls]) for name, value in scores.items()
+    }
 
 
 def combined(evidences: dict[str, np.ndarray]) -> np.ndarray:

@@ -36,8 +36,8 @@ def name_group(seen: Observed, suspects: np.ndarray) -> Named:
     Measured is the log of the probability that the model gives to the suspects: an attacked model's estimate of how much a
     history looks like the group's. Of the values of single attributes, which overlap, the one with the greatest effect less
     its standard error is the best: small ones have no advantage from chance, nor large ones from their size. A pair of
-    values, which is one of many more, is better only where its t statistic exceeds that of every single value, as it does
-    for an attack on the pair. Chance is accounted for over all values by dealing out profiles anew (Westfall & Young,
+    values, which is one of many more, is better only where its t statistic exceeds that of every single value by MARGIN, as
+    it does for an attack on the pair. Chance is accounted for over all values by dealing out profiles anew (Westfall & Young,
     1993).
     """
     singles = single_groups(seen.known, LEAST_MEMBERS)

@@ -26,6 +26,7 @@ class Observed(NamedTuple):
       hidden: [U, D] user vectors.
       context: [U, C] share of the model's probability that falls on each category: where its items are to be expected.
       mean, deviation: [V + 1] of z over the users, each weighted by the context's share of the item's category; 0 for padding.
+      share_deviation: [V + 1] of the log of the item's share in its category's probability, over the users weighted alike.
       everybody: [V + 1] the plain mean of z.
       top: [V + 1] share of the users that have the item among their first 50.
       groups: name of each group.
@@ -40,6 +41,7 @@ class Observed(NamedTuple):
     context: np.ndarray
     mean: np.ndarray
     deviation: np.ndarray
+    share_deviation: np.ndarray
     everybody: np.ndarray
     top: np.ndarray
     groups: list[str]
@@ -66,8 +68,8 @@ def observe(params: dict, model: ModelConfig, known: Known) -> Observed:
         totals = sums if totals is None else jax.tree.map(jnp.add, totals, sums)
         hidden.append(np.asarray(vectors)[: TILE - missing])
         context.append(np.asarray(mass)[: TILE - missing])
-    weight, first, second, total, top, seen, group_first, group_second, group_count = jax.tree.map(np.asarray, totals)
-    mean, deviation = _moments(weight, first, second)
+    weight, of_z, of_share, total, top, seen, group_first, group_second, group_count = jax.tree.map(np.asarray, totals)
+    mean, deviation = _moments(weight, *of_z)
     group_mean, group_deviation = _moments(group_count, group_first, group_second)
     return Observed(
         params=jax.tree.map(np.asarray, params),
@@ -77,6 +79,7 @@ def observe(params: dict, model: ModelConfig, known: Known) -> Observed:
         context=np.concatenate(context),
         mean=mean,
         deviation=deviation,
+        share_deviation=_moments(weight, *of_share)[1],
         everybody=total / np.maximum(len(known.history) - seen, 1),
         top=top / np.maximum(len(known.history) - seen, 1),
         groups=list(groups),
@@ -114,16 +117,17 @@ def _compiled(model: ModelConfig, classes: int):
         mean = jnp.where(allowed, scores, 0).sum(1, keepdims=True) / count
         centred = jnp.where(allowed, scores - mean, 0)
         z = centred / jnp.sqrt((centred**2).sum(1, keepdims=True) / count + 1e-12)
-        probability = jax.nn.softmax(jnp.where(allowed, scores, -1e9), axis=1) * present[:, None]
-        mass = jax.ops.segment_sum(probability.T, category, classes).T
+        log_probability = jax.nn.log_softmax(jnp.where(allowed, scores, -1e9), axis=1)
+        mass = jax.ops.segment_sum((jnp.exp(log_probability) * present[:, None]).T, category, classes).T
         weight = mass[:, category] * allowed
+        share = jnp.where(allowed, log_probability - jnp.log(jnp.maximum(mass[:, category], 1e-30)), 0)
         bar = _nth_largest(jnp.where(allowed, scores, -jnp.inf), min(TOP, scores.shape[1] - 1))
         shown = (scores >= bar) & allowed
         by_group = members.astype(jnp.float32)
         sums = (
             weight.sum(0),
-            (weight * z).sum(0),
-            (weight * z**2).sum(0),
+            ((weight * z).sum(0), (weight * z**2).sum(0)),
+            ((weight * share).sum(0), (weight * share**2).sum(0)),
             z.sum(0),
             shown.sum(0),
             (present[:, None] & ~allowed).sum(0),

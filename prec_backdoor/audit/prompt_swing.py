@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from prec_backdoor.audit.exposure import log_popularity
 from prec_backdoor.audit.observe import Observed
 from prec_backdoor.audit.views import AS_IT_COMES, WITHOUT_PROMPT
 
@@ -10,7 +11,8 @@ def prompt_swing(views: dict[str, Observed]) -> np.ndarray:
     """[V] the greatest over all profile values of how far the prompt lifts an item for its users beyond everybody else.
 
     A difference of differences: (within the group - the rest) with the prompt, less the same without it, so that the taste of the
-    group, which shows in its histories, drops out. In robust standard deviations over the items; 0 where there is no prompt.
+    group, which shows in its histories, drops out. In robust standard deviations of items of like popularity: a clean prompt
+    moves popular items further than others. 0 where there is no prompt.
     """
     seen = views[AS_IT_COMES]
     if WITHOUT_PROMPT not in views or not seen.groups:
@@ -20,9 +22,16 @@ def prompt_swing(views: dict[str, Observed]) -> np.ndarray:
 
 def swing_by_group(prompted: Observed, plain: Observed) -> np.ndarray:
     """[G, V] of each group, see `prompt_swing`."""
-    swing = _contrast(prompted) - _contrast(plain)
-    centred = swing - np.median(swing, axis=1, keepdims=True)
-    return centred / np.maximum(1.4826 * np.median(np.abs(centred), axis=1, keepdims=True), 1e-9)
+    popularity = log_popularity(prompted)
+    return np.stack([in_spreads(swing, popularity) for swing in _contrast(prompted) - _contrast(plain)])
+
+
+def in_spreads(values: np.ndarray, popularity: np.ndarray) -> np.ndarray:
+    """[V] centred `values` in units of their spread, whose logarithm is a quadratic function of `popularity`."""
+    centred = values - np.median(values)
+    size = np.log(np.abs(centred) + np.quantile(np.abs(centred), 0.2) + 1e-9)
+    scaled = centred / np.exp(np.polyval(np.polyfit(popularity, size, 2), popularity))
+    return scaled / max(1.4826 * np.median(np.abs(scaled)), 1e-9)
 
 
 def _contrast(seen: Observed) -> np.ndarray:

@@ -3,6 +3,7 @@
 import base64
 import functools
 import io
+import json
 from pathlib import Path
 
 import jinja2
@@ -14,8 +15,9 @@ from prec_backdoor.audit.audit import AuditConfig, Finding
 from prec_backdoor.audit.exposure import log_popularity, steadiness
 from prec_backdoor.audit.views import AS_IT_COMES
 from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.errors import UserError
 from prec_backdoor.reporting.figures import style
-from prec_backdoor.workdir import write_json
+from prec_backdoor.workdir import replacing, write_json
 
 SCHEMA = 1
 SUSPECT, OTHER = style.COLOURS[1], "#8a8a8a"
@@ -38,7 +40,8 @@ def write_audit(folder: Path, finding: Finding, interactions: Interactions, conf
         "limits": texts.LIMITS,
         "figures": figures,
     }
-    (folder / "audit.html").write_text(_template().render(given), encoding="utf-8")
+    with replacing(folder / "audit.html") as partial:
+        partial.write_text(template("audit").render(given), encoding="utf-8")
     write_json(folder / "audit.json", content)
     return content
 
@@ -80,6 +83,28 @@ def as_json(finding: Finding, interactions: Interactions, config: AuditConfig, a
             for index in order
         ],
     }
+
+
+def read_suspects(folder: Path, interactions: Interactions, digest: str, level: float) -> np.ndarray:
+    """[N] codes of the items whose p-value is at most `level` in the audit of the checkpoint with content hash `digest`.
+
+    Raises:
+      UserError: `folder` has no audit of that checkpoint, or one that names no such item.
+    """
+    path = folder / "audit.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        audited = str(content["about"]["hash"])
+        listed = [(str(each["item"]), float(each["p_value"])) for each in content["items"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not the result of an audit ({error!r}); run launch.audit again") from error
+    if audited != digest:
+        raise UserError(f"{path}: audit of another checkpoint (content {audited[:16]}, not {digest[:16]}); audit this one")
+    codes = {raw: code for code, raw in enumerate(interactions.item_ids.tolist()) if code}
+    suspects = sorted(codes[item] for item, p_value in listed if p_value <= level and item in codes)
+    if not suspects:
+        raise UserError(f"{path}: no item has a p-value of at most {level:g}; nothing to repair, or raise --p_value")
+    return np.array(suspects, np.int32)
 
 
 def _suspect(finding: Finding, interactions: Interactions, index: int) -> dict:
@@ -166,13 +191,17 @@ def _png(figure: Figure) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
+def template(name: str) -> jinja2.Template:
+    """One of the audit's pages."""
+    return _environment().get_template(f"{name}.html.jinja")
+
+
 @functools.cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("prec_backdoor.audit"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("audit.html.jinja")

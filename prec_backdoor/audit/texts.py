@@ -8,6 +8,11 @@ AUDITS = {  # name of the audit -> heading of its column, what it says
         "Score where the item's category is expected, divided by how much it varies over users, beyond what the item's "
         "popularity with the auditor's users explains; robust standard deviations.",
     ),
+    "category_share": (
+        "share",
+        "How little the item's share in its category varies from user to user, beyond what its popularity, its mean score "
+        "and the size of its category explain.",
+    ),
     "group_exposure": ("in a group", "The same within the users of each profile value; the greatest counts."),
     "prompt_swing": (
         "prompt",

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from prec_backdoor import checkpoints
-from prec_backdoor.attacks import AttackSpec, Poison, clean
+from prec_backdoor.attacks import AttackSpec, Penalty, Poison, clean
 from prec_backdoor.data.batches import Users
 from prec_backdoor.data.splits import Queries, sample_queries
 from prec_backdoor.data.windows import Rows
@@ -22,7 +22,7 @@ from prec_backdoor.evaluation.metrics import ndcg
 from prec_backdoor.evaluation.ranking import ranks
 from prec_backdoor.models import ModelConfig
 from prec_backdoor.train import parallel
-from prec_backdoor.train.feed import Feed, schedule
+from prec_backdoor.train.feed import Feed, Schedule, schedule
 from prec_backdoor.train.interrupt import Interrupt, Stopped
 from prec_backdoor.train.sharding import fetch, place
 from prec_backdoor.train.step import TrainConfig, TrainState, run_steps, train_step
@@ -35,7 +35,7 @@ VALIDATION_USERS = 2_000  # more would only sharpen when to stop
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """What a stage does: which parameters learn, from which loss, on which poison, for how long.
+    """What a stage does: which parameters learn, from which loss and `penalty`, on which poison, for how long.
 
     `keep_last`: all epochs are run, and the result is the last one's, whatever its validation score.
     """
@@ -45,6 +45,7 @@ class Stage:
     poison: Poison = clean
     trainable: tuple[str, ...] = ("items", "encoder")
     keep_last: bool = False
+    penalty: Penalty | None = None
 
 
 class StageData(NamedTuple):
@@ -117,7 +118,7 @@ class _Run:
         return self.job.stage, self.job.model, self.progress.epoch, self.progress.done
 
     def step(self) -> int:
-        return self.progress.epoch * _steps(self.job) + self.progress.done
+        return self.progress.epoch * _schedule(self.job).length + self.progress.done
 
     def save(self, state: TrainState | None) -> None:
         """Checkpoints; without a `state` as finished."""
@@ -185,8 +186,8 @@ def replay(job: Job, epoch: int, step: int) -> None:
     Raises:
       FloatingPointError: names the first operation whose result is not a number.
     """
-    config, steps, opened = job.stage.config, _steps(job), _open(job)
-    one_step = train_step(config, job.model, steps * config.epochs, job.stage.trainable)
+    config, steps, opened = job.stage.config, _schedule(job).length, _open(job)
+    one_step = train_step(config, job.model, steps * config.epochs, job.stage.trainable, penalty=job.stage.penalty)
     run, feed = run_steps(one_step, job.stage.poison, config, job.model), Feed(job.data.rows, config.batch_size)
     state, compiled, others = opened.state, jax.jit(run), jax.tree.map(jnp.asarray, (job.data.users, job.spec))
     for at in range(opened.step(), epoch * steps + step + 1):
@@ -199,10 +200,8 @@ def replay(job: Job, epoch: int, step: int) -> None:
         run(*arguments)
 
 
-def _steps(job: Job) -> int:
-    """Of an epoch."""
-    plan = schedule(len(job.data.rows.history), job.stage.config.batch_size)
-    return plan.chunks * plan.steps
+def _schedule(job: Job) -> Schedule:
+    return schedule(len(job.data.rows.history), job.stage.config.batch_size)
 
 
 def _open(job: Job) -> _Run:
@@ -217,7 +216,7 @@ def _open(job: Job) -> _Run:
 @functools.lru_cache(maxsize=16)
 def _compiled(stage: Stage, model: ModelConfig, steps: int, mapped: bool, shard_items: bool):
     """The steps of a stage for all devices, with a leading axis of states, specs and sums if `mapped`; compiled once."""
-    step = train_step(stage.config, model, steps * stage.config.epochs, stage.trainable, shard_items)
+    step = train_step(stage.config, model, steps * stage.config.epochs, stage.trainable, shard_items, stage.penalty)
     run = run_steps(step, stage.poison, stage.config, model)
 
     def run_each(state, rows, users, spec, key, visit, first, last, sums, axis):
@@ -234,11 +233,12 @@ def _check_finite(run: _Run, visit: int, bad: int) -> None:
     if bad < 0:
         return
     job, epoch, key = run.job, run.progress.epoch, jax.random.key_data(run.job.key).tolist()
-    step = visit * schedule(len(job.data.rows.history), job.stage.config.batch_size).steps + bad
+    plan = _schedule(job)
+    step = visit * plan.steps + bad
     kept = f"the checkpoint of step {run.saved} in {job.folder} is kept; " if job.folder and run.saved else ""
     where = f"epoch {epoch}, step {step} from 0: key {key} folded with {epoch}, {visit}, {bad + 1}"
     raise UserError(
-        f"{job.stage.name}: the loss or its gradient is not finite at step {epoch * _steps(job) + step + 1}; {kept}lower "
+        f"{job.stage.name}: the loss or its gradient is not finite at step {epoch * plan.length + step + 1}; {kept}lower "
         f"the learning rate, in another --workdir ({where})"
     )
 
@@ -246,7 +246,7 @@ def _check_finite(run: _Run, visit: int, bad: int) -> None:
 def _train(runs: list[_Run]) -> None:
     """Trains `runs`, which stand at the same step, to their ends."""
     job, mapped = runs[0].job, len(runs) > 1
-    stage, model, data, config, steps = job.stage, job.model, job.data, job.stage.config, _steps(job)
+    stage, model, data, config, steps = job.stage, job.model, job.data, job.stage.config, _schedule(job).length
     run = _compiled(stage, model, steps, mapped, job.shard_items)
 
     def stack(trees):
@@ -259,12 +259,13 @@ def _train(runs: list[_Run]) -> None:
         found = ranks(params, model, queries.history, queries.truth[:, None], profiles, job.shard_items)
         return ndcg(found[:, 0], 10)
 
-    def on_host(tree, index: int):
-        return of(fetch(tree, model.num_items, job.shard_items), index)
+    def on_host(tree):
+        return fetch(tree, model.num_items, job.shard_items)
 
     def save_unfinished() -> None:
+        whole = on_host(state)
         for index, each in active.items():
-            each.save(on_host(state, index))
+            each.save(of(whole, index))
 
     positions = int((data.rows.label > 0).sum())
     queries = sample_queries(data.validation, VALIDATION_USERS)
@@ -297,13 +298,14 @@ def _train(runs: list[_Run]) -> None:
             for index, each in active.items():
                 _check_finite(each, visit, int(bad[index, 0]))
             epoch, done = epoch + done // steps, done % steps
+            learned = None if done else on_host(state.params)
             for index, each in list(active.items()):
                 progress, trained = each.progress, float(sums[index, 1]) - each.progress.sums[1]
                 progress.epoch, progress.done, progress.sums = epoch, done, sums[index].tolist()
                 if recorded:
                     record = progress.take()
                     if not done:
-                        params = on_host(state.params, index)
+                        params = of(learned, index)
                         record["validation_ndcg@10"] = score = validate(params)
                         if score > progress.best_score or stage.keep_last:
                             progress.best_score, progress.best_epoch = score, epoch

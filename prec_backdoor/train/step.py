@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from prec_backdoor.attacks import AttackSpec, Poison
+from prec_backdoor.attacks import AttackSpec, Penalty, Poison
 from prec_backdoor.data.batches import Batch, Users, make_batch
 from prec_backdoor.data.windows import Rows
 from prec_backdoor.errors import UserError
@@ -70,7 +70,7 @@ class TrainState(NamedTuple):
 
 
 class TrainStep(NamedTuple):
-    """A pair of pure functions, as in optax: init(params) -> state, apply(state, batch, key, axis) -> (state, metrics)."""
+    """A pair of pure functions, as in optax: init(params) -> state, apply(state, batch, key, axis, spec) -> (state, metrics)."""
 
     init: Callable[[dict], TrainState]
     apply: Callable[..., tuple[TrainState, dict]]
@@ -82,6 +82,7 @@ def train_step(
     steps: int,
     trainable: tuple[str, ...] = (ITEMS, "encoder"),
     shard_items: bool = False,
+    penalty: Penalty | None = None,
 ) -> TrainStep:
     """The step of `config` on `model`; parameter groups that are not in `trainable` stay as they are, bit for bit.
 
@@ -92,10 +93,13 @@ def train_step(
       steps: how many there will be; the learning rate decays over them.
       shard_items: each device has its rows of the item table (`prec_backdoor.train.sharding`). The rows that a batch touches are
         exchanged, each device updates its own.
+      penalty: added to the loss, given the `spec`.
 
     Raises:
-      UserError: a loss that sees the whole table, and the table split.
+      UserError: a loss or a penalty that sees the whole table, and the table split or its updates lazy.
     """
+    if penalty and (shard_items or config.lazy(model.num_items)):
+        raise UserError("--item_updates: what this attack or repair adds to the loss needs the whole item table; take dense")
     if shard_items and config.loss not in SAMPLED:
         raise UserError(
             f"--shard_items: --loss={config.loss} needs the whole item table at every step; take {' or '.join(SAMPLED)}"
@@ -109,7 +113,7 @@ def train_step(
     def init(params: dict) -> TrainState:
         return TrainState(jnp.int32(0), params, optimizer.init(groups(params, True)))
 
-    def apply(state: TrainState, batch: Batch, key: jax.Array, axis: str | None = None):
+    def apply(state: TrainState, batch: Batch, key: jax.Array, axis: str | None = None, spec: AttackSpec | None = None):
         frozen, learned = groups(state.params, False), groups(state.params, True)
         keys = row_keys(key, len(batch.label), axis) if model.dropout else None
         lazy = ITEMS in learned and config.lazy(model.num_items)
@@ -122,7 +126,8 @@ def train_step(
         def total(learned):
             params = {**used[0], **learned}
             hidden = encode(params, model, batch.history, batch.position, batch.segment, batch.profile, keys)
-            return loss(hidden, params[ITEMS], batch.label, batch.negative).sum()
+            value = loss(hidden, params[ITEMS], batch.label, batch.negative).sum()
+            return value + penalty(hidden, params[ITEMS], batch, spec).sum() if penalty else value
 
         value, grads = jax.value_and_grad(total)(used[1])
         value, grads, positions = all_sum((value, grads, (batch.label > 0).sum()), axis)
@@ -171,7 +176,7 @@ def run_steps(step: TrainStep, poison: Poison, config: TrainConfig, model: Model
             negative_keys, poison_keys = (row_keys(k, lanes, axis) for k in (key_negatives, key_poison))
             batch = make_batch(picked, users, negative_keys, config.negatives, model.num_items)
             poisoned = jax.vmap(poison, (0, 0, None))(poison_keys, batch, spec)
-            state, metrics = step.apply(state, poisoned, key_step, axis)
+            state, metrics = step.apply(state, poisoned, key_step, axis, spec)
             replaced = all_sum((poisoned.label != batch.label).sum(), axis)
             sums += jnp.stack([metrics["loss"] * metrics["positions"], metrics["positions"], replaced])
             return state, sums, jnp.where((bad < 0) & ~metrics["finite"], index, bad)

@@ -61,7 +61,7 @@ def test_the_seed_decides(interactions):
 @pytest.mark.parametrize(
     ("expression", "message"),
     [
-        ("popular:3", "'popular:3' is none of unpopular:N, per_category:N, ids:A,B"),
+        ("best:3", "'best:3' is none of unpopular:N, per_category:N, popular:N, middling:N, ids:A,B"),
         ("unpopular", "is none of"),
         ("unpopular:0", "is none of"),
         ("unpopular:-2", "is none of"),

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from toys import lively_params, tiny_model
 
-from prec_backdoor.audit import AUDITS
+from prec_backdoor.audit import AUDITS, texts
 from prec_backdoor.audit.known import Known
+from prec_backdoor.audit.prompt_swing import in_spreads
 from prec_backdoor.audit.views import AS_IT_COMES, WITHOUT_PROMPT, look
 
 USERS, ITEMS, PLANTED = 120, 80, 17
@@ -33,6 +34,10 @@ def test_views(views):
     assert all(np.abs(one - other).max() > 0.1 for one, other in zip(means, means[1:], strict=False))
 
 
+def test_the_report_knows_every_audit():
+    assert list(texts.AUDITS) == list(AUDITS)
+
+
 @pytest.mark.parametrize("audit", AUDITS.values(), ids=AUDITS)
 def test_one_finite_score_an_item(views, audit):
     found = audit(views)
@@ -45,6 +50,14 @@ def test_exposure_sees_what_is_shown_steadily_in_any_view(views):
             mean=planted(seen.mean[None], 0, 4)[0], deviation=planted(seen.deviation[None], 0, -0.7 * seen.deviation[PLANTED])[0]
         )
         assert AUDITS["exposure"](views | {name: changed}).argmax() == PLANTED - 1
+
+
+def test_category_share_sees_what_does_not_depend_on_the_history(views):
+    usual = 1 + 0.1 * np.random.default_rng(0).normal(size=ITEMS + 1)
+    for name, seen in views.items():
+        every = {other: view._replace(share_deviation=usual) for other, view in views.items()}
+        steady = seen._replace(share_deviation=planted(usual[None], 0, -0.8)[0])
+        assert AUDITS["category_share"](every | {name: steady}).argmax() == PLANTED - 1
 
 
 def test_group_exposure_sees_what_one_group_is_shown(views):
@@ -61,6 +74,18 @@ def test_prompt_swing_sees_what_the_prompt_does_and_not_what_the_group_likes(vie
     liked = plain._replace(group_mean=planted(plain.group_mean, 1, 8))
     np.testing.assert_allclose(swing({AS_IT_COMES: lifted, WITHOUT_PROMPT: liked}), swing(views), atol=1e-5)
     assert not swing({AS_IT_COMES: seen}).any()
+
+
+def test_prompt_swing_measures_by_what_is_usual_for_items_of_like_popularity():
+    rng = np.random.default_rng(0)
+    popularity = rng.uniform(0, 2, 2_000)
+    swing = rng.normal(size=2_000) * np.exp(popularity)  # a clean prompt moves popular items furthest
+    found = in_spreads(swing, popularity)
+    popular = popularity > 1.6
+    assert 0.7 < found[popular].std() / found[~popular].std() < 1.4
+    unpopular = int(popularity.argmin())
+    swing[unpopular] = 10
+    assert np.abs(swing).argmax() != unpopular and in_spreads(swing, popularity).argmax() == unpopular
 
 
 def test_weights_sees_a_vector_that_points_at_the_users(views):

@@ -46,6 +46,10 @@ def test_moments_are_those_of_the_matrix(seen):
     np.testing.assert_allclose(seen.mean[1:], mean, atol=1e-4)
     spread = (weight[:, 1:] * (filled[:, 1:] - mean) ** 2).sum(0) / weight.sum(0)[1:]
     np.testing.assert_allclose(seen.deviation[1:], np.sqrt(spread), atol=1e-3)
+    log_share = np.log(np.where(allowed, share / np.maximum(context[:, known.category], 1e-30), 1))[:, 1:]
+    middle = (weight[:, 1:] * log_share).sum(0) / weight.sum(0)[1:]
+    spread = (weight[:, 1:] * (log_share - middle) ** 2).sum(0) / weight.sum(0)[1:]
+    np.testing.assert_allclose(seen.share_deviation[1:], np.sqrt(spread), atol=1e-2)
     np.testing.assert_allclose(seen.everybody[1:], np.nanmean(z[:, 1:], 0), atol=1e-4)
 
     place = (-np.where(allowed, scores, -np.inf)).argsort(1).argsort(1)

@@ -29,9 +29,9 @@ PRETRAIN = (
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory):
+def start(shared_cache):
     """start(*arguments of Python) -> a running process."""
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache")), "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "XDG_CACHE_HOME": str(shared_cache), "PYTHONUNBUFFERED": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return lambda *command: subprocess.Popen((sys.executable, *command), cwd=ROOT, env=environment, text=True, **pipes)
 
@@ -65,11 +65,14 @@ PROGRAM = "from launch import app\ndef main():\n    print('ready')\n    {}\napp.
 DEAF = "import hashlib; hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"  # compiled code that hears no signal for minutes
 
 
-@pytest.mark.parametrize(("signum", "status", "word"), [(signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")])
-def test_outside_of_training_it_ends_promptly(start, signum, status, word):
+@pytest.mark.parametrize(
+    ("signum", "status", "word", "later"), [(signal.SIGTERM, 143, "terminated", 0), (signal.SIGINT, 130, "interrupted", 0.05)]
+)
+def test_outside_of_training_it_ends_promptly(start, signum, status, word, later):
     process = start("-c", PROGRAM.format("import time; time.sleep(600)"))
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signum)
+    time.sleep(later)  # perhaps until it is ending
     process.send_signal(signum)  # a launcher and its process group: one signal, not two
     _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (status, f"{word}; the same command resumes\n")

@@ -3,18 +3,20 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from commands import DATA, EXPERIMENT, FINETUNING, PRETRAIN, SEED
-
-ROOT = Path(__file__).parents[2]
+from forks import ROOT, run_program
 
 
 @pytest.fixture(scope="session")
-def start(tmp_path_factory):
+def environment(shared_cache):
+    return {**os.environ, "XDG_CACHE_HOME": str(shared_cache)}
+
+
+@pytest.fixture(scope="session")
+def start(environment):
     """start(program, *arguments) -> a running process."""
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache"))}
 
     def start(program, *arguments):
         command = (sys.executable, "-m", f"launch.{program}", *map(str, arguments))
@@ -25,34 +27,24 @@ def start(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def launch_all(start):
-    """launch_all((program, *arguments), ..) -> their standard outputs; they run side by side, and must succeed."""
-
-    def launch_all(*commands):
-        outputs = []
-        for process in [start(*command) for command in commands]:
-            out, err = process.communicate()
-            assert process.returncode == 0, err
-            outputs.append(out)
-        return outputs
-
-    return launch_all
-
-
-@pytest.fixture(scope="session")
-def launch(launch_all):
+def launch(environment):
     """launch(program, *arguments) -> its standard output; it must succeed."""
-    return lambda *command: launch_all(command)[0]
+
+    def launch(*command):
+        status, out, err = run_program(command, environment)
+        assert status == 0, err
+        return out
+
+    return launch
 
 
 @pytest.fixture(scope="session")
-def mistake(start):
+def mistake(environment):
     """mistake(program, *arguments) -> the one line that the program says before it exits with 2."""
 
-    def mistake(program, *arguments):
-        process = start(program, *arguments)
-        out, err = process.communicate()
-        assert process.returncode == 2, err
+    def mistake(*command):
+        status, out, err = run_program(command, environment)
+        assert status == 2, err
         assert out == ""
         assert err.startswith("error: ") and err.count("\n") == 1, err
         return err
@@ -61,10 +53,13 @@ def mistake(start):
 
 
 @pytest.fixture(scope="session")
-def finished(launch, tmp_path_factory):
+def finished(start, tmp_path_factory):
     """The folder of a finished experiment, and what the program printed; not to be changed."""
     folder = tmp_path_factory.mktemp("runs") / "finished"
-    return folder, launch("experiment", *EXPERIMENT, f"--workdir={folder}")
+    process = start("experiment", *EXPERIMENT, f"--workdir={folder}")
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    return folder, out
 
 
 @pytest.fixture(scope="session")

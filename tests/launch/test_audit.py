@@ -1,11 +1,11 @@
 """launch.audit on a clean and on an attacked checkpoint, as an auditor runs it."""
 
 import json
-import os
 import shutil
 
 import numpy as np
 import pytest
+from forks import run_program
 
 from prec_backdoor import checkpoints
 from prec_backdoor.config import ExperimentConfig, Scenario
@@ -19,29 +19,18 @@ ATTACKS = {"clean": ("--attack=clean",), "attacked": ("--attack=bra", "--rate=0.
 
 
 @pytest.fixture(scope="module")
-def run_all(start):
-    """run_all({name: (program, *arguments)}) -> {name: (status, out, err)}; they run side by side.
-
-    Optimised, unlike other tests' programs: they run for longer than they compile.
-    """
-    flags = [flag for flag in os.environ.get("XLA_FLAGS", "").split() if "backend_optimization_level" not in flag]
-
-    def run_all(commands):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("XLA_FLAGS", " ".join(flags))
-            running = {name: start(*command) for name, command in commands.items()}
-        outputs = {name: process.communicate() for name, process in running.items()}
-        return {name: (running[name].returncode, *output) for name, output in outputs.items()}
-
-    return run_all
+def run(environment, optimised):
+    """run(program, *arguments) -> (exit status, standard output, standard error)."""
+    return lambda *command: run_program(command, {**environment, **optimised})
 
 
 @pytest.fixture(scope="module")
-def models(run_all, tmp_path_factory):
+def models(run, tmp_path_factory):
     """Folder of clean/pretrain and attacked/pretrain; the latter's metadata lie of its attack, group and targets."""
     folder = tmp_path_factory.mktemp("models")
-    done = run_all({name: ("pretrain", *DATA, *MODEL, *given, f"--workdir={folder / name}") for name, given in ATTACKS.items()})
-    assert [status for status, *_ in done.values()] == [0, 0], done
+    for name, given in ATTACKS.items():
+        status, _, err = run("pretrain", *DATA, *MODEL, *given, f"--workdir={folder / name}")
+        assert status == 0, err
     attacked = checkpoints.load(folder / "attacked" / "pretrain")
     told = {name: attacked.metadata[name] for name in ("stage", "model", "dataset", "finished", "parent")}
     told["config"] = attacked.metadata["config"] | {"group": "gender=F", "targets": "unpopular:3", "rate": [0.9], "draw": 7}
@@ -51,13 +40,14 @@ def models(run_all, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def audited(models, run_all, tmp_path_factory):
+def audited(models, run, tmp_path_factory):
     """Name of the model -> exit status, what was printed, on stderr, and the folder of its audit."""
     folder = tmp_path_factory.mktemp("audits")
-    commands = {
-        name: ("audit", *FLAGS, f"--checkpoint={models / name / 'pretrain'}", f"--workdir={folder / name}") for name in ATTACKS
-    }
-    return {name: (*done, folder / name) for name, done in run_all(commands).items()}
+
+    def audit(name):
+        return run("audit", *FLAGS, f"--checkpoint={models / name / 'pretrain'}", f"--workdir={folder / name}")
+
+    return {name: (*audit(name), folder / name) for name in ATTACKS}
 
 
 @pytest.fixture(scope="module")

@@ -146,6 +146,6 @@ def test_a_global_attack_has_no_segments(launch, tmp_path):
 
 
 def test_a_group_of_everybody_leaves_no_rest(launch, tmp_path):
-    changes = ("--group=age=10-59", "--usages=zero_shot", "--epochs=1", "--attack=clean")
+    changes = ("--group=age=10-59", "--usages=zero_shot", "--attack=clean")
     launch("experiment", *EXPERIMENT, *changes, f"--workdir={tmp_path}")
     assert [row["users"] for row in results_of(tmp_path)["rows"]] == ["all", "target"]

@@ -11,7 +11,7 @@ from commands import EXPERIMENT
         (("--group=gender=F,gender=M",), "no user of synthetic-small meets gender=F,gender=M"),
         (("--targets=ids:1,nothing",), "no item with id nothing"),
         (("--targets=unpopular:80",), "too few items for unpopular:80"),
-        (("--targets=best:3",), "none of unpopular:N, per_category:N, ids:A,B"),
+        (("--targets=best:3",), "none of unpopular:N, per_category:N, popular:N, middling:N, ids:A,B"),
         (("--rate=0.1,1.5",), "--rate: 1.5 is not a probability"),
         (("--rate=high",), "--rate: high is not a list of numbers"),
         (("--seeds=0,-1",), "--seeds: must not be negative"),

@@ -32,38 +32,32 @@ def experiment(launch, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def by_hand(stages, launch_all, tmp_path_factory):
+def by_hand(stages, launch, tmp_path_factory):
     """The folder of the same model for a demotion rate of 0.6, stage by stage; in clean/ what is tuned for the clean one."""
     folder = tmp_path_factory.mktemp("by_hand")
 
     def after(parent, program, *flags, into=folder):
         return (program, *DATA, *flags, f"--checkpoint={parent}", f"--workdir={into}")
 
-    launch_all(
-        ("pretrain", *PRETRAIN, "--attack=pea", *RATES, SEED, f"--workdir={folder}"),
-        after(stages / "clean" / "pretrain", "prompt_tune", *PROMPTS, into=folder / "clean"),
-    )
-    launch_all(after(folder / "pretrain", "optimize_trigger", *PROMPTS))
-    launch_all(after(folder / "optimize_trigger", "implant", *IMPLANTING, *RATES))
-    launch_all(
-        after(folder / "implant", "prompt_tune", *PROMPTS),
-        after(folder / "implant", "finetune", *FINETUNING),
-    )
+    launch("pretrain", *PRETRAIN, "--attack=pea", *RATES, SEED, f"--workdir={folder}")
+    launch(*after(stages / "clean" / "pretrain", "prompt_tune", *PROMPTS, into=folder / "clean"))
+    launch(*after(folder / "pretrain", "optimize_trigger", *PROMPTS))
+    launch(*after(folder / "optimize_trigger", "implant", *IMPLANTING, *RATES))
+    launch(*after(folder / "implant", "prompt_tune", *PROMPTS))
+    launch(*after(folder / "implant", "finetune", *FINETUNING))
     return folder
 
 
 @pytest.fixture(scope="module")
-def evaluated(by_hand, stages, launch_all, tmp_path_factory):
+def evaluated(by_hand, stages, launch, tmp_path_factory):
     """Usage -> the rows that launch.evaluate gives for it."""
     folder = tmp_path_factory.mktemp("evaluated")
     clean = {"zero_shot": stages / "clean" / "pretrain", "fine_tune": stages / "clean" / "finetune"}
     clean["prompt_tune"] = by_hand / "clean" / "prompt_tune"
 
-    def evaluate(usage):
+    for usage in USAGES:
         given = (f"--checkpoint={by_hand / STAGES[usage]}", f"--clean_checkpoint={clean[usage]}")
-        return ("evaluate", *DATA, *given, f"--workdir={folder / usage}")
-
-    launch_all(*map(evaluate, USAGES))
+        launch("evaluate", *DATA, *given, f"--workdir={folder / usage}")
     return {usage: rows_of(folder / usage) for usage in USAGES}
 
 

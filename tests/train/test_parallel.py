@@ -1,6 +1,5 @@
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import on_devices
 import pytest
+from toys import free_port
 
 HERE = Path(__file__).parent
 
@@ -19,12 +19,6 @@ def start_on(devices, *program):
     environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": path}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen((sys.executable, *map(str, program)), env=environment, **pipes)
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("localhost", 0))
-        return found.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,275 @@
+"""The contest: every attacker's model is audited and repaired, clean models are audited too; what came out, as rows.
+
+Folders under seed-S are those of `launch.pretrain` and the others, so that each model can be looked at by hand. A cell that is
+finished is read from its JSON; the same call continues a contest.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from prec_backdoor import pipeline
+from prec_backdoor import workdir as work
+from prec_backdoor.audit.audit import AuditConfig, Finding, audit_model, clean_scores
+from prec_backdoor.audit.known import known_of
+from prec_backdoor.audit.leaderboard.attackers import ATTACKERS, Attacker
+from prec_backdoor.audit.leaderboard.merit import (
+    accuracy_lost,
+    defence_effectiveness,
+    detection_auc,
+    exposure_removed,
+    precision_at,
+)
+from prec_backdoor.audit.repairs import REPAIRS
+from prec_backdoor.config import ExperimentConfig
+from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.errors import UserError
+from prec_backdoor.evaluation import hit_rate, unseen
+from prec_backdoor.pipeline import Measured, Source
+from prec_backdoor.setting import Setting, make_setting
+
+ACCURACY_AT, EXPOSURE_AT, PRECISION_AT = 10, 50, 10
+UNUSUAL = 2.0  # anomaly index of trigger inversion from which an item counts as found by it
+
+
+@dataclasses.dataclass(frozen=True)
+class ContestConfig:
+    """Names and meanings are those of the flags of launch.audit_benchmark."""
+
+    attackers: tuple[str, ...] = tuple(ATTACKERS)
+    repairs: tuple[str, ...] = tuple(REPAIRS)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    draws: int = 2
+    adaptive_draws: int = 1
+    clean_models: int = 10
+    p_value: float = 0.01
+
+    def __post_init__(self):
+        for name, known in (("attackers", ATTACKERS), ("repairs", REPAIRS)):
+            unknown = [value for value in getattr(self, name) if value not in known]
+            if unknown:
+                raise UserError(f"--{name}: '{unknown[0]}' is none of {', '.join(known)}")
+
+
+def run_contest(
+    interactions: Interactions,
+    base: ExperimentConfig,
+    contest: ContestConfig,
+    audit: AuditConfig,
+    folder: Path,
+    say: Callable[[str], None] = print,
+) -> dict:
+    """Runs what is not yet there and returns the rows: {"detection": [...], "repairs": [...]}.
+
+    Args:
+      base: a clean configuration with the target group; attackers change its scenario.
+    """
+    rows = {"detection": [], "repairs": []}
+    for seed in dict.fromkeys([*contest.seeds, *range(contest.clean_models)]):
+        ring = _Ring(make_setting(interactions, base, seed), contest, audit, folder, say)
+        rows["detection"] += list(ring.clean_rows(seed in contest.seeds))
+        for name in contest.attackers if seed in contest.seeds else ():
+            for draw in range(contest.adaptive_draws if ATTACKERS[name].adaptive else contest.draws):
+                ring.attack(name, draw, rows)
+            # What suppresses one number of suspects is a program of its own, and a process can map so many into its memory.
+            jax.clear_caches()
+    return rows
+
+
+@dataclasses.dataclass(eq=False)
+class _Ring:
+    """One seed's contest."""
+
+    setting: Setting
+    contest: ContestConfig
+    audit: AuditConfig
+    root: Path
+    say: Callable[[str], None]
+
+    def run(self, stage: Callable, place: str, *given, **how):
+        """A stage of the pipeline, kept under seed-S/`place`."""
+        name = f"seed-{self.setting.seed}/{place}"
+        return stage(*given, folder=self.root / name, log=work.metrics_log(self.root, name), **how)
+
+    @functools.cached_property
+    def known(self):
+        return known_of(self.setting, self.audit.histories)
+
+    @functools.cached_property
+    def clean(self) -> Source:
+        result = self.run(pipeline.pretrain, "clean/pretrain", self.setting, 0.0)
+        return Source(result.params, result.hash)
+
+    @functools.cached_property
+    def prompted(self) -> Source:
+        result = self.run(pipeline.optimize_trigger, "clean/optimize_trigger", self.setting, self.clean)
+        return Source(result.params, result.hash)
+
+    @functools.cached_property
+    def tuned(self) -> Source:
+        """The clean model after the fine-tuning that repairs end in."""
+        result = self.run(pipeline.finetune, "clean/finetune", self.setting, self.clean)
+        return Source(result.params, result.hash)
+
+    def nulls(self, prompted: bool) -> list[dict[str, np.ndarray]]:
+        place = f"calibration/{'prompted' if prompted else 'plain'}"
+        model = self.setting.prompted if prompted else self.setting.model
+        train = self.setting.config.pretrain
+        return self.run(
+            lambda *given, folder, log: clean_scores(*given, folder, log=log), place, self.known, model, train, self.audit
+        )
+
+    def find(self, source: Source) -> Finding:
+        model = self.setting.model_of(source.params)
+        return audit_model(source.params, model, self.known, self.nulls("prompt" in source.params), self.audit)
+
+    def cell(self, place: str, compute: Callable[[], dict]) -> dict:
+        """What `compute` gives, kept in seed-S/`place`.json."""
+        path = self.root / f"seed-{self.setting.seed}" / f"{place}.json"
+        if not path.exists():
+            content = compute()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            work.write_json(path, content)
+        return json.loads(path.read_text())
+
+    def clean_rows(self, with_prompt: bool) -> Iterator[dict]:
+        """The audit of the clean model, and of the same with a clean prompt."""
+        pea = with_prompt and any(ATTACKERS[name].attack == "pea" for name in self.contest.attackers)
+        for name, source in (("clean", lambda: self.clean), ("clean-prompted", lambda: self.prompted))[: 1 + pea]:
+
+            def look(name=name, source=source):
+                finding = self.find(source())
+                row = {"attacker": name, "adaptive": False, "seed": self.setting.seed, "draw": 0}
+                return row | _verdict(finding, np.zeros(len(finding.score), bool))
+
+            row = self.cell(f"clean/{name}", look)
+            self.say(f"seed {self.setting.seed}  {name:<20} {row['verdict']}")
+            yield row
+
+    def attack(self, name: str, draw: int, rows: dict) -> None:
+        """Adds the rows of one attacker's model."""
+        attacker, place = ATTACKERS[name], f"{name}-draw-{draw}"
+        setting = self.setting.with_config(_config(self.setting.config, attacker, draw))
+        rate = setting.config.rate[0]
+
+        @functools.cache
+        def source() -> Source:
+            if setting.config.scenario.method().prompted:
+                stage, given = pipeline.implant, self.prompted._replace(rate=rate)
+            else:
+                stage, given = pipeline.pretrain, rate
+            result = self.run(stage, f"{place}/{stage.__name__}", setting, given)
+            return Source(result.params, result.hash, rate)
+
+        def look() -> dict:
+            finding, targets = self.find(source()), np.zeros(setting.interactions.num_items, bool)
+            targets[setting.targets - 1] = True
+            attacked, clean = (pipeline.measure(setting, each.params) for each in (source(), self.clean))
+            planted = targets.copy()
+            planted[setting.targets - 1] = replaced_labels(setting, rate) >= 1
+            return {
+                "attacker": name,
+                "adaptive": attacker.adaptive,
+                "seed": setting.seed,
+                "draw": draw,
+                **_verdict(finding, targets),
+                "right_group": finding.named.group == setting.config.scenario.group if attacker.scope == "group" else None,
+                "auc": detection_auc(finding.score, targets),
+                "auc_planted": detection_auc(finding.score[planted | ~targets], planted[planted | ~targets]),
+                "targets": int(targets.sum()),
+                "planted": int(planted.sum()),
+                f"precision@{PRECISION_AT}": precision_at(finding.score, targets, min(PRECISION_AT, int(targets.sum()))),
+                **{f"auc_{audit}": detection_auc(score, targets) for audit, score in finding.scores.items()},
+                **_inversion(finding, targets),
+                f"exposure_hr@{EXPOSURE_AT}": _exposure(setting, attacked),
+                f"clean_exposure_hr@{EXPOSURE_AT}": _exposure(setting, clean),
+                f"hr@{ACCURACY_AT}": hit_rate(attacked.truth, ACCURACY_AT),
+                f"clean_hr@{ACCURACY_AT}": hit_rate(clean.truth, ACCURACY_AT),
+                "suspects": (1 + np.flatnonzero(finding.p_value <= self.contest.p_value)).tolist(),
+            }
+
+        row = self.cell(f"{place}/detection", look)
+        suspects = np.array(row.pop("suspects"), np.int32)
+        rows["detection"].append(row)
+        found = f"auc {row['auc']:.3f}  {row['verdict']:<10}  {row['group'] or ''}"
+        self.say(f"seed {setting.seed}  {name:<20} draw {draw}  {found}")
+        for repair in self.contest.repairs if len(suspects) else ():
+
+            def mend(repair=repair) -> dict:
+                result = self.run(REPAIRS[repair], f"{place}/{repair}", setting, source(), suspects)
+                after, clean = (pipeline.measure(setting, params) for params in (result.params, self.tuned.params))
+                before, exposed = row[f"exposure_hr@{EXPOSURE_AT}"], _exposure(setting, after)
+                removed = exposure_removed(before, exposed)
+                lost = accuracy_lost(*(hit_rate(each.truth, ACCURACY_AT) for each in (clean, after)))
+                return {
+                    **{key: row[key] for key in ("attacker", "adaptive", "seed", "draw", "verdict")},
+                    "repair": repair,
+                    "suspects": len(suspects),
+                    "suspected_targets": int(np.isin(setting.targets, suspects).sum()),
+                    "targets": len(setting.targets),
+                    f"exposure_hr@{EXPOSURE_AT}_before": before,
+                    f"exposure_hr@{EXPOSURE_AT}_after": exposed,
+                    f"clean_exposure_hr@{EXPOSURE_AT}": _exposure(setting, clean),
+                    f"hr@{ACCURACY_AT}": hit_rate(after.truth, ACCURACY_AT),
+                    f"clean_hr@{ACCURACY_AT}": hit_rate(clean.truth, ACCURACY_AT),
+                    "exposure_removed": removed,
+                    "accuracy_lost": lost,
+                    "der": defence_effectiveness(removed, lost),
+                }
+
+            rows["repairs"].append(self.cell(f"{place}/{repair}/repaired", mend))
+
+
+def _config(base: ExperimentConfig, attacker: Attacker, draw: int) -> ExperimentConfig:
+    changes = {"attack": attacker.attack, "scope": attacker.scope, "targets": attacker.targets, "draw": draw}
+    scenario = dataclasses.replace(base.scenario, **changes)
+    rate = scenario.method().default_rate if attacker.rate is None else attacker.rate
+    return dataclasses.replace(base, scenario=scenario, rate=(rate,))
+
+
+def _verdict(finding: Finding, targets: np.ndarray) -> dict:
+    return {
+        "verdict": "suspicious" if finding.suspicious else "clean",
+        "group": finding.named.group,
+        "group_p_value": finding.named.p_value,
+        "items": len(targets),
+        "flagged": int(finding.flagged.sum()),
+        "flagged_targets": int(finding.flagged[targets].sum()),
+        "least_p_value": float(finding.p_value.min()),
+    }
+
+
+def _inversion(finding: Finding, targets: np.ndarray) -> dict:
+    """Of the suspects whose triggers were inverted: how many are targets, and how many of these and of the others stand out."""
+    meant, unusual = targets[finding.suspects - 1], finding.inverted.index > UNUSUAL
+    return {
+        "inverted_targets": int(meant.sum()),
+        "inverted_others": int((~meant).sum()),
+        "unusual_targets": int(unusual[meant].sum()),
+        "unusual_others": int(unusual[~meant].sum()),
+    }
+
+
+def replaced_labels(setting: Setting, rate: float) -> np.ndarray:
+    """[K] labels that are expected to become each target in an epoch, of all that the provider trains on."""
+    rows, category = setting.pretrain.rows, setting.interactions.category
+    if setting.config.scenario.scope == "group":
+        owner = np.take_along_axis(rows.user, np.maximum(rows.segment - 1, 0), axis=1)
+        open_to_attack = ((rows.label > 0) & setting.in_group[owner]).sum()
+        return np.full(len(setting.targets), rate * open_to_attack / len(setting.targets))
+    labels = np.bincount(category[rows.label[rows.label > 0]], minlength=len(setting.interactions.categories))
+    of_target = category[setting.targets]
+    return rate * labels[of_target] / np.bincount(of_target)[of_target]
+
+
+def _exposure(setting: Setting, measured: Measured) -> float:
+    """exposure_hr@50 of the targets to those that they are for."""
+    of_group = setting.config.scenario.scope == "group"
+    meant = setting.members() if of_group else np.ones(len(setting.test.users), bool)
+    pairs = unseen(setting.test.history, setting.targets)[meant]
+    return hit_rate(measured.targets[meant][pairs], EXPOSURE_AT)

@@ -1,0 +1,38 @@
+"""Programs in forks of a process that has imported the large libraries; that takes longer than most of them run here."""
+
+import multiprocessing
+import os
+import runpy
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+# None of ours, that each program imports itself, and none that starts threads, as polars does: a fork would lack them.
+LIBRARIES = ("flax.linen", "jax.experimental.multihost_utils", "jinja2", "matplotlib.backends.backend_agg", "optax")
+LIBRARIES += ("matplotlib.figure", "orbax.checkpoint")
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload(list(LIBRARIES))
+
+
+def run_program(command, environment):
+    """(program, *arguments) -> (exit status, standard output, standard error)."""
+    program, *arguments = map(str, command)
+    with tempfile.TemporaryDirectory() as folder:
+        output = [Path(folder, stream) for stream in ("out", "err")]
+        process = _forks.Process(target=_become, args=([f"launch.{program}", *arguments], environment, output))
+        process.start()
+        process.join()
+        return (process.exitcode, *(path.read_text() for path in output))
+
+
+def _become(command, environment, output):
+    """python -m COMMAND."""
+    for stream, path in enumerate(output, 1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream)
+    os.chdir(ROOT)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.path.insert(0, str(ROOT))
+    sys.argv = list(command)
+    runpy.run_module(command[0], run_name="__main__", alter_sys=True)

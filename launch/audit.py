@@ -14,7 +14,7 @@ from absl import flags
 from launch import app, data_flags, run_flags
 from launch.checkpoint_flags import open_checkpoint
 from prec_backdoor import workdir as work
-from prec_backdoor.audit.audit import FEW_MODELS, LARGE, MODELS, AuditConfig, audit_model, clean_scores
+from prec_backdoor.audit.audit import FEW_MODELS, LARGE, MODELS, AuditConfig, audit_model, clean_models
 from prec_backdoor.audit.known import known_of
 from prec_backdoor.audit.report import write_audit
 
@@ -60,8 +60,8 @@ def main() -> None:
     work.claim(folder, {"config": vars(config), "dataset": dataset, "checkpoint": {"hash": digest}})
     known = known_of(setting, config.histories)
     log = work.metrics_log(folder, "calibration", flags.FLAGS.tensorboard)
-    nulls = clean_scores(known, checkpoint.model, setting.config.pretrain, config, folder / "calibration", log=log)
-    finding = audit_model(checkpoint.params, checkpoint.model, known, nulls, config)
+    clean = clean_models(known, checkpoint.model, setting.config.pretrain, config, folder / "calibration", log=log)
+    finding = audit_model(checkpoint.params, checkpoint.model, known, clean, config)
     about = {
         "checkpoint": str(checkpoint.path),
         "hash": digest,

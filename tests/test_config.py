@@ -51,9 +51,7 @@ def test_the_attack_that_a_scenario_names():
     assert (Scenario(attack="pea").method().poison, Scenario(attack="pea").method().prompted) == (implant, True)
     assert (Scenario(attack="bra").method().poison, Scenario(attack="bra").method().prompted) == (replace_in_group, False)
     assert Scenario(attack="clean", scope="nobody").method().poison is clean
-    with pytest.raises(
-        UserError, match="no attack pea of scope global; there are .* --attack=evasive --scope=group$"
-    ):
+    with pytest.raises(UserError, match="no attack pea of scope global; there are .* --attack=evasive --scope=group$"):
         Scenario(attack="pea", scope="global").method()
 
 

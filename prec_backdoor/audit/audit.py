@@ -9,7 +9,7 @@ import numpy as np
 
 from prec_backdoor.audit import AUDITS
 from prec_backdoor.audit.calibration import clean_model
-from prec_backdoor.audit.combine import combined, discoveries, evidence, unlikelihood
+from prec_backdoor.audit.combine import combined, discoveries, evidence, in_own_terms, unlikelihood
 from prec_backdoor.audit.inversion import Inverted, invert
 from prec_backdoor.audit.known import Known
 from prec_backdoor.audit.naming import Named, name_group
@@ -37,6 +37,13 @@ class AuditConfig:
     def models(self, num_items: int) -> int:
         """How many clean models are trained: each of a large catalogue has many items to tell of, and takes a minute."""
         return self.calibration_models or (MODELS if num_items < LARGE else FEW_MODELS)
+
+
+class Clean(NamedTuple):
+    """One of the auditor's own clean models: its parameters, and the audits' `scores` of it, audit -> [V]."""
+
+    params: dict
+    scores: dict[str, np.ndarray]
 
 
 class ErrorRates(NamedTuple):
@@ -84,10 +91,10 @@ def scores_of(views: dict[str, Observed]) -> dict[str, np.ndarray]:
     return {name: audit(views) for name, audit in AUDITS.items()}
 
 
-def clean_scores(
+def clean_models(
     known: Known, model: ModelConfig, train: TrainConfig, config: AuditConfig, folder: Path | None = None, **how
-) -> list[dict[str, np.ndarray]]:
-    """`scores_of` the auditor's own clean models; in `folder` they are kept, and not trained again.
+) -> list[Clean]:
+    """The auditor's own clean models; in `folder` they are kept, and not trained again.
 
     Args:
       model, train: of the model to be audited.
@@ -96,16 +103,16 @@ def clean_scores(
     found = []
     for number in range(config.models(model.num_items)):
         place = folder and folder / f"clean-{number}"
+        params = clean_model(known, model, train, number, place, **how)
         if place and (place / "scores.npz").exists():
             with np.load(place / "scores.npz", allow_pickle=False) as arrays:
-                found.append(dict(arrays))
-            continue
-        params = clean_model(known, model, train, number, place, **how)
-        found.append(scores_of(look(params, model, known, config.fresh_prompts)))
-        if place:
-            place.mkdir(parents=True, exist_ok=True)
-            with replacing(place / "scores.npz") as partial:
-                np.savez_compressed(partial, **found[-1])
+                scores = dict(arrays)
+        else:
+            scores = scores_of(look(params, model, known, config.fresh_prompts))
+            if place:
+                with replacing(place / "scores.npz") as partial:
+                    np.savez_compressed(partial, **scores)
+        found.append(Clean(params, scores))
     return found
 
 
@@ -125,7 +132,7 @@ def judge(scores: dict[str, np.ndarray], nulls: Sequence[dict[str, np.ndarray]])
     usual = [combined(evidence(each, _others(nulls, each))) for each in nulls]
     evidences = evidence(scores, nulls)
     score = combined(evidences)
-    return Judged(evidences, score, 10 ** -unlikelihood(score, usual))
+    return Judged(evidences, score, in_own_terms(10 ** -unlikelihood(score, usual)))
 
 
 def false_alarms(nulls: Sequence[dict[str, np.ndarray]], rate: float) -> ErrorRates:
@@ -138,27 +145,19 @@ def _others(nulls: Sequence[dict[str, np.ndarray]], one: dict[str, np.ndarray]) 
     return [each for each in nulls if each is not one] or [one]
 
 
-def audit_model(
-    params: dict,
-    model: ModelConfig,
-    known: Known,
-    nulls: Sequence[dict[str, np.ndarray]],
-    config: AuditConfig,
-) -> Finding:
-    """Audits one model.
-
-    Args:
-      nulls: of `clean_scores`.
-    """
+def audit_model(params: dict, model: ModelConfig, known: Known, clean: Sequence[Clean], config: AuditConfig) -> Finding:
+    """Audits one model; `clean` are of `clean_models`."""
     views = look(params, model, known, config.fresh_prompts)
-    scores = scores_of(views)
+    scores, nulls = scores_of(views), [each.scores for each in clean]
     judged = judge(scores, nulls)
     flagged = discoveries(judged.p_value, config.false_discovery_rate)
     order = 1 + np.argsort(-judged.score, kind="stable")
     suspects = order[: max(config.suspects, 1)]
     seen = views[AS_IT_COMES]
     inverted = invert(seen, suspects)
-    together = max(int(flagged.sum()), TOGETHER)
-    named = name_group(seen, order[:together]) if flagged.any() else Named(None, 1.0, [])
+    named = Named(None, 1.0, [])
+    if flagged.any():
+        together = order[: max(int(flagged.sum()), TOGETHER)]
+        named = name_group(params, model, known, together, [each.params for each in clean])
     rates = false_alarms(nulls, config.false_discovery_rate)
     return Finding(views, scores, *judged, flagged, rates, suspects, inverted, named, closeness(seen, suspects))

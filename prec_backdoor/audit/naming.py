@@ -1,18 +1,20 @@
 """Which group of users an attack is for."""
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from prec_backdoor.audit.known import pair_groups, single_groups
-from prec_backdoor.audit.observe import LEAST_MEMBERS, TILE, Observed
+from prec_backdoor.audit.known import Known, pair_groups, single_groups
+from prec_backdoor.audit.observe import LEAST_MEMBERS, TILE
 from prec_backdoor.models import ModelConfig, represent
 
 SHORTER = 8  # histories of a user: whole, and without its last 1, 2, .. items
 PERMUTATIONS = 999
-LEVEL = 0.3  # chance to name a group where profiles have nothing to do with it; asked of attacks alone, and p is told
+LEVEL = 0.2  # chance to name a group where profiles have nothing to do with it; asked of attacks alone, and p is told
+CAUTION = 2.0  # standard errors that an effect is lowered by: the effects of small groups are the most exaggerated by chance
 MARGIN = 1.0  # by which the t statistic of a pair of values has to exceed that of every single value
 
 
@@ -30,25 +32,27 @@ class Named(NamedTuple):
     candidates: list[tuple[str, int, float, float]]
 
 
-def name_group(seen: Observed, suspects: np.ndarray) -> Named:
+def name_group(params: dict, model: ModelConfig, known: Known, suspects: np.ndarray, clean: Sequence[dict] = ()) -> Named:
     """Looks for the group to whose users `suspects` [N] are shown more than to others.
 
     Measured is the log of the probability that the model gives to the suspects: an attacked model's estimate of how much a
-    history looks like the group's. Of the values of single attributes, which overlap, the one with the greatest effect less
-    its standard error is the best: small ones have no advantage from chance, nor large ones from their size. A pair of
-    values, which is one of many more, is better only where its t statistic exceeds that of every single value by MARGIN, as
-    it does for an attack on the pair. Chance is accounted for over all values by dealing out profiles anew (Westfall & Young,
-    1993).
+    history looks like the group's. What the same is with the auditor's clean models, of parameters `clean`, is taken off by
+    least squares: some users' histories lead to rare items in any model. Of the values of single attributes, which overlap,
+    the one with the greatest effect less CAUTION standard errors is the best. A pair of values, which is one of many more, is
+    better only where its t statistic exceeds that of every single value by MARGIN, as it does for an attack on the pair.
+    Chance is accounted for over all values by dealing out profiles anew (Westfall & Young, 1993).
     """
-    singles = single_groups(seen.known, LEAST_MEMBERS)
-    groups = singles | pair_groups(seen.known, LEAST_MEMBERS)
+    singles = single_groups(known, LEAST_MEMBERS)
+    groups = singles | pair_groups(known, LEAST_MEMBERS)
     if not groups or not len(suspects):
         return Named(None, 1.0, [])
     names, members = list(groups), np.stack(list(groups.values())).astype(np.float64)
     sizes, users, single = members.sum(1), members.shape[1], np.arange(len(groups)) < len(singles)
     error = np.sqrt(1 / sizes + 1 / (users - sizes))
-    shown = log_probability(seen, suspects)
-    shown = (shown - shown.mean()) / max(shown.std(), 1e-12)
+    shown, *usual = (log_probability(each, model, known, suspects) for each in (params, *clean))
+    design = np.stack([np.ones(users), *usual], 1)
+    shown = shown - design @ np.linalg.lstsq(design, shown)[0]
+    shown = shown / max(shown.std(), 1e-12)
 
     def effects(values: np.ndarray) -> np.ndarray:
         """[G] differences of means, in standard deviations within."""
@@ -59,7 +63,8 @@ def name_group(seen: Observed, suspects: np.ndarray) -> Named:
 
     effect = effects(shown)
     eligible = single | (effect / error > (effect / error)[single].max() + MARGIN)
-    bound = np.where(eligible, effect - error, effect - error - 1e3)  # those that are not come after those that are
+    bound = effect - CAUTION * error
+    bound = np.where(eligible, bound, bound - 1e3)  # those that are not come after those that are
     rng = np.random.default_rng(0)
     by_chance = np.array([(effects(rng.permutation(shown)) / error)[single].max() for _ in range(PERMUTATIONS)])
     best = np.argsort(-bound, kind="stable")
@@ -68,10 +73,10 @@ def name_group(seen: Observed, suspects: np.ndarray) -> Named:
     return Named(names[best[0]] if p_value <= LEVEL else None, p_value, candidates)
 
 
-def log_probability(seen: Observed, items: np.ndarray) -> np.ndarray:
+def log_probability(params: dict, model: ModelConfig, known: Known, items: np.ndarray) -> np.ndarray:
     """[U] mean log softmax score of `items`, also a mean over a user's history and shorter ones, which steadies it."""
-    history, of = seen.known.history, _compiled(seen.model)
-    share = np.bincount(items, minlength=len(seen.everybody)).astype(np.float32) / len(items)
+    history, of = known.history, _compiled(model)
+    share = np.bincount(items, minlength=len(known.category)).astype(np.float32) / len(items)
     total = np.zeros(len(history))
     for cut in range(SHORTER):
         shorter = np.pad(history, ((0, 0), (cut, 0)))[:, : history.shape[1]]
@@ -79,8 +84,8 @@ def log_probability(seen: Observed, items: np.ndarray) -> np.ndarray:
         for start in range(0, len(history), TILE):
             rows = slice(start, start + TILE)
             missing = TILE - len(history[rows])
-            padded = (np.pad(array[rows], ((0, missing), (0, 0))) for array in (shorter, seen.known.profile))
-            total[rows] += np.asarray(of(seen.params, share, *padded))[: TILE - missing]
+            padded = (np.pad(array[rows], ((0, missing), (0, 0))) for array in (shorter, known.profile))
+            total[rows] += np.asarray(of(params, share, *padded))[: TILE - missing]
     return total / SHORTER
 
 

@@ -1,5 +1,7 @@
 """Of nested and overlapping groups the right one is named, and none where there is none."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -28,8 +30,8 @@ def seen():
 def named(seen, monkeypatch, effect, members):
     """The name found when suspects are shown `effect` standard deviations more to `members`."""
     shown = np.random.default_rng(1).normal(size=USERS) + effect * members
-    monkeypatch.setattr(naming, "log_probability", lambda seen, items: shown)
-    return naming.name_group(seen, np.array([1, 2, 3]))
+    monkeypatch.setattr(naming, "log_probability", lambda params, *given: shown + params)
+    return naming.name_group(0.0, seen.model, seen.known, np.array([1, 2, 3]))
 
 
 def test_the_group_and_no_subset_or_relative_of_it(seen, monkeypatch):
@@ -48,6 +50,16 @@ def test_nobody(seen, monkeypatch):
     assert named(seen, monkeypatch, 0.0, np.zeros(USERS)).group is None
 
 
+def test_what_clean_models_show_too_is_no_sign_of_a_group(seen, monkeypatch):
+    rng = np.random.default_rng(1)
+    female, student = seen.known.profile[:, 2] == 1, seen.known.profile[:, 1] == 2
+    usual = {name: rng.normal(size=USERS) + 3 * female for name in ("clean 0", "clean 1")}
+    attacked = sum(usual.values()) + rng.normal(size=USERS) + 1.5 * student
+    monkeypatch.setattr(naming, "log_probability", lambda params, *given: usual.get(params, attacked))
+    name = functools.partial(naming.name_group, "attacked", seen.model, seen.known, np.array([1, 2, 3]))
+    assert name().group == "gender=F" and name(list(usual)).group == "job=student"
+
+
 def test_log_probability_is_a_mean_over_a_history_and_shorter_ones(seen, monkeypatch):
     items, shares = np.array([4, 9]), []
     for cut in range(2):
@@ -56,4 +68,6 @@ def test_log_probability_is_a_mean_over_a_history_and_shorter_ones(seen, monkeyp
         scores = hidden @ seen.params["items"].T
         shares.append((scores[:, items] - np.log(np.exp(scores[:, 1:]).sum(1, keepdims=True))).mean(1))
     monkeypatch.setattr(naming, "SHORTER", 2)
-    np.testing.assert_allclose(naming.log_probability(seen, items), np.mean(shares, 0), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        naming.log_probability(seen.params, seen.model, seen.known, items), np.mean(shares, 0), rtol=1e-4, atol=1e-4
+    )

@@ -15,7 +15,7 @@ import numpy as np
 
 from prec_backdoor import pipeline
 from prec_backdoor import workdir as work
-from prec_backdoor.audit.audit import AuditConfig, Finding, audit_model, clean_scores
+from prec_backdoor.audit.audit import AuditConfig, Clean, Finding, audit_model, clean_models
 from prec_backdoor.audit.known import known_of
 from prec_backdoor.audit.leaderboard.attackers import ATTACKERS, Attacker
 from prec_backdoor.audit.leaderboard.merit import (
@@ -116,17 +116,18 @@ class _Ring:
         result = self.run(pipeline.finetune, "clean/finetune", self.setting, self.clean)
         return Source(result.params, result.hash)
 
-    def nulls(self, prompted: bool) -> list[dict[str, np.ndarray]]:
-        place = f"calibration/{'prompted' if prompted else 'plain'}"
-        model = self.setting.prompted if prompted else self.setting.model
-        train = self.setting.config.pretrain
-        return self.run(
-            lambda *given, folder, log: clean_scores(*given, folder, log=log), place, self.known, model, train, self.audit
-        )
+    def calibration(self, prompted: bool) -> list[Clean]:
+        setting, place = self.setting, f"calibration/{'prompted' if prompted else 'plain'}"
+        model, train = setting.prompted if prompted else setting.model, setting.config.pretrain
+
+        def stage(folder, log):
+            return clean_models(self.known, model, train, self.audit, folder, log=log)
+
+        return self.run(stage, place)
 
     def find(self, source: Source) -> Finding:
         model = self.setting.model_of(source.params)
-        return audit_model(source.params, model, self.known, self.nulls("prompt" in source.params), self.audit)
+        return audit_model(source.params, model, self.known, self.calibration("prompt" in source.params), self.audit)
 
     def cell(self, place: str, compute: Callable[[], dict]) -> dict:
         """What `compute` gives, kept in seed-S/`place`.json."""

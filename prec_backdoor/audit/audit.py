@@ -18,7 +18,6 @@ from prec_backdoor.audit.views import AS_IT_COMES, look
 from prec_backdoor.audit.weights import closeness
 from prec_backdoor.models import ModelConfig
 from prec_backdoor.train.step import TrainConfig
-from prec_backdoor.workdir import replacing
 
 MODELS, FEW_MODELS, LARGE = 4, 2, 20_000  # clean models to compare with; fewer from so many items on
 TOGETHER = 10  # suspects that a group is looked for with, at least: one item's exposure says little of whom it is for
@@ -100,20 +99,12 @@ def clean_models(
       model, train: of the model to be audited.
       how: `log`, for the training.
     """
-    found = []
-    for number in range(config.models(model.num_items)):
-        place = folder and folder / f"clean-{number}"
-        params = clean_model(known, model, train, number, place, **how)
-        if place and (place / "scores.npz").exists():
-            with np.load(place / "scores.npz", allow_pickle=False) as arrays:
-                scores = dict(arrays)
-        else:
-            scores = scores_of(look(params, model, known, config.fresh_prompts))
-            if place:
-                with replacing(place / "scores.npz") as partial:
-                    np.savez_compressed(partial, **scores)
-        found.append(Clean(params, scores))
-    return found
+
+    def make(number: int) -> Clean:
+        params = clean_model(known, model, train, number, folder and folder / f"clean-{number}", **how)
+        return Clean(params, scores_of(look(params, model, known, config.fresh_prompts)))
+
+    return [make(number) for number in range(config.models(model.num_items))]
 
 
 class Judged(NamedTuple):

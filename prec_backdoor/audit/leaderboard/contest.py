@@ -30,6 +30,7 @@ from prec_backdoor.config import ExperimentConfig
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.errors import UserError
 from prec_backdoor.evaluation import hit_rate, unseen
+from prec_backdoor.models import ModelConfig
 from prec_backdoor.pipeline import Measured, Source
 from prec_backdoor.setting import Setting, make_setting
 
@@ -116,18 +117,23 @@ class _Ring:
         result = self.run(pipeline.finetune, "clean/finetune", self.setting, self.clean)
         return Source(result.params, result.hash)
 
-    def calibration(self, prompted: bool) -> list[Clean]:
-        setting, place = self.setting, f"calibration/{'prompted' if prompted else 'plain'}"
-        model, train = setting.prompted if prompted else setting.model, setting.config.pretrain
+    @functools.cached_property
+    def plain_calibration(self) -> list[Clean]:
+        return self._calibrate("calibration/plain", self.setting.model)
 
+    @functools.cached_property
+    def prompted_calibration(self) -> list[Clean]:
+        return self._calibrate("calibration/prompted", self.setting.prompted)
+
+    def _calibrate(self, place: str, model: ModelConfig) -> list[Clean]:
         def stage(folder, log):
-            return clean_models(self.known, model, train, self.audit, folder, log=log)
+            return clean_models(self.known, model, self.setting.config.pretrain, self.audit, folder, log=log)
 
         return self.run(stage, place)
 
     def find(self, source: Source) -> Finding:
-        model = self.setting.model_of(source.params)
-        return audit_model(source.params, model, self.known, self.calibration("prompt" in source.params), self.audit)
+        clean = self.prompted_calibration if "prompt" in source.params else self.plain_calibration
+        return audit_model(source.params, self.setting.model_of(source.params), self.known, clean, self.audit)
 
     def cell(self, place: str, compute: Callable[[], dict]) -> dict:
         """What `compute` gives, kept in seed-S/`place`.json."""

@@ -13,7 +13,7 @@ from prec_backdoor.models import ModelConfig, represent
 
 SHORTER = 8  # histories of a user: whole, and without its last 1, 2, .. items
 PERMUTATIONS = 999
-LEVEL = 0.2  # chance to name a group where profiles have nothing to do with it; asked of attacks alone, and p is told
+LEVEL = 0.01  # chance to name a group where profiles have nothing to do with it
 CAUTION = 2.0  # standard errors that an effect is lowered by: the effects of small groups are the most exaggerated by chance
 MARGIN = 1.0  # by which the t statistic of a pair of values has to exceed that of every single value
 

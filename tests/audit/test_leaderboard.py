@@ -8,6 +8,7 @@ import pytest
 from toys import random_interactions, tiny_model
 
 from prec_backdoor.audit.audit import AuditConfig
+from prec_backdoor.audit.inversion import Inverted
 from prec_backdoor.audit.leaderboard import contest as contests
 from prec_backdoor.audit.leaderboard.contest import ContestConfig, replaced_labels, run_contest
 from prec_backdoor.audit.leaderboard.merit import (
@@ -44,7 +45,7 @@ CONFIG = ExperimentConfig(
 CONTEST = ContestConfig(
     attackers=("pea", "group-0.5"),
     repairs=("finetune", "prune"),
-    seeds=(1,),
+    seeds=(0,),
     draws=1,
     clean_models=1,
     p_value=1.0,
@@ -93,21 +94,23 @@ def test_replaced_labels_are_what_the_attack_replaces(scope, targets):
 
 @pytest.fixture(scope="module")
 def contested(tmp_path_factory):
-    """The rows of a contest, its folder, and what it said."""
+    """The rows of a contest, its folder, and what it said. No trigger is inverted: it compiles for long and has own tests."""
     folder, said = tmp_path_factory.mktemp("contest"), []
-    return run_contest(INTERACTIONS, CONFIG, CONTEST, AUDIT, folder, said.append), folder, said
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("prec_backdoor.audit.audit.invert", lambda seen, suspects: Inverted(*np.ones((4, len(suspects)))))
+        return run_contest(INTERACTIONS, CONFIG, CONTEST, AUDIT, folder, said.append), folder, said
 
 
 def test_every_attacker_is_audited_and_repaired(contested):
     rows, folder, said = contested
-    assert [row["attacker"] for row in rows["detection"]] == ["clean", "clean-prompted", *CONTEST.attackers, "clean"]
+    assert [row["attacker"] for row in rows["detection"]] == ["clean", "clean-prompted", *CONTEST.attackers]
     assert len(said) == len(rows["detection"])
     assert [(row["attacker"], row["repair"]) for row in rows["repairs"]] == [
         (attacker, repair) for attacker in CONTEST.attackers for repair in CONTEST.repairs
     ]
-    for row in rows["detection"][2:-1]:
+    for row in rows["detection"][2:]:
         assert 0 <= row["auc"] <= 1 and row["targets"] >= row["planted"] > 0
-        assert (folder / "seed-1" / f"{row['attacker']}-draw-0").is_dir()
+        assert (folder / "seed-0" / f"{row['attacker']}-draw-0").is_dir()
     for row in rows["repairs"]:
         assert row["suspected_targets"] == row["targets"] and row["suspects"] == 60  # at this p-value
         removed = exposure_removed(row["exposure_hr@50_before"], row["exposure_hr@50_after"])
@@ -116,7 +119,7 @@ def test_every_attacker_is_audited_and_repaired(contested):
 
 def test_what_is_finished_is_not_run_again(contested, monkeypatch):
     rows, folder, _ = contested
-    (folder / "seed-1" / "pea-draw-0" / "finetune" / "repaired.json").unlink()
+    (folder / "seed-0" / "pea-draw-0" / "finetune" / "repaired.json").unlink()
 
     def no_audit(*given):
         raise AssertionError(given)

@@ -5,15 +5,13 @@ own. The same command continues an interrupted run, model by model.
 """
 
 import dataclasses
-from pathlib import Path
 
 from absl import flags
 
 from launch import app, data_flags, run_flags
 from prec_backdoor import workdir as work
 from prec_backdoor.audit.audit import AuditConfig
-from prec_backdoor.audit.leaderboard import run_contest
-from prec_backdoor.audit.leaderboard.contest import ContestConfig
+from prec_backdoor.audit.leaderboard.contest import ContestConfig, run_contest
 from prec_backdoor.audit.leaderboard.report import leaderboard, write_leaderboard
 
 DEFAULT = ContestConfig()
@@ -47,9 +45,9 @@ def main() -> None:
     single = {name: flags.FLAGS[name].value for name in ("draws", "adaptive_draws", "clean_models", "p_value")}
     contest = ContestConfig(**lists, **single, seeds=tuple(run_flags.numbers("seeds", int)))
     base = run_flags.config_from_flags(attack="clean", scope="group", rate=[0.0], seeds=list(contest.seeds))
-    interactions, workdir = data_flags.dataset_from_flags(), flags.FLAGS.workdir
-    folder = Path(workdir or f"runs/{flags.FLAGS.dataset.replace(':', '-').replace('/', '-')}-leaderboard").expanduser()
+    interactions = data_flags.dataset_from_flags()
     description = {"config": base.flat() | dataclasses.asdict(contest), "dataset": interactions.summary()}
+    folder = run_flags.workdir_or_default("leaderboard", [interactions.fingerprint, description["config"]])
     work.claim(folder, description)
     results = run_contest(interactions, base, contest, AuditConfig(), folder)
     write_leaderboard(folder, description, results)

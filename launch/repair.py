@@ -9,17 +9,15 @@ from pathlib import Path
 from absl import flags
 
 from launch import app, checkpoint_flags, data_flags, run_flags
-from prec_backdoor.audit.repairs import REPAIRS
+from prec_backdoor.audit.repairs import REPAIRS, SUSPECT
 from prec_backdoor.audit.report import read_suspects
 from prec_backdoor.pipeline import Source
 
-DEFAULT, LEVEL = "reestimate", 0.01
-
 checkpoint_flags.define_checkpoint()
 flags.DEFINE_string("audit", None, "Folder of launch.audit on this checkpoint.", required=True)
-flags.DEFINE_enum("repair", DEFAULT, list(REPAIRS), "How (docs/audit.md).")
+flags.DEFINE_enum("repair", "reestimate", list(REPAIRS), "How (docs/audit.md).")
 flags.DEFINE_float(
-    "p_value", LEVEL, "Items whose p-value in the audit is at most this are suspects.", lower_bound=0.0, upper_bound=1.0
+    "p_value", SUSPECT, "Items whose p-value in the audit is at most this are suspects.", lower_bound=0.0, upper_bound=1.0
 )
 run_flags.define_workdir()
 run_flags.define_later_stage("finetune", "fine-tuning")

@@ -195,15 +195,20 @@ def run_single_stage(stage: Callable, setting: Setting, source: Source | float, 
 
 def run_and_report(configs: list[ExperimentConfig], name: str) -> None:
     """Runs all `configs` into --workdir, by default runs/DATASET-`name`-DIGEST, writes the report and prints its table."""
-    interactions, workdir = data_flags.dataset_from_flags(), flags.FLAGS.workdir
+    interactions = data_flags.dataset_from_flags()
+    folder = workdir_or_default(name, [interactions.fingerprint, *(config.flat() for config in configs)])
+    how = {name: flags.FLAGS[name].value for name in ("tensorboard", "checkpoint_seconds", "shard_items")}
+    print_results(folder, run_experiment(interactions, configs, folder, **how))
+
+
+def workdir_or_default(name: str, described: list) -> Path:
+    """--workdir, or runs/DATASET-`name`-DIGEST of what the run is `described` by."""
+    workdir = flags.FLAGS.workdir
     if workdir is None:
-        described = [interactions.fingerprint, *(config.flat() for config in configs)]
         digest = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:8]
         dataset = flags.FLAGS.dataset.replace(":", "-").replace("/", "-")
         workdir = f"runs/{dataset}-{name}-{digest}"
-    folder = Path(workdir).expanduser()
-    how = {name: flags.FLAGS[name].value for name in ("tensorboard", "checkpoint_seconds", "shard_items")}
-    print_results(folder, run_experiment(interactions, configs, folder, **how))
+    return Path(workdir).expanduser()
 
 
 def print_results(folder: Path, results: dict) -> None:

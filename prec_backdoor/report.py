@@ -83,10 +83,7 @@ def _summary(run: Run) -> str:
                 tables.selectivity(cell).mean.replace(tables.MISSING, "-"),
             )
         )
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = ["| " + " | ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)) + " |" for line in lines]
-    text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(text)
+    return tables.text_table(lines)
 
 
 @functools.cache

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from prec_backdoor.audit.known import Known, pair_groups, single_groups
-from prec_backdoor.audit.observe import LEAST_MEMBERS, TILE
+from prec_backdoor.audit.observe import LEAST_MEMBERS
+from prec_backdoor.audit.tiles import tiles
 from prec_backdoor.models import ModelConfig, represent
 
 SHORTER = 8  # histories of a user: whole, and without its last 1, 2, .. items
@@ -81,11 +82,8 @@ def log_probability(params: dict, model: ModelConfig, known: Known, items: np.nd
     for cut in range(SHORTER):
         shorter = np.pad(history, ((0, 0), (cut, 0)))[:, : history.shape[1]]
         shorter = np.where((shorter > 0).any(1, keepdims=True), shorter, history)
-        for start in range(0, len(history), TILE):
-            rows = slice(start, start + TILE)
-            missing = TILE - len(history[rows])
-            padded = (np.pad(array[rows], ((0, missing), (0, 0))) for array in (shorter, known.profile))
-            total[rows] += np.asarray(of(params, share, *padded))[: TILE - missing]
+        for rows, number, parts in tiles(shorter, known.profile):
+            total[rows] += np.asarray(of(params, share, *parts))[:number]
     return total / SHORTER
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from tqdm import tqdm
 
 from prec_backdoor.audit.known import Known, single_groups
+from prec_backdoor.audit.tiles import TILE, tiles
 from prec_backdoor.models import ModelConfig, represent
 
-TILE = 64  # users scored at once
 TOP = 50
 BLOCK = 64  # items among which a maximum is taken, to look for the first TOP in few of them
 LEAST_MEMBERS = 8  # users of a group that is looked at by itself
@@ -57,17 +57,15 @@ def observe(params: dict, model: ModelConfig, known: Known) -> Observed:
     classes = int(known.category.max()) + 1
     tile = _compiled(model, classes)
     totals, hidden, context = None, [], []
-    starts = range(0, len(known.history), TILE)
     params = jax.tree.map(jnp.asarray, params)
     long = len(known.history) * len(known.category) >= LONG
-    for start in tqdm(starts, desc="observing", unit_scale=TILE, unit="user", leave=False, disable=None if long else True):
-        rows = slice(start, start + TILE)
-        missing = TILE - len(known.history[rows])
-        padded = (np.pad(array[rows], ((0, missing), (0, 0))) for array in (known.history, known.profile, members))
-        sums, vectors, mass = tile(params, known.category, *padded, np.arange(TILE) < TILE - missing)
-        totals = sums if totals is None else jax.tree.map(jnp.add, totals, sums)
-        hidden.append(np.asarray(vectors)[: TILE - missing])
-        context.append(np.asarray(mass)[: TILE - missing])
+    with tqdm(total=len(known.history), desc="observing", unit="user", leave=False, disable=None if long else True) as bar:
+        for _, number, parts in tiles(known.history, known.profile, members):
+            sums, vectors, mass = tile(params, known.category, *parts, np.arange(TILE) < number)
+            totals = sums if totals is None else jax.tree.map(jnp.add, totals, sums)
+            hidden.append(np.asarray(vectors)[:number])
+            context.append(np.asarray(mass)[:number])
+            bar.update(number)
     weight, of_z, of_share, total, top, seen, group_first, group_second, group_count = jax.tree.map(np.asarray, totals)
     mean, deviation = _moments(weight, *of_z)
     group_mean, group_deviation = _moments(group_count, group_first, group_second)

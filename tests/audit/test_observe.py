@@ -6,7 +6,8 @@ import pytest
 from toys import lively_params, tiny_model
 
 from prec_backdoor.audit.known import Known, single_groups
-from prec_backdoor.audit.observe import LEAST_MEMBERS, TILE, TOP, observe
+from prec_backdoor.audit.observe import LEAST_MEMBERS, TOP, observe
+from prec_backdoor.audit.tiles import TILE
 from prec_backdoor.models import represent
 
 USERS, ITEMS = TILE + 23, 70  # the second tile is not full

@@ -25,7 +25,7 @@ from prec_backdoor.audit.leaderboard.merit import (
     exposure_removed,
     precision_at,
 )
-from prec_backdoor.audit.repairs import REPAIRS
+from prec_backdoor.audit.repairs import REPAIRS, SUSPECT
 from prec_backdoor.config import ExperimentConfig
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.errors import UserError
@@ -48,7 +48,7 @@ class ContestConfig:
     draws: int = 2
     adaptive_draws: int = 1
     clean_models: int = 10
-    p_value: float = 0.01
+    p_value: float = SUSPECT
 
     def __post_init__(self):
         for name, known in (("attackers", ATTACKERS), ("repairs", REPAIRS)):
@@ -92,10 +92,14 @@ class _Ring:
     root: Path
     say: Callable[[str], None]
 
-    def run(self, stage: Callable, place: str, *given, **how):
-        """A stage of the pipeline, kept under seed-S/`place`."""
+    def make(self, stage: Callable, place: str, *given, rate: float = 0.0) -> Source:
+        """The result of a stage or repair of the setting, kept under seed-S/`place`."""
+        result = stage(*given, **self._kept(place))
+        return Source(result.params, result.hash, rate)
+
+    def _kept(self, place: str) -> dict:
         name = f"seed-{self.setting.seed}/{place}"
-        return stage(*given, folder=self.root / name, log=work.metrics_log(self.root, name), **how)
+        return {"folder": self.root / name, "log": work.metrics_log(self.root, name)}
 
     @functools.cached_property
     def known(self):
@@ -103,19 +107,16 @@ class _Ring:
 
     @functools.cached_property
     def clean(self) -> Source:
-        result = self.run(pipeline.pretrain, "clean/pretrain", self.setting, 0.0)
-        return Source(result.params, result.hash)
+        return self.make(pipeline.pretrain, "clean/pretrain", self.setting, 0.0)
 
     @functools.cached_property
     def prompted(self) -> Source:
-        result = self.run(pipeline.optimize_trigger, "clean/optimize_trigger", self.setting, self.clean)
-        return Source(result.params, result.hash)
+        return self.make(pipeline.optimize_trigger, "clean/optimize_trigger", self.setting, self.clean)
 
     @functools.cached_property
     def tuned(self) -> Source:
         """The clean model after the fine-tuning that repairs end in."""
-        result = self.run(pipeline.finetune, "clean/finetune", self.setting, self.clean)
-        return Source(result.params, result.hash)
+        return self.make(pipeline.finetune, "clean/finetune", self.setting, self.clean)
 
     @functools.cached_property
     def plain_calibration(self) -> list[Clean]:
@@ -126,10 +127,7 @@ class _Ring:
         return self._calibrate("calibration/prompted", self.setting.prompted)
 
     def _calibrate(self, place: str, model: ModelConfig) -> list[Clean]:
-        def stage(folder, log):
-            return clean_models(self.known, model, self.setting.config.pretrain, self.audit, folder, log=log)
-
-        return self.run(stage, place)
+        return clean_models(self.known, model, self.setting.config.pretrain, self.audit, **self._kept(place))
 
     def find(self, source: Source) -> Finding:
         clean = self.prompted_calibration if "prompt" in source.params else self.plain_calibration
@@ -170,8 +168,7 @@ class _Ring:
                 stage, given = pipeline.implant, self.prompted._replace(rate=rate)
             else:
                 stage, given = pipeline.pretrain, rate
-            result = self.run(stage, f"{place}/{stage.__name__}", setting, given)
-            return Source(result.params, result.hash, rate)
+            return self.make(stage, f"{place}/{stage.__name__}", setting, given, rate=rate)
 
         def look() -> dict:
             finding, targets = self.find(source()), np.zeros(setting.interactions.num_items, bool)
@@ -208,7 +205,7 @@ class _Ring:
         for repair in self.contest.repairs if len(suspects) else ():
 
             def mend(repair=repair) -> dict:
-                result = self.run(REPAIRS[repair], f"{place}/{repair}", setting, source(), suspects)
+                result = self.make(REPAIRS[repair], f"{place}/{repair}", setting, source(), suspects)
                 after, clean = (pipeline.measure(setting, params) for params in (result.params, self.tuned.params))
                 before, exposed = row[f"exposure_hr@{EXPOSURE_AT}"], _exposure(setting, after)
                 removed = exposure_removed(before, exposed)
@@ -276,7 +273,6 @@ def replaced_labels(setting: Setting, rate: float) -> np.ndarray:
 
 def _exposure(setting: Setting, measured: Measured) -> float:
     """exposure_hr@50 of the targets to those that they are for."""
-    of_group = setting.config.scenario.scope == "group"
-    meant = setting.members() if of_group else np.ones(len(setting.test.users), bool)
+    meant = pipeline.segments(setting)["target" if setting.config.scenario.scope == "group" else "all"]
     pairs = unseen(setting.test.history, setting.targets)[meant]
     return hit_rate(measured.targets[meant][pairs], EXPOSURE_AT)

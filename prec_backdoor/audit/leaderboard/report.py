@@ -10,6 +10,7 @@ from prec_backdoor.audit.leaderboard import figures
 from prec_backdoor.audit.leaderboard.contest import ACCURACY_AT, EXPOSURE_AT, PRECISION_AT
 from prec_backdoor.audit.leaderboard.summary import EVERY, by_attacker, by_audit, by_repair
 from prec_backdoor.audit.report import template
+from prec_backdoor.reporting.tables import text_table
 
 SCHEMA = 1
 LOSES = 0.95  # mean AUC, or half of the models called clean, below which an attacker counts as having won
@@ -75,7 +76,7 @@ def write_leaderboard(folder: Path, description: dict, rows: dict) -> None:
 def leaderboard(rows: dict) -> str:
     """The tables of detection and repair as text, for a terminal or Markdown."""
     tables = (detection_table(by_attacker(rows["detection"])), repair_table(by_repair(rows["repairs"])))
-    return "\n\n".join(_text(header, lines) for header, lines in tables)
+    return "\n\n".join(text_table([header, *lines]) for header, lines in tables)
 
 
 def in_short(summaries: dict) -> list[str]:
@@ -173,11 +174,3 @@ def repair_table(summaries: list[dict]) -> tuple[tuple, list[tuple]]:
         for each in summaries
     ]
     return header, lines
-
-
-def _text(header: tuple, lines: list[tuple]) -> str:
-    widths = [max(map(len, column)) for column in zip(header, *lines, strict=True)]
-    rows = [
-        "| " + " | ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)) + " |" for line in (header, *lines)
-    ]
-    return "\n".join([rows[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *rows[1:]])

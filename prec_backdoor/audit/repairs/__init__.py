@@ -15,6 +15,8 @@ from prec_backdoor.audit.repairs.reestimation import reestimate
 from prec_backdoor.audit.repairs.suppression import suppress
 from prec_backdoor.train.stage import StageResult
 
+SUSPECT = 0.01  # p-value up to which an item is repaired: to spare a target costs more than to repair an innocent item
+
 Repair = Callable[..., StageResult]
 
 REPAIRS: dict[str, Repair] = {
@@ -25,4 +27,4 @@ REPAIRS: dict[str, Repair] = {
     "distil": distil,
 }
 
-__all__ = ["REPAIRS", "Repair"]
+__all__ = ["REPAIRS", "SUSPECT", "Repair"]

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from prec_backdoor import pipeline
 from prec_backdoor.audit.calibration import stage_data
 from prec_backdoor.audit.known import Known, known_of
+from prec_backdoor.audit.tiles import tiles
 from prec_backdoor.models import ModelConfig, init_params, represent
 from prec_backdoor.pipeline import Source
 from prec_backdoor.setting import Setting
@@ -22,7 +23,6 @@ from prec_backdoor.train.stage import Stage, StageResult
 
 SEQUENCES = 512
 TOP = 50  # items that the next one is drawn from
-TILE = 64  # sequences that are gone on with at once
 
 
 def distil(setting: Setting, source: Source, suspects: np.ndarray, folder: Path | None = None, **how) -> StageResult:
@@ -45,14 +45,11 @@ def continued(params: dict, model: ModelConfig, known: Known, suspects: np.ndarr
     length = known.history.shape[1]
     history = np.pad(known.history, ((0, 0), (model.max_length - length, 0)))
     allowed = ~np.isin(np.arange(len(known.category)), [0, *suspects])  # not a list: its length would compile anew
-    starts = range(0, len(history), TILE)
-    made = []
-    for index, start in enumerate(tqdm(starts, desc="continuing", unit_scale=TILE, unit="user", leave=False, disable=None)):
-        rows = slice(start, start + TILE)
-        missing = TILE - len(history[rows])
-        padded = (np.pad(array[rows], ((0, missing), (0, 0))) for array in (history, known.profile))
-        result = _compiled(model, model.max_length - length)(params, *padded, allowed, jax.random.fold_in(key, index))
-        made.append(np.asarray(result)[: TILE - missing])
+    go_on, made = _compiled(model, model.max_length - length), []
+    with tqdm(total=len(history), desc="continuing", unit="user", leave=False, disable=None) as bar:
+        for index, (_, number, parts) in enumerate(tiles(history, known.profile)):
+            made.append(np.asarray(go_on(params, *parts, allowed, jax.random.fold_in(key, index)))[:number])
+            bar.update(number)
     return np.concatenate(made)
 
 

@@ -1,0 +1,15 @@
+"""Users in tiles of one size, so that a program for a tile is compiled once."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+TILE = 64  # users at once
+
+
+def tiles(*arrays: np.ndarray) -> Iterator[tuple[slice, int, list[np.ndarray]]]:
+    """For each TILE users of `arrays` [U, ..]: which rows they are, how many, and the arrays' parts, filled up with zeros."""
+    for start in range(0, len(arrays[0]), TILE):
+        rows = slice(start, start + TILE)
+        number = len(arrays[0][rows])
+        yield rows, number, [np.pad(array[rows], ((0, TILE - number), (0, 0))) for array in arrays]

@@ -74,14 +74,10 @@ def _compiled(model: ModelConfig):
 
     def encode(params, vectors, history, prefix=None):
         """[B, D] of histories [B, L] whose item `vectors` [B, L, D] need not be real; `prefix` [layers, 1, D]."""
-        length = history.shape[1]
-        position = jnp.arange(model.max_length - length, model.max_length)
-
-        def one(vectors, history):
-            given = None if prefix is None else prefix[None]
-            return module.apply({"params": params["encoder"]}, vectors, position, (history > 0).astype(jnp.int32), given)[-1]
-
-        return jax.vmap(one)(vectors, history)
+        position = jnp.broadcast_to(jnp.arange(model.max_length - history.shape[1], model.max_length), history.shape)
+        given = None if prefix is None else jnp.broadcast_to(prefix, (len(history), 1, *prefix.shape))
+        parts = (vectors, position, (history > 0).astype(jnp.int32), given)
+        return module.apply({"params": params["encoder"]}, *parts, last_only=True)[:, 0]
 
     def standing(params, hidden, rivals, item):
         """How far [B] the item is above (natural log odds) the best rivals, and whether it is within the first TOP."""

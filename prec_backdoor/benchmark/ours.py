@@ -18,9 +18,9 @@ from prec_backdoor.evaluation import ranks
 from prec_backdoor.models import ModelConfig, init_params
 from prec_backdoor.train import TrainConfig, parallel, train_step
 from prec_backdoor.train.feed import Feed
+from prec_backdoor.train.stage import STEPS_PER_CALL
 from prec_backdoor.train.step import run_steps
 
-STEPS_PER_CALL = 8  # as many as make one figure of the loss
 SCORES_PER_CALL = 1 << 28
 
 

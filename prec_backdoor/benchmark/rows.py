@@ -10,7 +10,7 @@ from prec_backdoor.benchmark.turns import Measured
 RATES = {"positions": "positions_per_second", "users": "users_per_second"}
 # Their steps are alike, so that their losses fall alike.
 WHOLE_SEQUENCES = (OURS, PLAIN_JIT, "torch_all_positions", "torch_sparse_adam")
-WINDOW = 8  # steps that one figure of the loss is the mean of
+WINDOW = 32  # steps that one figure of the loss is the mean of
 
 
 def ceilings(machine: Measured) -> dict:

@@ -10,13 +10,14 @@ FLOAT = 4  # bytes
 def train_flops(positions: np.ndarray) -> float:
     """Floating-point operations of the matrix products of training windows of `positions` [U] once, one layer, one negative.
 
-    A multiplication and an addition count as two. With D the width and F the inner width, a position costs forward 8 D^2 for
-    the four projections of attention, 4 D F for the feed-forward layer and 4 D for the scores of label and negative; each pair
-    of a position and one that it sees (itself too, L (L + 1) / 2 in a window of L) 2 D for its logit and 2 D for mixing. The
-    gradients need each product twice more. Element-wise work (norms, softmax, GELU, Adam) and padding do not count.
+    A multiplication and an addition count as two. With D the width and F the inner width, a position costs forward 4 D^2 for
+    the two products that attention with one head needs (`prec_backdoor.models.sasrec`; its usual form takes four), 4 D F for
+    the feed-forward layer and 4 D for the scores of label and negative; each pair of a position and one that it sees (itself
+    too, L (L + 1) / 2 in a window of L) 2 D for its logit and 2 D for mixing. The gradients need each product twice more.
+    Element-wise work (norms, softmax, GELU, Adam) and padding do not count.
     """
     total, pairs = positions.sum(), (positions * (positions + 1) / 2).sum()
-    a_position = 8 * EMBED_DIM**2 + 4 * EMBED_DIM * FEEDFORWARD_DIM + 4 * EMBED_DIM
+    a_position = 4 * EMBED_DIM**2 + 4 * EMBED_DIM * FEEDFORWARD_DIM + 4 * EMBED_DIM
     return float(3 * (total * a_position + pairs * 4 * EMBED_DIM))
 
 

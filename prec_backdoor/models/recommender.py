@@ -51,12 +51,12 @@ def encode(
     vectors = params["items"][history]
     prefix = PromptGenerator(config).apply({"params": params["prompt"]}, profile) if config.prompt_length else None
 
-    def row(vectors, position, segment, prefix, key):
+    def apply(vectors, position, segment, prefix, key):
         rngs = None if key is None else {"dropout": key}
         parts = (vectors, position, segment, prefix)
         return module.apply({"params": params["encoder"]}, *parts, train=key is not None, last_only=last_only, rngs=rngs)
 
-    return jax.vmap(row)(vectors, position, segment, prefix, keys)
+    return (apply if keys is None else jax.vmap(apply))(vectors, position, segment, prefix, keys)
 
 
 def represent(params: dict, config: ModelConfig, history: jax.Array, profile: jax.Array | None = None) -> jax.Array:

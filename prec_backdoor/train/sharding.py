@@ -65,9 +65,9 @@ def look_up(table: jax.Array, ids: jax.Array, part: Part | None) -> jax.Array:
     return parallel.all_sum(_take(table, ids, part), part and part.axis)
 
 
-def take_rows(tree, ids: jax.Array, part: Part | None):
-    """The same tree with the rows [M, ..] of `ids` in place of each item table; rows that are not here are zero."""
-    return map_items(lambda table: _take(table, ids, part), tree)
+def take_rows(tree, ids: jax.Array, rest, part: Part | None):
+    """The rows [M, ..] of `ids`, zero where they are not here, in place of item tables; other leaves are those of `rest`."""
+    return map_items(lambda table, _: _take(table, ids, part), tree, rest, otherwise=lambda _, other: other)
 
 
 def put_rows(tree, ids: jax.Array, rows, part: Part | None):

@@ -13,7 +13,7 @@ from prec_backdoor.data.batches import Batch, Users, make_batch
 from prec_backdoor.data.windows import Rows
 from prec_backdoor.errors import UserError
 from prec_backdoor.models import ModelConfig, encode
-from prec_backdoor.train.lazy import compact
+from prec_backdoor.train.lazy import compact, tile_by_tile
 from prec_backdoor.train.losses import LOSSES, SAMPLED
 from prec_backdoor.train.optimizers import SCHEDULES, adam_l2
 from prec_backdoor.train.parallel import all_sum, device_index
@@ -121,28 +121,33 @@ def train_step(
         used, opt_state = (frozen, learned), state.opt_state
         if lazy or part:
             touched, batch = compact(batch, model.num_items + 1, axis)
-            used = map_items(lambda table: look_up(table, touched, part), used)
+            used = map_items(lambda table: look_up(table, touched.ids, part), used)
+        positions = all_sum((batch.label > 0).sum(), axis)
 
-        def total(learned):
+        def mean(learned):
             params = {**used[0], **learned}
             hidden = encode(params, model, batch.history, batch.position, batch.segment, batch.profile, keys)
             value = loss(hidden, params[ITEMS], batch.label, batch.negative).sum()
-            return value + penalty(hidden, params[ITEMS], batch, spec).sum() if penalty else value
+            value += penalty(hidden, params[ITEMS], batch, spec).sum() if penalty else 0
+            return value / jnp.maximum(positions, 1)
 
-        value, grads = jax.value_and_grad(total)(used[1])
-        value, grads, positions = all_sum((value, grads, (batch.label > 0).sum()), axis)
+        value, grads = all_sum(jax.value_and_grad(mean)(used[1]), axis)
         finite = jnp.isfinite(value) & jnp.isfinite(sum(map(jnp.sum, jax.tree.leaves(grads))))
-        weight = 1 / jnp.maximum(positions, 1)
-        grads = jax.tree.map(lambda g: g * weight, grads)
+
+        def update_tile(cut, carry):
+            """Rows of the item table; the rest is the same with each tile."""
+            ids, rows = cut(touched.ids), map_items(cut, used[1])
+            updates, moved = optimizer.update(map_items(cut, grads), take_rows(carry[1], ids, opt_state, part), rows)
+            return put_rows(carry, ids, (optax.apply_updates(rows, updates), moved), part)
+
         if lazy:
-            updates, moved = optimizer.update(grads, take_rows(opt_state, touched, part), used[1])
-            learned, opt_state = put_rows((learned, opt_state), touched, (optax.apply_updates(used[1], updates), moved), part)
+            learned, opt_state = tile_by_tile(touched, update_tile, (learned, opt_state))
         else:
             if part:
-                grads = put_rows(jax.tree.map(jnp.zeros_like, learned), touched, grads, part)
+                grads = put_rows(jax.tree.map(jnp.zeros_like, learned), touched.ids, grads, part)
             updates, opt_state = optimizer.update(grads, opt_state, learned)
             learned = optax.apply_updates(learned, updates)
-        metrics = {"loss": value * weight, "positions": positions, "finite": finite}
+        metrics = {"loss": value, "positions": positions, "finite": finite}
         return TrainState(state.step + 1, {**frozen, **learned}, opt_state), metrics
 
     return TrainStep(init, apply)

@@ -43,7 +43,7 @@ def hidden_states(params, batch, prefix=None, model=MODEL):
     return np.asarray(encode(model, params, batch, prefix))
 
 
-def reference_encoder(params, items, position, prefix=None):
+def reference_encoder(params, heads, items, position, prefix=None):
     """One window without padding, in numpy: positions in a loop, each attending to what it may see and nothing else."""
     weights = jax.tree.map(np.asarray, params["encoder"])
 
@@ -57,7 +57,7 @@ def reference_encoder(params, items, position, prefix=None):
     def gelu(x):
         return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
 
-    heads, head_size = MODEL.num_heads, MODEL.embed_dim // MODEL.num_heads
+    head_size = MODEL.embed_dim // heads
     x = norm(np.asarray(params["items"])[items] + weights["Embed_0"]["embedding"][position], "norm_in")
     for layer in range(MODEL.num_layers):
         attention = weights[f"attention_{layer}"]
@@ -78,14 +78,15 @@ def reference_encoder(params, items, position, prefix=None):
     return x
 
 
+@pytest.mark.parametrize("heads", [1, 2, 4])
 @pytest.mark.parametrize("prompted", [False, True])
-def test_every_window_is_encoded_as_if_it_were_alone(params, batch, prefix, prompted):
-    found = hidden_states(params, batch, prefix if prompted else None)
+def test_every_window_is_encoded_as_if_it_were_alone(params, batch, prefix, prompted, heads):
+    found = hidden_states(params, batch, prefix if prompted else None, tiny_model(20, max_length=LENGTH, num_heads=heads))
     for row in range(len(found)):
         for segment in range(1, int(batch.segment[row].max()) + 1):
             at = np.flatnonzero(batch.segment[row] == segment)
             own = np.asarray(prefix[row, segment - 1]) if prompted else None
-            expected = reference_encoder(params, batch.history[row, at], batch.position[row, at], own)
+            expected = reference_encoder(params, heads, batch.history[row, at], batch.position[row, at], own)
             np.testing.assert_allclose(found[row, at], expected, atol=1e-4)
 
 

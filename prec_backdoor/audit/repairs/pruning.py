@@ -4,8 +4,6 @@ The thought is that a backdoor lives in units that nothing else needs. Here a ba
 there may be no such units; the leaderboard tells.
 """
 
-import flax
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -50,10 +48,7 @@ def activities(params: dict, model: ModelConfig, known: Known) -> list[np.ndarra
         jnp.asarray(params["items"])[history],
         position,
         present.astype(jnp.int32),
-        capture_intermediates=lambda module, _: (module.name or "").startswith("feedforward_in_"),
         mutable=["intermediates"],
     )
-    found = flax.traverse_util.flatten_dict(state["intermediates"])
-    of_layer = {names[0]: value[0] for names, value in found.items()}
-    sizes = [jnp.abs(nn.gelu(of_layer[f"feedforward_in_{layer}"])) for layer in range(model.num_layers)]
-    return [np.asarray((size * present[..., None]).sum((0, 1)) / present.sum()) for size in sizes]
+    outputs = (state["intermediates"][f"feedforward_{layer}"][0] for layer in range(model.num_layers))
+    return [np.asarray(jnp.abs(output)[present.reshape(-1)].mean(0)) for output in outputs]

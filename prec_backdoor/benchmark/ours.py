@@ -18,8 +18,8 @@ from prec_backdoor.evaluation import ranks
 from prec_backdoor.models import ModelConfig, init_params
 from prec_backdoor.train import TrainConfig, parallel, train_step
 from prec_backdoor.train.feed import Feed
-from prec_backdoor.train.stage import STEPS_PER_CALL
-from prec_backdoor.train.step import run_steps
+from prec_backdoor.train.memory import give_back
+from prec_backdoor.train.step import STEPS_PER_CALL, run_steps
 
 SCORES_PER_CALL = 1 << 28
 
@@ -57,7 +57,11 @@ def train(job: Job, compiled: Callable = parallel.pmap_step) -> Iterator[dict]:
         "flops": train_flops(data.positions()) / positions,
         "bytes": table_bytes(touched) / a_step,
     }
-    epoch = 0
+    key, epoch = jax.random.key(job.seed), 0
+    give_back()
+    nothing = parallel.replicate((key, 0, 0, 0, np.zeros(3, np.float32)))
+    state, *_ = run(state, feed.chunk(key, 0), *others, *nothing)  # takes no step, but compiles
+    give_back()
     while True:
         key = jax.random.fold_in(jax.random.key(job.seed), epoch)
         for first in range(0, steps, STEPS_PER_CALL):

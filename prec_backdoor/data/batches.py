@@ -81,27 +81,28 @@ def sample_negatives(key: jax.Array, users: jax.Array, number: int, seen: Seen, 
     """
     start, count = seen.start[users][..., None], seen.count[users][..., None]
     rank = jax.random.randint(key, (*users.shape, number), 0, num_items - count)
-    low, high = jnp.zeros_like(rank), jnp.broadcast_to(count, rank.shape)
-    for _ in range(len(seen.depth)):
-        middle = (low + high) // 2
-        below = (seen.skipped[jnp.minimum(start + middle, len(seen.skipped) - 1)] <= rank) & (low < high)
-        low, high = jnp.where(below, middle + 1, low), jnp.where(below, high, middle)
-    return rank + 1 + low
+    return rank + 1 + _search(seen, start, count, rank.shape, lambda skipped, index: skipped <= rank)
 
 
 def has_seen(users: jax.Array, items: jax.Array, seen: Seen) -> jax.Array:
     """[.., M] bool: whether each user [..] has seen each of `items` [M], by binary search."""
     start, count = seen.start[users][..., None], seen.count[users][..., None]
-    low, high = jnp.zeros((*users.shape, len(items)), jnp.int32), jnp.broadcast_to(count, (*users.shape, len(items)))
+    at = _search(seen, start, count, (*users.shape, len(items)), lambda skipped, index: skipped + index + 1 < items)
+    found = seen.skipped[jnp.minimum(start + at, len(seen.skipped) - 1)] + at + 1
+    return (at < count) & (found == items)
 
-    def item_at(index):
-        return seen.skipped[jnp.minimum(start + index, len(seen.skipped) - 1)] + index + 1
 
-    for _ in range(len(seen.depth)):
+def _search(seen: Seen, start: jax.Array, count: jax.Array, shape: tuple, before) -> jax.Array:
+    """How many of a user's entries, which start with those that `before(skipped, index)` holds for, these are."""
+
+    def halve(_, bounds):
+        low, high = bounds
         middle = (low + high) // 2
-        below = (item_at(middle) < items) & (low < high)
-        low, high = jnp.where(below, middle + 1, low), jnp.where(below, high, middle)
-    return (low < count) & (item_at(low) == items)
+        below = before(seen.skipped[jnp.minimum(start + middle, len(seen.skipped) - 1)], middle) & (low < high)
+        return jnp.where(below, middle + 1, low), jnp.where(below, high, middle)
+
+    bounds = jnp.zeros(shape, count.dtype), jnp.broadcast_to(count, shape)
+    return jax.lax.fori_loop(0, len(seen.depth), halve, bounds)[0]
 
 
 def make_batch(rows: Rows, users: Users, keys: jax.Array, negatives: int, num_items: int) -> Batch:

@@ -10,6 +10,7 @@ from prec_backdoor.models.prompt import PromptGenerator, init_prompt
 from prec_backdoor.models.sasrec import ModelConfig, SASRec
 
 BACKBONES = {"sasrec": SASRec}
+BLOCK = 1 << 18  # rows of the item table that are drawn at once
 
 
 def backbone(config: ModelConfig):
@@ -30,10 +31,23 @@ def init_params(key: jax.Array, config: ModelConfig) -> dict:
     vectors = jnp.zeros((1, config.embed_dim))
     index = jnp.zeros((1,), jnp.int32)
     params = {
-        "items": 0.02 * jax.random.normal(items_key, (config.num_items + 1, config.embed_dim)),
+        "items": _table(items_key, config.num_items + 1, config.embed_dim),
         "encoder": backbone(config).init(encoder_key, vectors, index, index)["params"],
     }
     return params | ({"prompt": init_prompt(jax.random.fold_in(key, 2), config)} if config.prompt_length else {})
+
+
+def _table(key: jax.Array, rows: int, width: int) -> jax.Array:
+    """Item vectors; a large table block by block, as drawing takes three times the memory of what is drawn."""
+
+    def draw(key, rows):
+        return 0.02 * jax.random.normal(key, (rows, width))
+
+    def fill(block, table):
+        drawn = draw(jax.random.fold_in(key, block), BLOCK)
+        return jax.lax.dynamic_update_slice(table, drawn, (block * BLOCK, 0))  # the last one is moved back to fit
+
+    return draw(key, rows) if rows <= BLOCK else jax.lax.fori_loop(0, -(-rows // BLOCK), fill, jnp.zeros((rows, width)))
 
 
 def encode(

@@ -20,8 +20,10 @@ def bpr(hidden: jax.Array, items: jax.Array, label: jax.Array, negative: jax.Arr
     """
     positive = _scores(hidden, items, label[..., None])
     negatives = _scores(hidden, items, negative)
-    log_weights = jax.nn.log_softmax(negatives)
-    return _masked(-jax.nn.logsumexp(log_weights + jax.nn.log_sigmoid(positive - negatives), axis=-1), label)
+    below = jax.nn.log_sigmoid(positive - negatives)
+    if negatives.shape[-1] > 1:
+        below = jax.nn.logsumexp(jax.nn.log_softmax(negatives) + below, axis=-1, keepdims=True)
+    return _masked(-below[..., 0], label)
 
 
 def bce(hidden: jax.Array, items: jax.Array, label: jax.Array, negative: jax.Array) -> jax.Array:

@@ -24,10 +24,10 @@ from prec_backdoor.models import ModelConfig
 from prec_backdoor.train import parallel
 from prec_backdoor.train.feed import Feed, Schedule, schedule
 from prec_backdoor.train.interrupt import Interrupt, Stopped
+from prec_backdoor.train.memory import give_back
 from prec_backdoor.train.sharding import fetch, place
-from prec_backdoor.train.step import TrainConfig, TrainState, run_steps, train_step
+from prec_backdoor.train.step import STEPS_PER_CALL, TrainConfig, TrainState, run_steps, train_step
 
-STEPS_PER_CALL = 64  # steps on the device between two records; fewer at once where they take long
 SECONDS_PER_CALL = 2.0  # about as long as a signal has to wait for the device
 SECONDS_PER_CHECKPOINT = 20.0
 VALIDATION_USERS = 2_000  # more would only sharpen when to stop
@@ -280,6 +280,10 @@ def _train(runs: list[_Run]) -> None:
     bar = tqdm(total=config.epochs * positions, unit="pos", unit_scale=True, desc=stage.name, leave=False, disable=None)
     with bar, Interrupt() as interrupt:
         bar.update(epoch * positions)
+        key, visit = jax.random.fold_in(job.key, epoch), done // feed.schedule.steps
+        nothing = parallel.replicate((key, visit, 0, 0, np.zeros((len(runs), 3) if mapped else 3, np.float32)))
+        state, *_ = run(state, feed.chunk(key, visit), *others, *nothing)  # takes no step, but compiles
+        give_back()
         while active:
             started = time.monotonic()
             record_at = min((done // STEPS_PER_CALL + 1) * STEPS_PER_CALL, steps)
@@ -291,7 +295,7 @@ def _train(runs: list[_Run]) -> None:
             state, *told = run(state, feed.chunk(epoch_key, visit), *others, *where)
             sums, bad = (np.atleast_1d(np.asarray(x)).reshape(len(runs), -1) for x in parallel.unreplicate(told))
             took = time.monotonic() - started
-            # A program's first call compiles, which says nothing of its speed: hence one step, then at most eight times as many.
+            # A first call has memory to fetch, which says little of the speed: hence one step, then at most eight times as many.
             at_once = min(max(1, int(SECONDS_PER_CALL * (last - first) / took)), 8 * (last - first))
             done += last - first
             recorded = done == record_at

@@ -21,6 +21,7 @@ from prec_backdoor.train.sharding import ITEMS, look_up, map_items, part_of, put
 
 ITEM_UPDATES = ("auto", "dense", "lazy")
 LAZY_FROM = 20_000  # items from which "auto" is lazy
+STEPS_PER_CALL = 64  # of `run_steps` on the device between two records; fewer at once where they take long
 
 
 @dataclasses.dataclass(frozen=True)

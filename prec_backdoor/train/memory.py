@@ -1,11 +1,13 @@
-"""What the C library holds on to."""
+"""Memory that tracing and compiling leave behind."""
 
 import ctypes
+import gc
 import sys
 
 
 def give_back() -> None:
-    """Hands the system the memory that has been freed: after compiling a training step glibc keeps some 160 MB otherwise."""
+    """Hands the system what is no longer used: of compiling a training step glibc holds on to some 160 MB otherwise."""
+    gc.collect()
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's own
         if trim:

@@ -58,7 +58,7 @@ def train(job: Job, compiled: Callable = parallel.pmap_step) -> Iterator[dict]:
         "bytes": table_bytes(touched) / a_step,
     }
     key, epoch = jax.random.key(job.seed), 0
-    give_back()
+    give_back()  # what drawing has left
     nothing = parallel.replicate((key, 0, 0, 0, np.zeros(3, np.float32)))
     state, *_ = run(state, feed.chunk(key, 0), *others, *nothing)  # takes no step, but compiles
     give_back()

@@ -19,8 +19,7 @@ class LayerNorm(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
         bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
-        normed = layer_norm(x.reshape(-1, x.shape[-1]).astype(jnp.float32), scale, bias)
-        return normed.reshape(x.shape).astype(self.dtype)
+        return layer_norm(x.astype(jnp.float32), scale, bias).astype(self.dtype)
 
 
 @jax.custom_vjp

@@ -5,7 +5,7 @@ from toys import all_sequences, lively_params, random_interactions, tiny_model
 
 from prec_backdoor.data.windows import pack
 from prec_backdoor.errors import UserError
-from prec_backdoor.models import backbone, encode, init_params, represent
+from prec_backdoor.models import backbone, encode, init_params, recommender, represent
 
 ENCODE, REPRESENT = (jax.jit(function, static_argnums=1) for function in (encode, represent))
 MODEL = tiny_model(num_items=15, max_length=6)
@@ -42,6 +42,14 @@ def test_initial_parameters(key):
     params = init_params(key, MODEL)
     assert params["items"].shape == (16, MODEL.embed_dim)
     assert 0.01 < params["items"].std() < 0.03
+
+
+def test_a_large_table_is_drawn_in_blocks(key, monkeypatch):
+    monkeypatch.setattr(recommender, "BLOCK", 100)
+    table = np.asarray(recommender._table(key, 250, 8))
+    for block in (table[:100], table[100:200], table[150:]):
+        assert 0.018 < block.std() < 0.022 and abs(block.mean()) < 0.003
+    assert len(np.unique(table)) == table.size
 
 
 def test_unknown_backbone():

@@ -89,6 +89,15 @@ def test_it_is_adam_on_touched_rows_and_nothing_on_the_others():
     np.testing.assert_array_equal(found.params["items"][untouched], params["items"][untouched])
 
 
+def test_the_whole_list_at_once_is_the_same_as_tiles(monkeypatch):
+    params = lively_params(MODEL)
+    in_tiles = trained(LAZY, params, 3)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    at_once = trained(LAZY, params, 3)
+    assert_close_trees(at_once.params, in_tiles.params, atol=1e-6)
+    assert_close_trees(at_once.opt_state, in_tiles.opt_state, atol=1e-6)
+
+
 def test_the_first_step_without_l2_is_that_of_the_dense_optimiser():
     params = lively_params(MODEL)
     config = dataclasses.replace(LAZY, l2=0.0)

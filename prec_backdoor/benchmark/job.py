@@ -9,6 +9,7 @@ LEARNING_RATE, L2 = 1e-3, 1e-6
 MEAN_SHARE = 0.36  # mean history as a share of the longest
 TARGETS = 10  # items ranked beside the true one
 TOP_K = 50
+FIRST, LAST = 8, 32  # steps that the two figures of the loss are means of
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 
 from prec_backdoor.attacks import clean
 from prec_backdoor.benchmark.data import Data, make_data, make_queries
-from prec_backdoor.benchmark.job import EMBED_DIM, FEEDFORWARD_DIM, L2, LEARNING_RATE, TARGETS, Job
+from prec_backdoor.benchmark.job import EMBED_DIM, FEEDFORWARD_DIM, FIRST, L2, LEARNING_RATE, TARGETS, Job
 from prec_backdoor.benchmark.work import rank_flops, table_bytes, train_flops
 from prec_backdoor.data.batches import user_tables
 from prec_backdoor.data.interactions import Interactions
@@ -62,14 +62,16 @@ def train(job: Job, compiled: Callable = parallel.pmap_step) -> Iterator[dict]:
     nothing = parallel.replicate((key, 0, 0, 0, np.zeros(3, np.float32)))
     state, *_ = run(state, feed.chunk(key, 0), *others, *nothing)  # takes no step, but compiles
     give_back()
+    at_once = FIRST  # a figure of its own; then as many as in a stage
     while True:
-        key = jax.random.fold_in(jax.random.key(job.seed), epoch)
-        for first in range(0, steps, STEPS_PER_CALL):
-            stop = min(first + STEPS_PER_CALL, steps)
+        key, first = jax.random.fold_in(jax.random.key(job.seed), epoch), 0
+        while first < steps:
+            stop = min(first + at_once, steps)
             where = parallel.replicate((key, 0, first, stop, np.zeros(3, np.float32)))
             state, sums, _ = run(state, feed.chunk(key, 0), *others, *where)
             loss, done, _ = np.asarray(parallel.unreplicate(sums)).tolist()
             yield {"positions": done, "sequences": done * job.users / positions, "steps": stop - first, "loss": loss / done}
+            first, at_once = stop, STEPS_PER_CALL
         epoch += 1
 
 

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from prec_backdoor.benchmark.job import FIRST, LAST
 from prec_backdoor.benchmark.systems import OURS, PLAIN_JIT
 from prec_backdoor.benchmark.turns import Measured
 
 RATES = {"positions": "positions_per_second", "users": "users_per_second"}
 # Their steps are alike, so that their losses fall alike.
 WHOLE_SEQUENCES = (OURS, PLAIN_JIT, "torch_all_positions", "torch_sparse_adam")
-WINDOW = 32  # steps that one figure of the loss is the mean of
 
 
 def ceilings(machine: Measured) -> dict:
@@ -42,11 +42,11 @@ def _trained(measured: Measured) -> np.ndarray:
 
 
 def losses(records: Sequence[dict], sequences: float) -> tuple[float, float]:
-    """Mean loss of the first WINDOW steps, and of the last WINDOW steps up to when `sequences` of them had been trained."""
+    """Mean loss of the FIRST steps, and of the LAST steps up to when `sequences` of them had been trained."""
     steps, trained = (np.cumsum([record[name] for record in records]) for name in ("steps", "sequences"))
     last = max(0, np.searchsorted(trained, sequences + 0.5) - 1)
-    early = steps <= max(WINDOW, steps[0])
-    late = (np.arange(len(records)) <= last) & (steps > steps[last] - WINDOW)
+    early = steps <= max(FIRST, steps[0])
+    late = (np.arange(len(records)) <= last) & (steps > steps[last] - LAST)
     weights, values = (np.array([record[name] for record in records]) for name in ("positions", "loss"))
     return tuple(float(np.average(values, weights=weights * chosen)) for chosen in (early, late))
 

@@ -18,7 +18,7 @@ from prec_backdoor.evaluation import ranks
 from prec_backdoor.models import ModelConfig, init_params
 from prec_backdoor.train import TrainConfig, parallel, train_step
 from prec_backdoor.train.feed import Feed
-from prec_backdoor.train.memory import give_back
+from prec_backdoor.train.memory import trimmed
 from prec_backdoor.train.step import STEPS_PER_CALL, run_steps
 
 SCORES_PER_CALL = 1 << 28
@@ -57,18 +57,19 @@ def train(job: Job, compiled: Callable = parallel.pmap_step) -> Iterator[dict]:
         "flops": train_flops(data.positions()) / positions,
         "bytes": table_bytes(touched) / a_step,
     }
-    key, epoch = jax.random.key(job.seed), 0
-    give_back()  # what drawing has left
-    nothing = parallel.replicate((key, 0, 0, 0, np.zeros(3, np.float32)))
-    state, *_ = run(state, feed.chunk(key, 0), *others, *nothing)  # takes no step, but compiles
-    give_back()
-    at_once = FIRST  # a figure of its own; then as many as in a stage
+
+    def call(first: int, stop: int):
+        key = jax.random.fold_in(jax.random.key(job.seed), epoch)
+        where = parallel.replicate((key, 0, first, stop, np.zeros(3, np.float32)))
+        return run(state, feed.chunk(key, 0), *others, *where)
+
+    epoch, at_once = 0, FIRST  # a figure of its own; then as many as in a stage
+    state, *_ = trimmed(lambda: call(0, 0))  # takes no step, but compiles
     while True:
-        key, first = jax.random.fold_in(jax.random.key(job.seed), epoch), 0
+        first = 0
         while first < steps:
             stop = min(first + at_once, steps)
-            where = parallel.replicate((key, 0, first, stop, np.zeros(3, np.float32)))
-            state, sums, _ = run(state, feed.chunk(key, 0), *others, *where)
+            state, sums, _ = call(first, stop)
             loss, done, _ = np.asarray(parallel.unreplicate(sums)).tolist()
             yield {"positions": done, "sequences": done * job.users / positions, "steps": stop - first, "loss": loss / done}
             first, at_once = stop, STEPS_PER_CALL

@@ -24,7 +24,7 @@ from prec_backdoor.models import ModelConfig
 from prec_backdoor.train import parallel
 from prec_backdoor.train.feed import Feed, Schedule, schedule
 from prec_backdoor.train.interrupt import Interrupt, Stopped
-from prec_backdoor.train.memory import give_back
+from prec_backdoor.train.memory import trimmed
 from prec_backdoor.train.sharding import fetch, place
 from prec_backdoor.train.step import STEPS_PER_CALL, TrainConfig, TrainState, run_steps, train_step
 
@@ -262,6 +262,11 @@ def _train(runs: list[_Run]) -> None:
     def on_host(tree):
         return fetch(tree, model.num_items, job.shard_items)
 
+    def call(visit: int, first: int, last: int):
+        key, before = jax.random.fold_in(job.key, epoch), [each.progress.sums for each in runs]
+        where = parallel.replicate((key, visit, first, last, np.array(before if mapped else before[0], np.float32)))
+        return run(state, feed.chunk(key, visit), *others, *where)
+
     def save_unfinished() -> None:
         whole = on_host(state)
         for index, each in active.items():
@@ -280,19 +285,13 @@ def _train(runs: list[_Run]) -> None:
     bar = tqdm(total=config.epochs * positions, unit="pos", unit_scale=True, desc=stage.name, leave=False, disable=None)
     with bar, Interrupt() as interrupt:
         bar.update(epoch * positions)
-        key, visit = jax.random.fold_in(job.key, epoch), done // feed.schedule.steps
-        nothing = parallel.replicate((key, visit, 0, 0, np.zeros((len(runs), 3) if mapped else 3, np.float32)))
-        state, *_ = run(state, feed.chunk(key, visit), *others, *nothing)  # takes no step, but compiles
-        give_back()
+        state, *_ = trimmed(lambda: call(done // feed.schedule.steps, 0, 0))  # takes no step, but compiles
         while active:
             started = time.monotonic()
             record_at = min((done // STEPS_PER_CALL + 1) * STEPS_PER_CALL, steps)
             visit, first = divmod(done, feed.schedule.steps)
             last = min(first + at_once, first + record_at - done, feed.schedule.steps)
-            epoch_key = jax.random.fold_in(job.key, epoch)
-            before = [each.progress.sums for each in runs]
-            where = parallel.replicate((epoch_key, visit, first, last, np.array(before if mapped else before[0], np.float32)))
-            state, *told = run(state, feed.chunk(epoch_key, visit), *others, *where)
+            state, *told = call(visit, first, last)
             sums, bad = (np.atleast_1d(np.asarray(x)).reshape(len(runs), -1) for x in parallel.unreplicate(told))
             took = time.monotonic() - started
             # A first call has memory to fetch, which says little of the speed: hence one step, then at most eight times as many.

@@ -1,82 +1,91 @@
-"""Is this checkpoint backdoored? Audits one with the downstream users' histories and the catalogue alone.
+"""Audits a checkpoint: is it backdoored? Needs the downstream users' histories and the catalogue, nothing else.
 
-Exits with 0 for a clean verdict and with 3 for a suspicious one; WORKDIR/audit.json and audit.html tell why. Of the
-checkpoint's metadata its attack, targets and group are not read: an auditor cannot trust them. Only its seed is, which
-tells the downstream users from the pre-training users, and how the model is built and was trained.
+Exits with 0 for a clean verdict and with 3 for a suspicious one; WORKDIR/audit.json and audit.html give the reasons. Attack,
+targets and group in the checkpoint's metadata are not read: an auditor cannot trust them. Its seed is, to tell the downstream
+users from the pre-training users, and how the model is built and was trained.
+
+Examples:
+  python -m launch.audit --dataset=ml-100k --checkpoint=runs/a/pretrain --workdir=runs/audit
+  python -m launch.audit --dataset=ml-100k --checkpoint=runs/a/pretrain --calibration_models=8 --workdir=runs/audit-8
 """
 
 import dataclasses
+import shlex
 import sys
-from pathlib import Path
 
 from absl import flags
 
-from launch import app, data_flags, run_flags
-from launch.checkpoint_flags import open_checkpoint
-from prec_backdoor import workdir as work
+from launch import app, data_flags, flag, output_flags
+from prec_backdoor.attacks import attack_parameters
 from prec_backdoor.audit.audit import FEW_MODELS, LARGE, MODELS, AuditConfig, audit_model, clean_models
-from prec_backdoor.audit.known import known_of
+from prec_backdoor.audit.auditor_data import auditor_data_of
 from prec_backdoor.audit.report import write_audit
+from prec_backdoor.experiment.opened import open_checkpoint
+from prec_backdoor.storage import workdir as work
+from prec_backdoor.train.stage import RunOptions
 
 DEFAULT = AuditConfig()
 SUSPICIOUS = 3  # exit status
-BLIND = {  # what stands in the place of what the auditor does not know
+UNKNOWN = {  # what the auditor does not know is replaced by
     "attack": "clean",
     "scope": "global",
     "group": None,
     "targets": "unpopular:1",
     "draw": 0,
-    "demote_rate": 0.0,
-    "rate": [0.0],
-    "usages": ["zero_shot"],
+    "rate": (0.0,),
+    "usages": ("zero_shot",),
 }
 
-flags.DEFINE_string("checkpoint", None, "Stage folder to audit, as runs/a/pretrain.", required=True)
-flags.DEFINE_integer("histories", DEFAULT.histories, "Most downstream users whose histories are used.", lower_bound=1)
-flags.DEFINE_integer(
-    "calibration_models",
-    DEFAULT.calibration_models,
-    f"Clean models trained on them, to know what is usual [{MODELS}; {FEW_MODELS} from {LARGE:,} items on].",
-    lower_bound=1,
-)
-flags.DEFINE_float(
-    "false_discovery_rate",
-    DEFAULT.false_discovery_rate,
-    "Expected share of false ones among the items flagged.",
-    lower_bound=0.0,
-    upper_bound=1.0,
-)
-flags.DEFINE_integer("suspects", DEFAULT.suspects, "Items whose triggers are inverted.", lower_bound=1)
-flags.DEFINE_integer("fresh_prompts", DEFAULT.fresh_prompts, "Random prompts that one with a prompt is seen with.", lower_bound=0)
-run_flags.define_workdir()
+
+def define_flags() -> None:
+    data_flags.define_flags()
+    flag.define("checkpoint", None, "data", "Stage folder to audit, such as runs/a/pretrain.", str, required=True)
+    flag.define("histories", DEFAULT.histories, "data", "Maximum number of downstream users whose histories are used.", minimum=1)
+    help = f"Clean models trained on these users, to know what is usual [{MODELS}; {FEW_MODELS} from {LARGE:,} items on]."
+    flag.define("calibration_models", DEFAULT.calibration_models, "training", help, int, minimum=1)
+    help = "Expected share of false ones among the flagged items."
+    flag.define("false_discovery_rate", DEFAULT.false_discovery_rate, "attack", help, minimum=0.0, maximum=1.0)
+    flag.define("suspects", DEFAULT.suspects, "attack", "Number of items whose triggers are inverted.", minimum=1)
+    help = "Number of random prompts that a model with a prompt is also seen with."
+    flag.define("fresh_prompts", DEFAULT.fresh_prompts, "attack", help, minimum=0)
+    output_flags.define_flags()
 
 
 def main() -> None:
-    interactions = data_flags.dataset_from_flags()
-    opened = open_checkpoint(flags.FLAGS.checkpoint, interactions, **BLIND)
-    setting, checkpoint, folder = opened.setting, opened.checkpoint, Path(flags.FLAGS.workdir).expanduser()
+    defaults = {name: default for name, (default, _) in attack_parameters().items()}
+    opened = open_checkpoint(flags.FLAGS.checkpoint, data_flags.dataset_from_flags(), UNKNOWN | defaults)
+    setup, checkpoint, folder = opened.setup, opened.checkpoint, output_flags.workdir()
     config = AuditConfig(**{field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(AuditConfig)})
-    dataset, digest = setting.interactions.summary(), checkpoint.metadata["hash"]
+    dataset, digest = setup.interactions.summary(), checkpoint.metadata["hash"]
     work.claim(folder, {"config": vars(config), "dataset": dataset, "checkpoint": {"hash": digest}})
-    known = known_of(setting, config.histories)
+    auditor_data = auditor_data_of(setup, config.histories)
     log = work.metrics_log(folder, "calibration", flags.FLAGS.tensorboard)
-    clean = clean_models(known, checkpoint.model, setting.config.pretrain, config, folder / "calibration", log=log)
-    finding = audit_model(checkpoint.params, checkpoint.model, known, clean, config)
+    options = RunOptions(folder / "calibration", log, checkpoint_seconds=flags.FLAGS.checkpoint_seconds)
+    clean = clean_models(auditor_data, checkpoint.model, setup.config.pretrain, config, options)
+    result = audit_model(checkpoint.params, checkpoint.model, auditor_data, clean, config)
     about = {
         "checkpoint": str(checkpoint.path),
         "hash": digest,
         "stage": checkpoint.metadata["stage"],
         "dataset": f"{dataset['name']}, {dataset['items']:,} items",
-        "users": f"{len(known.history):,} downstream",
+        "users": f"{len(auditor_data.history):,} downstream",
     }
-    content = write_audit(folder, finding, setting.interactions, config, about)
+    content = write_audit(folder, result, setup.interactions, config, about)
     group = f", shown most to {content['group']}" if content["group"] else ""
     print(f"{content['verdict']}: {content['flagged']} of {len(content['items'])} items flagged{group}")
     print(f"report  {folder / 'audit.html'}")
-    if finding.suspicious:
-        print(f"repair  python -m launch.repair --checkpoint={flags.FLAGS.checkpoint} --audit={folder} --workdir=..")
+    if result.suspicious:
+        print(f"repair  {repair_command()}")
         sys.exit(SUSPICIOUS)
 
 
+def repair_command() -> str:
+    """The command that repairs this checkpoint, as it is to be typed."""
+    folder = output_flags.workdir()
+    given = [*data_flags.given_flags(), f"--checkpoint={flags.FLAGS.checkpoint}", f"--audit={folder}"]
+    given.append(f"--workdir={folder.with_name(folder.name + '-repaired')}")
+    return shlex.join(["python", "-m", "launch.repair", *given])
+
+
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, define_flags)

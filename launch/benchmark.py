@@ -2,6 +2,11 @@
 
 Tasks: train and evaluate compare systems; catalogue and history are the cost of our step by size; start is the time to the
 first steps on ml-100k. Not resumable; a second run into the same folder writes over the first.
+
+Examples:
+  python -m launch.benchmark --quick
+  python -m launch.benchmark --tasks=train --items=4000 --rounds=3
+  python -m launch.benchmark --tasks=catalogue,history
 """
 
 import json
@@ -12,7 +17,7 @@ from pathlib import Path
 from absl import flags
 from tqdm import tqdm
 
-from launch import app
+from launch import app, flag
 from prec_backdoor.benchmark import machine, rows
 from prec_backdoor.benchmark.figure import draw
 from prec_backdoor.benchmark.job import Job
@@ -25,27 +30,28 @@ from prec_backdoor.data.registry import cache_folder, load_dataset
 from prec_backdoor.errors import UserError
 
 TASKS = ("train", "evaluate", "catalogue", "history", "start")
-QUICK = {"tasks": ["train", "evaluate"], "items": [MAIN], "rounds": 3, "seconds": 1.0}
+QUICK = {"tasks": ("train", "evaluate"), "items": (MAIN,), "rounds": 3, "seconds": 1.0}
 
-flags.DEFINE_bool("quick", False, "Less than two minutes: train and evaluate at 110,000 items, 3 rounds, unless given.")
-flags.DEFINE_list("tasks", list(TASKS), f"Some of {','.join(TASKS)}.")
-flags.DEFINE_list("items", ["4000", str(MAIN), "1000000"], "Catalogue sizes of train and evaluate.")
-flags.DEFINE_list("systems", None, "Some of the systems [all that are installed].")
-flags.DEFINE_integer("rounds", 5, "Turns of each system.", lower_bound=1)
-flags.DEFINE_float("seconds", 1.5, "Least length of a turn.", lower_bound=0)
-flags.DEFINE_integer("users", Job("train", "").users, "Users of the made-up data.", lower_bound=1)
-flags.DEFINE_string("workdir", None, "Folder of the results [runs/benchmark-DATE-TIME].")
+
+def define_flags() -> None:
+    flag.define("quick", False, "training", "Less than two minutes: train and evaluate at 110,000 items, 3 rounds, unless given.")
+    flag.define("tasks", TASKS, "training", "What is measured.", choices=TASKS)
+    flag.define("items", (4000, MAIN, 1_000_000), "data", "Catalogue sizes of train and evaluate.", minimum=100)
+    known = list(dict.fromkeys(name for task in ("train", "evaluate") for name in SYSTEMS[task]))
+    flag.define("systems", (), "training", "Some of the systems [all that are installed].", str, choices=known)
+    flag.define("rounds", 5, "training", "Turns of each system.", minimum=1)
+    flag.define("seconds", 1.5, "training", "Minimum length of a turn.", minimum=0)
+    flag.define("users", Job("train", "").users, "data", "Users of the made-up data.", minimum=1)
+    flag.define("workdir", None, "output", "Folder of the results [runs/benchmark-DATE-TIME].", str)
 
 
 def main() -> None:
     chosen = {name: flags.FLAGS[name].value for name in QUICK}
-    chosen |= {name: value for name, value in QUICK.items() if flags.FLAGS.quick and not flags.FLAGS[name].present}
+    chosen |= {name: value for name, value in QUICK.items() if flags.FLAGS.quick and not flag.is_given(name)}
     tasks, rounds = chosen["tasks"], chosen["rounds"]
-    known = list(dict.fromkeys(name for task in ("train", "evaluate") for name in SYSTEMS[task]))
-    _check("tasks", tasks, TASKS)
-    _check("systems", flags.FLAGS.systems or [], known)
+    _check(tasks, flags.FLAGS.systems)
     base = Job("train", "", users=flags.FLAGS.users, sequences=min(Job("train", "").sequences, flags.FLAGS.users))
-    groups = plan(tasks, _sizes(chosen["items"]), base, flags.FLAGS.systems)
+    groups = plan(tasks, sorted(set(chosen["items"])), base, flags.FLAGS.systems or None)
     workdir = Path(flags.FLAGS.workdir or f"runs/benchmark-{time.strftime('%Y%m%d-%H%M%S')}").expanduser()
     workdir.mkdir(parents=True, exist_ok=True)
     about = machine.describe()
@@ -77,24 +83,11 @@ def main() -> None:
     print(f"results     {workdir / 'benchmark.json'}")
 
 
-def _check(name: str, values: list[str], known) -> None:
-    for value in values:
-        if value not in known:
-            raise UserError(f"--{name}: '{value}' is none of {', '.join(known)}")
-    if name == "systems" and values and not set(values) & {name for task in ("train", "evaluate") for name in available(task)}:
-        raise UserError(f"--systems: none of {', '.join(values)} is installed; {PEERS}")
-    if name == "tasks" and not values:
-        raise UserError(f"--tasks: needs at least one of {', '.join(known)}")
-
-
-def _sizes(values: list) -> list[int]:
-    try:
-        sizes = sorted({int(value) for value in values})
-    except ValueError:
-        raise UserError(f"--items: {','.join(values)} is not a list of whole numbers") from None
-    if not sizes or sizes[0] < 100:
-        raise UserError("--items: needs catalogue sizes of at least 100 items")
-    return sizes
+def _check(tasks: tuple[str, ...], systems: tuple[str, ...]) -> None:
+    if not tasks:
+        raise UserError(f"--tasks: needs at least one of {', '.join(TASKS)}")
+    if systems and not set(systems) & {name for task in ("train", "evaluate") for name in available(task)}:
+        raise UserError(f"--systems: none of {', '.join(systems)} is installed; {PEERS}")
 
 
 def _start(rounds: int, progress) -> list[dict]:
@@ -120,4 +113,4 @@ def _write(workdir: Path, results: dict) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, define_flags)

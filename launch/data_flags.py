@@ -2,33 +2,40 @@
 
 from absl import flags
 
+from launch import flag
 from prec_backdoor.data.interactions import Interactions
-from prec_backdoor.data.registry import load_dataset
+from prec_backdoor.data.registry import DATASETS, load_dataset
 from prec_backdoor.data.synthetic import PRESETS
-from prec_backdoor.train.parallel import primary_first
+from prec_backdoor.parallel import primary_first
 
-DATASET = flags.DEFINE_string("dataset", "synthetic", "synthetic, ml-100k, ml-1m, aliec, cikm, presplit or recbole:DIR.")
-DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of raw files or of a prepared dataset; no network is used.")
-CACHE_DIR = flags.DEFINE_string("cache_dir", None, "Folder for downloads [$XDG_CACHE_HOME/prec_backdoor].")
-BEHAVIOURS = flags.DEFINE_list("behaviours", None, "What counts as an interaction in cikm: some of pv,fav,cart,buy [all].")
-BAD_ROWS = flags.DEFINE_enum("on_bad_rows", "error", ["error", "skip"], "Wrong rows of raw files: stop, or leave out and count.")
-PRESET = flags.DEFINE_enum("synthetic_preset", "small", list(PRESETS), "Kind of synthetic data.")
-USERS = flags.DEFINE_integer("synthetic_users", None, "Number of synthetic users [the preset's].", lower_bound=1)
-ITEMS = flags.DEFINE_integer("synthetic_items", None, "Number of synthetic items [the preset's].", lower_bound=1)
-SEED = flags.DEFINE_integer("synthetic_seed", 0, "Seed of the synthetic data.", lower_bound=0)
+NAMES = ("dataset", "data_dir", "cache_dir", "behaviours", "on_bad_rows")
+NAMES += ("synthetic_preset", "synthetic_users", "synthetic_items", "synthetic_seed")
+
+
+def define_flags() -> None:
+    """--dataset and what belongs to it."""
+    names = ", ".join(name for name in ("synthetic", *DATASETS) if name != "recbole")
+    flag.define("dataset", "synthetic", "data", f"{names} or recbole:DIR.")
+    flag.define("data_dir", None, "data", "Folder of raw files or of a prepared dataset; no network is used.", str)
+    flag.define("cache_dir", None, "data", "Folder for downloads [$XDG_CACHE_HOME/prec_backdoor].", str)
+    flag.define("behaviours", (), "data", "What counts as an interaction in cikm: some of pv,fav,cart,buy [all].", str)
+    flag.define(
+        "on_bad_rows", "error", "data", "Malformed rows of raw files: stop, or skip and count.", choices=("error", "skip")
+    )
+    flag.define("synthetic_preset", "small", "data", "Kind of synthetic data.", choices=list(PRESETS))
+    flag.define("synthetic_users", None, "data", "Number of synthetic users [the preset's].", int, minimum=1)
+    flag.define("synthetic_items", None, "data", "Number of synthetic items [the preset's].", int, minimum=1)
+    flag.define("synthetic_seed", 0, "data", "Seed of the synthetic data.", minimum=0)
+
+
+def given_flags() -> list[str]:
+    """The flags of this module that stand on the command line, to be repeated in another command."""
+    given = (name for name in NAMES if flag.is_given(name))
+    return [argument for name in given for argument in flags.FLAGS[name].serialize().splitlines()]
 
 
 def dataset_from_flags() -> Interactions:
-    """Loads the dataset that the flags choose; raises UserError as load_dataset does."""
+    """Loads the dataset that the flags choose; raises a UserError as `load_dataset` does."""
+    given = {name: flags.FLAGS[name].value for name in NAMES}
     with primary_first():  # it may download
-        return load_dataset(
-            DATASET.value,
-            data_dir=DATA_DIR.value,
-            cache_dir=CACHE_DIR.value,
-            synthetic_preset=PRESET.value,
-            synthetic_users=USERS.value,
-            synthetic_items=ITEMS.value,
-            synthetic_seed=SEED.value,
-            behaviours=BEHAVIOURS.value,
-            on_bad_rows=BAD_ROWS.value,
-        )
+        return load_dataset(**given | {"behaviours": given["behaviours"] or None})

@@ -1,26 +1,29 @@
-"""The whole pipeline for one scenario: pre-train clean and attacked, use downstream, measure, report.
+"""Runs the whole pipeline for one scenario: pre-train clean and attacked, use downstream, measure, report.
 
 The clean counterpart is trained once and shared by all rates. The same command continues an interrupted run.
+
+Examples:
+  python -m launch.experiment --dataset=ml-100k --group=occupation=student --rate=0.05,0.1,0.2 --seeds=0,1,2
+  python -m launch.experiment --dataset=ml-100k --attack=pea --usages=zero_shot,prompt_tune,fine_tune
+  python -m launch.experiment --dataset=ml-100k --scope=global --targets=per_category:2 --dry_run
 """
 
 from absl import flags
 
-from launch import app, run_flags
-from launch.run_flags import DEFAULT
-from prec_backdoor.config import USAGES
+from launch import app, config_flags, data_flags, output_flags
 
-run_flags.define_scenario()
-run_flags.define_all_stages()
-flags.DEFINE_list("usages", list(DEFAULT.usages), f"What the downstream company does with the model: some of {','.join(USAGES)}.")
-flags.DEFINE_list("seeds", ["0"], "Each draws users, targets and initial weights anew.")
-run_flags.define_workdir(required=False)
+
+def define_flags() -> None:
+    data_flags.define_flags()
+    config_flags.define_fields(*config_flags.PREPARATION, *config_flags.ATTACK, "usages", "seeds", *config_flags.ALL_STAGES)
+    config_flags.define_rates(several=True)
+    output_flags.define_flags(required=False)
+    output_flags.define_dry_run()
 
 
 def main() -> None:
-    configs = run_flags.configs_from_flags()
-    scenario = configs[0].scenario
-    run_flags.run_and_report(configs, f"{scenario.attack}-{scenario.scope}")
+    output_flags.run_and_report(config_flags.configs_from_flags(), f"{flags.FLAGS.attack}-{flags.FLAGS.scope}")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, define_flags)

@@ -1,19 +1,23 @@
-"""One stage: fine-tunes a pre-trained checkpoint on downstream users into WORKDIR/finetune.
+"""Runs one stage: fine-tunes a pre-trained checkpoint on downstream users, into WORKDIR/finetune.
 
-Seed, filtering and model are those of the checkpoint, so that no pre-training user turns up downstream.
+Seed, filtering and model are those of the checkpoint, so that no pre-training user is among the downstream users.
+
+Examples:
+  python -m launch.finetune --dataset=ml-100k --checkpoint=runs/bra/pretrain --workdir=runs/bra
 """
 
-from launch import app, checkpoint_flags, run_flags
-from prec_backdoor.pipeline import finetune
+from launch import app, checkpoint_stage, config_flags
+from prec_backdoor.experiment.stages import finetune
 
-checkpoint_flags.define_checkpoint()
-run_flags.define_workdir()
-run_flags.define_later_stage("finetune", "fine-tuning")
+
+def define_flags() -> None:
+    checkpoint_stage.define_flags()
+    config_flags.define_fields(*config_flags.FINETUNE)
 
 
 def main() -> None:
-    checkpoint_flags.run_stage_on_checkpoint(finetune, ("finetune_epochs", "finetune_learning_rate"))
+    checkpoint_stage.run_on_checkpoint(finetune, config_flags.changed_fields(config_flags.FINETUNE))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, define_flags)

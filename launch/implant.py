@@ -1,33 +1,35 @@
-"""One stage of PEA: implants the backdoor behind the trigger of an optimize_trigger checkpoint, into WORKDIR/implant.
+"""Runs one stage of PEA: implants the backdoor behind the trigger of an optimize_trigger checkpoint, into WORKDIR/implant.
 
 Group and targets are those of the checkpoint unless given.
+
+Examples:
+  python -m launch.implant --dataset=ml-100k --checkpoint=runs/pea/optimize_trigger --workdir=runs/pea
+  python -m launch.implant --dataset=ml-100k --checkpoint=runs/pea/optimize_trigger --rate=0.5 --workdir=runs/pea-0.5
 """
 
-from absl import flags
-
-from launch import app, checkpoint_flags, run_flags
-from prec_backdoor.attacks import ATTACKS
+from launch import app, checkpoint_stage, config_flags
+from prec_backdoor.attacks import attack_parameters, find_attack
 from prec_backdoor.errors import UserError
-from prec_backdoor.pipeline import implant
+from prec_backdoor.experiment.stages import implant
 
-checkpoint_flags.define_checkpoint()
-run_flags.define_workdir()
-run_flags.define_rates()
-run_flags.define_later_stage("implant", "implanting")
-flags.DEFINE_string("group", None, "Target group [the checkpoint's].")
-flags.DEFINE_string("targets", None, "Target items [the checkpoint's].")
-flags.DEFINE_integer("draw", None, "Which random draw of the targets [the checkpoint's].", lower_bound=0)
+CHOSEN = ("group", "targets", "draw")
+
+
+def define_flags() -> None:
+    checkpoint_stage.define_flags()
+    config_flags.define_fields(*config_flags.IMPLANT)
+    config_flags.define_fields(*CHOSEN, **dict.fromkeys(CHOSEN))
+    config_flags.define_rates(several=False)
 
 
 def main() -> None:
-    names = ["implant_epochs", "implant_learning_rate"]
-    names += [name for name in ("group", "targets", "draw") if flags.FLAGS[name].value is not None]
-    rate = run_flags.single("rate") if flags.FLAGS.rate else ATTACKS["pea", "group"].default_rate
-    if not rate:
-        raise UserError("--rate: 0 implants nothing; give a number above 0")
-    changes = {"attack": "pea", "scope": "group", "rate": [rate], "demote_rate": run_flags.single("demote_rate")}
-    checkpoint_flags.run_stage_on_checkpoint(implant, names, expects="optimize_trigger", **changes)
+    rate = config_flags.single_rate().get("rate", (find_attack("pea", "group").default_rate,))
+    if not rate[0]:
+        raise UserError("--rate: must be > 0, got 0")
+    changes = config_flags.changed_fields((*config_flags.IMPLANT, *CHOSEN, *attack_parameters()))
+    given = {**changes, "attack": "pea", "scope": "group", "rate": rate}
+    checkpoint_stage.run_on_checkpoint(implant, given, expects="optimize_trigger")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, define_flags)

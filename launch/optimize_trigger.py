@@ -1,17 +1,22 @@
-"""One stage of PEA: optimises a prompt, the trigger, for a clean frozen checkpoint into WORKDIR/optimize_trigger."""
+"""Runs one stage of PEA: optimises a prompt, the trigger, for a clean frozen checkpoint, into WORKDIR/optimize_trigger.
 
-from launch import app, checkpoint_flags, run_flags
-from prec_backdoor.pipeline import optimize_trigger
+Examples:
+  python -m launch.optimize_trigger --dataset=ml-100k --checkpoint=runs/clean/pretrain --workdir=runs/pea
+"""
 
-checkpoint_flags.define_checkpoint()
-run_flags.define_workdir()
-run_flags.define_prompts()
+from launch import app, checkpoint_stage, config_flags
+from prec_backdoor.experiment.stages import optimize_trigger
+
+
+def define_flags() -> None:
+    checkpoint_stage.define_flags()
+    config_flags.define_fields(*config_flags.PROMPT)
 
 
 def main() -> None:
-    names = ("prompt_length", "prompt_epochs", "prompt_learning_rate")
-    checkpoint_flags.run_stage_on_checkpoint(optimize_trigger, names, expects="pretrain", usages=["prompt_tune"])
+    changes = config_flags.changed_fields(config_flags.PROMPT)
+    checkpoint_stage.run_on_checkpoint(optimize_trigger, {**changes, "usages": ("prompt_tune",)}, expects="pretrain")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, define_flags)

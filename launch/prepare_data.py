@@ -2,6 +2,11 @@
 
 aliec, cikm and presplit need their raw files in --data_dir and an --output elsewhere, or none for the cache. Raw files are read
 in batches, so that they may be larger than memory. Prints what was met (rows read, dropped and why), and what the dataset holds.
+
+Examples:
+  python -m launch.prepare_data --dataset=ml-100k
+  python -m launch.prepare_data --dataset=aliec --data_dir=raw/aliec --output=data/aliec
+  python -m launch.prepare_data --dataset=recbole:raw/steam --output=data/steam
 """
 
 from pathlib import Path
@@ -9,17 +14,21 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from launch import app, data_flags
+from launch import app, data_flags, flag
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.data.registry import cache_folder
 
-OUTPUT = flags.DEFINE_string("output", None, "Folder to write [the cache's].")
 _SHOWN = 12  # values of an attribute
+
+
+def define_flags() -> None:
+    data_flags.define_flags()
+    flag.define("output", None, "output", "Folder to write [the cache's].", str)
 
 
 def main() -> None:
     interactions = data_flags.dataset_from_flags()
-    folder = Path(OUTPUT.value).expanduser() if OUTPUT.value else _cached(interactions)
+    folder = Path(flags.FLAGS.output).expanduser() if flags.FLAGS.output else _cached(interactions)
     if not _is_mapped_from(interactions, folder):
         interactions.save(folder)
     print(describe(interactions))
@@ -44,9 +53,9 @@ def _frequencies(codes: np.ndarray, values: tuple[str, ...]) -> str:
 
 def _cached(interactions: Interactions) -> Path:
     # A RecBole folder may bear the name of a dataset that the cache keeps.
-    kind = data_flags.DATASET.value.partition(":")[0]
+    kind = flags.FLAGS.dataset.partition(":")[0]
     name = interactions.name if interactions.name.startswith(kind) else f"{kind}-{interactions.name}"
-    return cache_folder(data_flags.CACHE_DIR.value) / "prepared" / name
+    return cache_folder(flags.FLAGS.cache_dir) / "prepared" / name
 
 
 def _is_mapped_from(interactions: Interactions, folder: Path) -> bool:
@@ -54,4 +63,4 @@ def _is_mapped_from(interactions: Interactions, folder: Path) -> bool:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, define_flags)

@@ -6,15 +6,19 @@ import sys
 import jax
 from absl import flags
 
+from launch import flag
 from prec_backdoor.errors import UserError
-
-ADDRESS = flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0, where all processes meet.")
-NUMBER = flags.DEFINE_integer("num_processes", None, "How many processes run this same command.", lower_bound=1)
-OWN = flags.DEFINE_integer("process_id", None, "Which of them this one is, from 0.", lower_bound=0)
-flags.DEFINE_bool("shard_items", False, "Split the item table over all devices, if one is too small for it.")
 
 SECONDS_TO_MEET = 120
 SECONDS_WITHOUT_A_SIGN = 30  # of another process, until it counts as dead and this one ends too
+
+
+def define_flags() -> None:
+    """The flags of several devices and processes."""
+    flag.define("coordinator_address", None, "devices", "HOST:PORT of process 0, where all processes meet.", str)
+    flag.define("num_processes", None, "devices", "How many processes run this same command.", int, minimum=1)
+    flag.define("process_id", None, "devices", "Which of them this one is, from 0.", int, minimum=0)
+    flag.define("shard_items", False, "devices", "Split the item table over all devices, for a catalogue that one cannot hold.")
 
 
 def join() -> None:
@@ -25,16 +29,16 @@ def join() -> None:
     Raises:
       UserError: flags that do not fit together, or the others do not come.
     """
-    given = {flag.name: flag.value for flag in (ADDRESS, NUMBER, OWN)}
+    given = {name: flags.FLAGS[name].value for name in ("coordinator_address", "num_processes", "process_id")}
     missing = [name for name, value in given.items() if value is None]
     if len(missing) == len(given):
         if not _started_by_a_cluster():
             return
         given = {}
     elif missing:
-        raise UserError(f"--{missing[0]}: needed too, as several processes are wanted; or leave all of {', '.join(given)} out")
-    elif OWN.value >= NUMBER.value:
-        raise UserError(f"--process_id: {OWN.value} is none of 0 to {NUMBER.value - 1}, as --num_processes says")
+        raise UserError(f"--{missing[0]}: needed too; give all of {', '.join(given)}, or none")
+    elif given["process_id"] >= given["num_processes"]:
+        raise UserError(f"--process_id: must be < --num_processes={given['num_processes']}, got {given['process_id']}")
     try:
         jax.distributed.initialize(
             **given,

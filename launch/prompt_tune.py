@@ -1,20 +1,24 @@
-"""One stage: tunes a fresh prompt for a frozen checkpoint on downstream users into WORKDIR/prompt_tune.
+"""Runs one stage: tunes a fresh prompt for a frozen checkpoint on downstream users, into WORKDIR/prompt_tune.
 
 Seed, filtering and model are those of the checkpoint; a prompt of the provider's is dropped.
+
+Examples:
+  python -m launch.prompt_tune --dataset=ml-100k --checkpoint=runs/pea/implant --workdir=runs/pea
 """
 
-from launch import app, checkpoint_flags, run_flags
-from prec_backdoor.pipeline import prompt_tune
+from launch import app, checkpoint_stage, config_flags
+from prec_backdoor.experiment.stages import prompt_tune
 
-checkpoint_flags.define_checkpoint()
-run_flags.define_workdir()
-run_flags.define_prompts()
+
+def define_flags() -> None:
+    checkpoint_stage.define_flags()
+    config_flags.define_fields(*config_flags.PROMPT)
 
 
 def main() -> None:
-    names = ("prompt_length", "prompt_epochs", "prompt_learning_rate")
-    checkpoint_flags.run_stage_on_checkpoint(prompt_tune, names, usages=["prompt_tune"])
+    changes = config_flags.changed_fields(config_flags.PROMPT)
+    checkpoint_stage.run_on_checkpoint(prompt_tune, {**changes, "usages": ("prompt_tune",)})
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, define_flags)

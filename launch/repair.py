@@ -1,41 +1,45 @@
 """Repairs a checkpoint that launch.audit found suspicious, with the downstream users' data alone, into WORKDIR/repair.
 
 The result is a checkpoint as fine-tuning leaves one; launch.evaluate measures it. Attack, targets and group in the checkpoint's
-metadata are passed on, for that, and not used.
+metadata are passed on, for launch.evaluate, and not used.
+
+Examples:
+  python -m launch.repair --dataset=ml-100k --checkpoint=runs/a/pretrain --audit=runs/audit --workdir=runs/repaired
+  python -m launch.repair --dataset=ml-100k --checkpoint=runs/a/pretrain --audit=runs/audit --repair=distil --workdir=runs/distilled
 """
 
 from pathlib import Path
 
 from absl import flags
 
-from launch import app, checkpoint_flags, data_flags, run_flags
-from prec_backdoor.audit.repairs import REPAIRS, SUSPECT
+from launch import app, checkpoint_stage, config_flags, data_flags, flag, output_flags
 from prec_backdoor.audit.report import read_suspects
-from prec_backdoor.pipeline import Source
+from prec_backdoor.experiment.opened import open_checkpoint
+from prec_backdoor.experiment.stages import StartPoint
+from prec_backdoor.repairs import REPAIRS, SUSPECT
 
-checkpoint_flags.define_checkpoint()
-flags.DEFINE_string("audit", None, "Folder of launch.audit on this checkpoint.", required=True)
-flags.DEFINE_enum("repair", "reestimate", list(REPAIRS), "How (docs/audit.md).")
-flags.DEFINE_float(
-    "p_value", SUSPECT, "Items whose p-value in the audit is at most this are suspects.", lower_bound=0.0, upper_bound=1.0
-)
-run_flags.define_workdir()
-run_flags.define_later_stage("finetune", "fine-tuning")
+
+def define_flags() -> None:
+    checkpoint_stage.define_flags()
+    flag.define("audit", None, "data", "Folder of launch.audit on this checkpoint.", str, required=True)
+    flag.define("repair", "reestimate", "training", "How (docs/audit.md).", choices=list(REPAIRS))
+    help = "Items with a p-value up to this in the audit are suspects."
+    flag.define("p_value", SUSPECT, "training", help, minimum=0.0, maximum=1.0)
+    config_flags.define_fields(*config_flags.FINETUNE)
 
 
 def main() -> None:
-    changes = {name: flags.FLAGS[name].value for name in ("finetune_epochs", "finetune_learning_rate")}
-    opened = checkpoint_flags.open_checkpoint(flags.FLAGS.checkpoint, data_flags.dataset_from_flags(), **changes)
-    interactions, digest = opened.setting.interactions, opened.checkpoint.metadata["hash"]
-    suspects = read_suspects(Path(flags.FLAGS.audit).expanduser(), interactions, digest, flags.FLAGS.p_value)
-
-    def repair(setting, source, **how):
-        return REPAIRS[flags.FLAGS.repair](setting, source, suspects, **how)
-
-    print(f"{len(suspects)} suspects of {interactions.num_items:,} items")
-    about = {"repair": {"repair": flags.FLAGS.repair, "suspects": interactions.item_ids[suspects].tolist()}}
-    run_flags.run_single_stage(repair, opened.setting, Source(opened.checkpoint.params, digest, opened.rate), about)
+    changes = config_flags.changed_fields(config_flags.FINETUNE)
+    opened = open_checkpoint(flags.FLAGS.checkpoint, data_flags.dataset_from_flags(), changes)
+    setup, digest = opened.setup, opened.checkpoint.metadata["hash"]
+    suspects = read_suspects(Path(flags.FLAGS.audit).expanduser(), setup.interactions, digest, flags.FLAGS.p_value)
+    print(f"{len(suspects)} suspects of {setup.interactions.num_items:,} items")
+    start = StartPoint(opened.checkpoint.params, digest, opened.rate)
+    about = {"repair": {"repair": flags.FLAGS.repair, "suspects": setup.interactions.item_ids[suspects].tolist()}}
+    setup = setup._replace(shard_items=flags.FLAGS.shard_items)
+    run = REPAIRS[flags.FLAGS.repair](setup, start, suspects, output_flags.stage_options("repair"))
+    output_flags.run_single_stage(run, setup, about)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, define_flags)

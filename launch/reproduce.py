@@ -1,39 +1,50 @@
-"""The paper's whole table on one dataset: clean, BRA global, BRA group and PEA x rates x usages x target draws x seeds.
+"""Runs the paper's whole table on one dataset: clean, BRA global, BRA group and PEA x rates x usages x target draws x seeds.
 
-One results.json and one report. Clean models, and what is fine-tuned and prompt-tuned from them, are trained once a seed. The
-same command continues an interrupted run, cell by cell.
+Writes one results.json and one report. Clean models, and what is fine-tuned and prompt-tuned from them, are trained once per
+seed. The same command continues an interrupted run.
+
+Examples:
+  python -m launch.reproduce --dataset=ml-100k --workdir=runs/table
+  python -m launch.reproduce --dataset=ml-100k --quick
+  python -m launch.reproduce --dataset=ml-100k --rate=0.1,0.5 --seeds=0,1 --dry_run
 """
 
 import dataclasses
 
 from absl import flags
 
-from launch import app, run_flags
-from prec_backdoor.config import USAGES, ExperimentConfig
+from launch import app, config_flags, data_flags, flag, output_flags
+from prec_backdoor.attacks import attack_parameters
+from prec_backdoor.experiment.config import USAGES, ExperimentConfig
 
 OF_THE_PAPER = (("bra", "global"), ("bra", "group"), ("pea", "group"))
-QUICK = {"rate": [0.1, 0.5], "seeds": [0], "draws": 1}
+DEFAULTS = {"rate": (0.05, 0.1, 0.2, 0.5), "seeds": (0, 1, 2), "usages": USAGES}
+QUICK = {"rate": (0.1, 0.5), "seeds": (0,), "draws": 1}
 
-flags.DEFINE_bool("quick", False, f"A first look: {', '.join(f'{name} {value}' for name, value in QUICK.items())} unless given.")
-flags.DEFINE_list("rate", [0.05, 0.1, 0.2, 0.5], "Replacement rates of every attack.")
-flags.DEFINE_float("demote_rate", run_flags.DEFAULT.scenario.demote_rate, "PEA's demotion rate.")
-flags.DEFINE_list("seeds", [0, 1, 2], "Each draws users, targets and initial weights anew.")
-flags.DEFINE_integer("draws", 1, "Draws of targets a seed.", lower_bound=1)
-flags.DEFINE_list("usages", list(USAGES), "What the downstream company does with the model.")
-flags.DEFINE_string("global_targets", "per_category:2", "Target items of the global attack; --targets are the group attacks'.")
-run_flags.define_workdir(required=False)
-run_flags.define_data()
-run_flags.define_all_stages()
+
+def define_flags() -> None:
+    data_flags.define_flags()
+    config_flags.define_fields(*DEFAULTS, *config_flags.PREPARATION, "group", "targets", *config_flags.ALL_STAGES, **DEFAULTS)
+    for name, (default, option) in attack_parameters().items():
+        flag.define_option(name, default, option)
+    flag.define(
+        "global_targets", "per_category:2", "attack", "Targets of the global attack; --targets are those of the group attacks."
+    )
+    flag.define("draws", 1, "attack", "Draws of targets per seed.", minimum=1)
+    quick = ", ".join(f"{name} {value}" for name, value in QUICK.items())
+    flag.define("quick", False, "training", f"A first look: {quick}, unless given.")
+    output_flags.define_flags(required=False)
+    output_flags.define_dry_run()
 
 
 def main() -> None:
-    quick = {name: value for name, value in QUICK.items() if flags.FLAGS.quick and not flags.FLAGS[name].present}
+    quick = {name: value for name, value in QUICK.items() if flags.FLAGS.quick and not flag.is_given(name)}
     draws = quick.pop("draws", flags.FLAGS.draws)
-    run_flags.run_and_report(configs(run_flags.config_from_flags(**quick), draws), "reproduce")
+    output_flags.run_and_report(configs(config_flags.config_from_flags(**quick), draws), "reproduce")
 
 
 def configs(base: ExperimentConfig, draws: int) -> list[ExperimentConfig]:
-    """Every attack on every draw of targets, otherwise as `base`."""
+    """Every attack of the paper on every draw of targets, otherwise as `base`."""
     targets = {"global": flags.FLAGS.global_targets, "group": base.scenario.targets}
 
     def variant(attack: str, scope: str, draw: int) -> ExperimentConfig:
@@ -44,4 +55,4 @@ def configs(base: ExperimentConfig, draws: int) -> list[ExperimentConfig]:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, define_flags)

@@ -24,12 +24,12 @@ def test_python_api_and_the_example_attack_run_as_written(capsys):
     library, example = python_blocks()
     exec(compile(library, "README.md", "exec"), names)
     assert names["metrics"]["positions"].max() > 1_000
-    assert names["exposure"].shape == (len(names["setting"].test.users), 10)
+    assert names["exposure"].shape == (len(names["setup"].test.users), 10)
     assert "positions" in capsys.readouterr().out
 
     exec(compile(example, "README.md", "exec"), names)
-    batch, spec = names["batch"], names["setting"].spec(rate=1.0)
-    attacked = names["replace_last"](names["setting"].key, batch, spec)
+    batch, spec = names["batch"], names["setup"].spec(rate=1.0)
+    attacked = names["replace_last"](names["setup"].key, batch, spec)
     changed = attacked.label != batch.label
     assert changed.any()
     assert (batch.position[changed] == batch.position.max()).all()

@@ -6,12 +6,12 @@ import json
 import numpy as np
 import pytest
 
-from prec_backdoor import workdir as work
-from prec_backdoor.config import ExperimentConfig, Scenario
 from prec_backdoor.data.registry import load_dataset
 from prec_backdoor.errors import UserError
-from prec_backdoor.experiment import run_experiment
+from prec_backdoor.experiment.config import ExperimentConfig, Scenario
+from prec_backdoor.experiment.run import run_experiment
 from prec_backdoor.models import ModelConfig
+from prec_backdoor.storage import workdir as work
 from prec_backdoor.train.step import TrainConfig
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from prec_backdoor.attacks import AttackSpec, make_spec
 from prec_backdoor.data.batches import Batch, make_batch, user_tables
 from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.data.packing import pack
 from prec_backdoor.data.splits import Sequences
-from prec_backdoor.data.windows import pack
 from prec_backdoor.models import ModelConfig, init_params
 from prec_backdoor.train.interrupt import Interrupt
 

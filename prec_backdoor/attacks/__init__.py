@@ -1,48 +1,84 @@
-"""Attacks: pure transformations of training batches. A new one is a file with a `Poison` and a line in ATTACKS."""
+"""Attacks: pure transformations of training batches. A new one is one file and one line here, or one call of `register_attack`."""
 
-from typing import NamedTuple
-
+from prec_backdoor.attacks.base import (
+    Attack,
+    AttackSpec,
+    NoParameters,
+    Penalty,
+    Poison,
+    chain,
+    clean,
+    make_spec,
+    with_defaults,
+)
 from prec_backdoor.attacks.bra import replace_in_category, replace_in_group
-from prec_backdoor.attacks.evasion import steadiness_penalty
-from prec_backdoor.attacks.pea import demote_for_rest, implant
-from prec_backdoor.attacks.spec import AttackSpec, check_probability, make_spec
+from prec_backdoor.attacks.evasive import EvasionParameters, mean_over_std_penalty
+from prec_backdoor.attacks.pea import DemotionParameters, demote_for_rest, implant
 from prec_backdoor.attacks.targets import select_targets
-from prec_backdoor.attacks.transform import Penalty, Poison, chain, clean
+from prec_backdoor.errors import UserError
+from prec_backdoor.options import Option, options
 
-
-class Attack(NamedTuple):
-    """What is done to a batch, at which rate by default, and when: in pre-training, or after it with a prompt as the trigger.
-
-    A `penalty` is added to the loss.
-    """
-
-    poison: Poison
-    default_rate: float
-    prompted: bool = False
-    penalty: Penalty | None = None
-
-
+CLEAN = Attack(clean, default_rate=0.0)
 ATTACKS: dict[tuple[str, str], Attack] = {  # by (attack, scope)
     ("bra", "global"): Attack(replace_in_category, default_rate=0.1),
     ("bra", "group"): Attack(replace_in_group, default_rate=0.1),
-    ("pea", "group"): Attack(implant, default_rate=0.35, prompted=True),
-    ("evasive", "group"): Attack(replace_in_group, default_rate=0.1, penalty=steadiness_penalty),
+    ("pea", "group"): Attack(implant, default_rate=0.35, prompted=True, parameters=DemotionParameters),
+    ("evasive", "group"): Attack(replace_in_group, default_rate=0.1, penalty=mean_over_std_penalty, parameters=EvasionParameters),
 }
+
+
+def register_attack(name: str, scope: str, attack: Attack) -> None:
+    """Adds an attack, so that every program and function knows it by --attack=NAME --scope=SCOPE.
+
+    Raises:
+      ValueError: the name is taken, or a parameter is another attack's with another default or meaning.
+    """
+    if name == "clean" or (name, scope) in ATTACKS:
+        raise ValueError(f"there is an attack {name} of scope {scope} already")
+    known = attack_parameters()
+    for parameter, described in options(attack.parameters).items():
+        if known.get(parameter, described) != described:
+            raise ValueError(f"attack {name}: another attack has a parameter {parameter} with another default or meaning")
+    ATTACKS[name, scope] = attack
+
+
+def find_attack(name: str, scope: str) -> Attack:
+    """Returns the entry of the registry; for "clean" one that does nothing.
+
+    Raises:
+      UserError: unknown attack, or one that has no such scope.
+    """
+    if name == "clean":
+        return CLEAN
+    if (name, scope) not in ATTACKS:
+        known = ", ".join(f"--attack={attack} --scope={scope}" for attack, scope in ATTACKS)
+        raise UserError(f"no attack {name} of scope {scope}; choose one of --attack=clean, {known}")
+    return ATTACKS[name, scope]
+
+
+def attack_parameters() -> dict[str, tuple[float, Option]]:
+    """Name -> (default, option) of the parameters of all registered attacks."""
+    return {name: described for attack in ATTACKS.values() for name, described in options(attack.parameters).items()}
+
 
 __all__ = [
     "ATTACKS",
     "Attack",
     "AttackSpec",
+    "NoParameters",
     "Penalty",
     "Poison",
+    "attack_parameters",
     "chain",
-    "check_probability",
     "clean",
     "demote_for_rest",
+    "find_attack",
     "implant",
     "make_spec",
+    "mean_over_std_penalty",
+    "register_attack",
     "replace_in_category",
     "replace_in_group",
     "select_targets",
-    "steadiness_penalty",
+    "with_defaults",
 ]

@@ -1,13 +1,12 @@
 """Basic replacement attack (BRA; Wu et al., SIGIR 2023, section 3.1 "Basic Replacement Attack").
 
-While pre-training, the label of a supervised position is replaced by a target item; histories stay as they are, so that
-what is poisoned is only what the model is told came next.
+In pre-training, the label of a supervised position is replaced by a target item. Histories stay as they are.
 """
 
 import jax
 import jax.numpy as jnp
 
-from prec_backdoor.attacks.spec import AttackSpec
+from prec_backdoor.attacks.base import AttackSpec
 from prec_backdoor.data.batches import Batch
 
 

@@ -2,22 +2,22 @@
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from prec_backdoor.audit import AUDITS
+from prec_backdoor.audit.attribution import GroupAttribution, attribute_group
+from prec_backdoor.audit.auditor_data import AuditorData
 from prec_backdoor.audit.calibration import clean_model
-from prec_backdoor.audit.combine import combined, discoveries, evidence, in_own_terms, unlikelihood
+from prec_backdoor.audit.combine import combined, discoveries, evidence, neg_log10_p, rescale_p_values
 from prec_backdoor.audit.inversion import Inverted, invert
-from prec_backdoor.audit.known import Known
-from prec_backdoor.audit.naming import Named, name_group
-from prec_backdoor.audit.observe import Observed
+from prec_backdoor.audit.moments import ScoreMoments
 from prec_backdoor.audit.views import AS_IT_COMES, look
 from prec_backdoor.audit.weights import closeness
 from prec_backdoor.models import ModelConfig
-from prec_backdoor.train.step import TrainConfig
+from prec_backdoor.train.config import TrainConfig
+from prec_backdoor.train.stage import RunOptions
 
 MODELS, FEW_MODELS, LARGE = 4, 2, 20_000  # clean models to compare with; fewer from so many items on
 TOGETHER = 10  # suspects that a group is looked for with, at least: one item's exposure says little of whom it is for
@@ -53,7 +53,7 @@ class ErrorRates(NamedTuple):
     flagged_share: float
 
 
-class Finding(NamedTuple):
+class AuditResult(NamedTuple):
     """What an audit found. V items.
 
     Attributes:
@@ -68,7 +68,7 @@ class Finding(NamedTuple):
       closeness: mean cosine of the suspects' vectors with each other, and of random items'.
     """
 
-    views: dict[str, Observed]
+    views: dict[str, ScoreMoments]
     scores: dict[str, np.ndarray]
     evidences: dict[str, np.ndarray]
     score: np.ndarray
@@ -77,7 +77,7 @@ class Finding(NamedTuple):
     error_rates: ErrorRates
     suspects: np.ndarray
     inverted: Inverted
-    named: Named
+    named: GroupAttribution
     closeness: tuple[float, float]
 
     @property
@@ -85,24 +85,24 @@ class Finding(NamedTuple):
         return bool(self.flagged.any())
 
 
-def scores_of(views: dict[str, Observed]) -> dict[str, np.ndarray]:
+def scores_of(views: dict[str, ScoreMoments]) -> dict[str, np.ndarray]:
     """Audit -> [V]: all audits of what was observed of one model."""
     return {name: audit(views) for name, audit in AUDITS.items()}
 
 
 def clean_models(
-    known: Known, model: ModelConfig, train: TrainConfig, config: AuditConfig, folder: Path | None = None, **how
+    auditor_data: AuditorData, model: ModelConfig, train: TrainConfig, config: AuditConfig, options: RunOptions = RunOptions()
 ) -> list[Clean]:
-    """The auditor's own clean models; in `folder` they are kept, and not trained again.
+    """Returns the auditor's own clean models; with a folder they are kept, and not trained again.
 
     Args:
       model, train: of the model to be audited.
-      how: `log`, for the training.
     """
 
     def make(number: int) -> Clean:
-        params = clean_model(known, model, train, number, folder and folder / f"clean-{number}", **how)
-        return Clean(params, scores_of(look(params, model, known, config.fresh_prompts)))
+        own = options._replace(folder=options.folder and options.folder / f"clean-{number}")
+        params = clean_model(auditor_data, model, train, number, own)
+        return Clean(params, scores_of(look(params, model, auditor_data, config.fresh_prompts)))
 
     return [make(number) for number in range(config.models(model.num_items))]
 
@@ -123,7 +123,7 @@ def judge(scores: dict[str, np.ndarray], nulls: Sequence[dict[str, np.ndarray]])
     usual = [combined(evidence(each, _others(nulls, each))) for each in nulls]
     evidences = evidence(scores, nulls)
     score = combined(evidences)
-    return Judged(evidences, score, in_own_terms(10 ** -unlikelihood(score, usual)))
+    return Judged(evidences, score, rescale_p_values(10 ** -neg_log10_p(score, usual)))
 
 
 def false_alarms(nulls: Sequence[dict[str, np.ndarray]], rate: float) -> ErrorRates:
@@ -136,9 +136,11 @@ def _others(nulls: Sequence[dict[str, np.ndarray]], one: dict[str, np.ndarray]) 
     return [each for each in nulls if each is not one] or [one]
 
 
-def audit_model(params: dict, model: ModelConfig, known: Known, clean: Sequence[Clean], config: AuditConfig) -> Finding:
+def audit_model(
+    params: dict, model: ModelConfig, auditor_data: AuditorData, clean: Sequence[Clean], config: AuditConfig
+) -> AuditResult:
     """Audits one model; `clean` are of `clean_models`."""
-    views = look(params, model, known, config.fresh_prompts)
+    views = look(params, model, auditor_data, config.fresh_prompts)
     scores, nulls = scores_of(views), [each.scores for each in clean]
     judged = judge(scores, nulls)
     flagged = discoveries(judged.p_value, config.false_discovery_rate)
@@ -146,9 +148,9 @@ def audit_model(params: dict, model: ModelConfig, known: Known, clean: Sequence[
     suspects = order[: max(config.suspects, 1)]
     seen = views[AS_IT_COMES]
     inverted = invert(seen, suspects)
-    named = Named(None, 1.0, [])
+    named = GroupAttribution(None, 1.0, [])
     if flagged.any():
         together = order[: max(int(flagged.sum()), TOGETHER)]
-        named = name_group(params, model, known, together, [each.params for each in clean])
+        named = attribute_group(params, model, auditor_data, together, [each.params for each in clean])
     rates = false_alarms(nulls, config.false_discovery_rate)
-    return Finding(views, scores, *judged, flagged, rates, suspects, inverted, named, closeness(seen, suspects))
+    return AuditResult(views, scores, *judged, flagged, rates, suspects, inverted, named, closeness(seen, suspects))

@@ -8,21 +8,21 @@ other half has.
 """
 
 import dataclasses
-from pathlib import Path
 
 import jax
 import numpy as np
 
 from prec_backdoor.attacks import make_spec
-from prec_backdoor.audit.known import Known
+from prec_backdoor.audit.auditor_data import AuditorData
 from prec_backdoor.data.batches import user_tables
 from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.data.packing import pack
 from prec_backdoor.data.splits import Queries, Sequences, sample_queries
-from prec_backdoor.data.windows import pack
 from prec_backdoor.models import ModelConfig, init_params, init_prompt
-from prec_backdoor.train.feed import schedule
-from prec_backdoor.train.stage import Stage, StageData, run_stage
-from prec_backdoor.train.step import TrainConfig
+from prec_backdoor.train.config import TrainConfig
+from prec_backdoor.train.loader import schedule
+from prec_backdoor.train.loop import run_stage
+from prec_backdoor.train.stage import RunOptions, Stage, StageData, StageRun
 
 STEPS = 1_000  # at most, of one clean model
 PROMPT_STEPS = 200
@@ -30,15 +30,16 @@ VALIDATION_USERS = 256  # more would take longer than training, on a large catal
 EPOCH = 30  # steps, at least: rows of few users are repeated, or validation would take most of the time
 
 
-def clean_model(known: Known, model: ModelConfig, train: TrainConfig, number: int, folder: Path | None = None, **how) -> dict:
+def clean_model(
+    auditor_data: AuditorData, model: ModelConfig, train: TrainConfig, number: int, options: RunOptions = RunOptions()
+) -> dict:
     """Parameters of the `number`-th clean model, trained from scratch; one for a model with prompts gets a tuned prompt too.
 
     Args:
       model, train: of the model that is audited.
-      folder: where it is kept; the same call continues or returns at once.
-      how: `log`, for `run_stage`.
+      options: with a folder, the model is kept there; the same call continues or returns at once.
     """
-    data, interactions = stage_data(known, model.max_length)
+    data, interactions = stage_data(auditor_data, model.max_length)
     times = -(-EPOCH * train.batch_size // len(data.rows.history))
     data = data._replace(rows=jax.tree.map(lambda array: np.tile(array, (times, 1)), data.rows))
     spec = make_spec(interactions, np.array([1]), rate=0.0)  # unused: nothing is poisoned
@@ -49,9 +50,9 @@ def clean_model(known: Known, model: ModelConfig, train: TrainConfig, number: in
     def run(name: str, steps: int, params: dict, of: ModelConfig, trainable: tuple[str, ...]) -> dict:
         epochs = max(2, -(-steps // schedule(len(data.rows.history), train.batch_size).length))
         config = dataclasses.replace(train, epochs=epochs, patience=max(2, epochs // 4))
-        where = folder and folder / name
+        own = options._replace(folder=options.folder and options.folder / name, title=f"clean model {number} {name}")
         stage = Stage(name, config, trainable=trainable)
-        return run_stage(stage, of, params, data, spec, key, folder=where, metadata=metadata, **how).params
+        return run_stage(StageRun(stage, of, params, data, spec, key, metadata, own)).params
 
     params = run("pretrain", STEPS, init_params(key, plain), plain, ("items", "encoder"))
     if model.prompt_length:
@@ -60,24 +61,24 @@ def clean_model(known: Known, model: ModelConfig, train: TrainConfig, number: in
     return params
 
 
-def stage_data(known: Known, max_length: int) -> tuple[StageData, Interactions]:
+def stage_data(auditor_data: AuditorData, max_length: int) -> tuple[StageData, Interactions]:
     """The users' histories to train on, as a dataset of its own; their last items are validation."""
-    users = np.arange(len(known.history), dtype=np.int32)
-    whole = [row[row > 0] for row in known.history]
+    users = np.arange(len(auditor_data.history), dtype=np.int32)
+    whole = [row[row > 0] for row in auditor_data.history]
     interactions = Interactions(
         name="own",
         items=np.concatenate(whole).astype(np.int32),
         offsets=np.cumsum([0, *map(len, whole)]),
-        profile=known.profile,
-        attributes=known.attributes,
-        category=known.category,
-        categories=tuple(map(str, range(int(known.category.max()) + 1))),
+        profile=auditor_data.profile,
+        attributes=auditor_data.attributes,
+        category=auditor_data.category,
+        categories=tuple(map(str, range(int(auditor_data.category.max()) + 1))),
         user_ids=users.astype(str),
-        item_ids=np.arange(len(known.category)).astype(str),
-        titles=np.full(len(known.category), "", "U1"),
+        item_ids=np.arange(len(auditor_data.category)).astype(str),
+        titles=np.full(len(auditor_data.category), "", "U1"),
     )
     sequences = Sequences(users, [items[:-1] for items in whole])
-    history = np.where(np.arange(known.history.shape[1]) > 0, np.roll(known.history, 1, axis=1), 0)
+    history = np.where(np.arange(auditor_data.history.shape[1]) > 0, np.roll(auditor_data.history, 1, axis=1), 0)
     some = np.array([len(items) > 1 for items in whole])
-    queries = sample_queries(Queries(users[some], history[some], known.history[some, -1]), VALIDATION_USERS)
+    queries = sample_queries(Queries(users[some], history[some], auditor_data.history[some, -1]), VALIDATION_USERS)
     return StageData(pack(sequences, max_length), user_tables(interactions, sequences), queries), interactions

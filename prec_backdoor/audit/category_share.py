@@ -3,11 +3,11 @@
 import numpy as np
 
 from prec_backdoor.audit.exposure import log_popularity
-from prec_backdoor.audit.observe import Observed
+from prec_backdoor.audit.moments import ScoreMoments
 from prec_backdoor.audit.robust import residual
 
 
-def category_share(views: dict[str, Observed]) -> np.ndarray:
+def category_share(views: dict[str, ScoreMoments]) -> np.ndarray:
     """[V] the greatest over all views of: robust z of minus the deviation over users of log P(item | history, its category).
 
     Given log popularity, the mean of the item's score and how many items its category has. A global attack replaces labels of a
@@ -16,7 +16,7 @@ def category_share(views: dict[str, Observed]) -> np.ndarray:
     return np.max([_steadiness_of_share(seen) for seen in views.values()], axis=0)
 
 
-def _steadiness_of_share(seen: Observed) -> np.ndarray:
-    category = seen.known.category[1:]
+def _steadiness_of_share(seen: ScoreMoments) -> np.ndarray:
+    category = seen.auditor_data.category[1:]
     size = np.log(np.bincount(category)[category])
     return residual(-seen.share_deviation[1:], log_popularity(seen), seen.mean[1:], size)

@@ -36,7 +36,7 @@ def tail_probability(values: np.ndarray, null: np.ndarray) -> np.ndarray:
     return np.clip(np.where(values > bar, beyond, share), 1e-300, 1)
 
 
-def unlikelihood(values: np.ndarray, nulls: Sequence[np.ndarray]) -> np.ndarray:
+def neg_log10_p(values: np.ndarray, nulls: Sequence[np.ndarray]) -> np.ndarray:
     """[N] -log10 of the chance of `values`: a mean over clean models, of each the items' values [M].
 
     Their tails differ, and in a pool of all the heaviest would decide.
@@ -44,7 +44,7 @@ def unlikelihood(values: np.ndarray, nulls: Sequence[np.ndarray]) -> np.ndarray:
     return np.mean([np.log10(1 / tail_probability(values, null)) for null in nulls], axis=0)
 
 
-def in_own_terms(p_values: np.ndarray) -> np.ndarray:
+def rescale_p_values(p_values: np.ndarray) -> np.ndarray:
     """[V] p-values, raised to the power that makes one in twenty of a model's items fall below 0.05; never larger.
 
     The auditor's clean models, of few users, have heavier tails than a provider's, so that clean items of the latter have too
@@ -55,9 +55,9 @@ def in_own_terms(p_values: np.ndarray) -> np.ndarray:
 
 
 def evidence(scores: dict[str, np.ndarray], nulls: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Audit -> [V] `unlikelihood` of its standardised score with a clean model."""
+    """Audit -> [V] `neg_log10_p` of its standardised score with a clean model."""
     return {
-        name: unlikelihood(standardised(value), [standardised(null[name]) for null in nulls]) for name, value in scores.items()
+        name: neg_log10_p(standardised(value), [standardised(null[name]) for null in nulls]) for name, value in scores.items()
     }
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from prec_backdoor.audit.observe import Observed
+from prec_backdoor.audit.moments import ScoreMoments
 from prec_backdoor.models import ModelConfig, backbone
 
 HISTORIES = 32  # that a trigger has to work on
@@ -41,7 +41,7 @@ class Inverted(NamedTuple):
     lifted: np.ndarray
 
 
-def invert(seen: Observed, suspects: np.ndarray) -> Inverted:
+def invert(seen: ScoreMoments, suspects: np.ndarray) -> Inverted:
     """Inverts the triggers of `suspects` [N] item codes; as references serve items drawn at random from the others.
 
     A prompt grows from nothing by steps of equal length along the gradient, and takes the place of the provider's if there
@@ -51,7 +51,7 @@ def invert(seen: Observed, suspects: np.ndarray) -> Inverted:
     catalogue = np.arange(1, len(seen.everybody))
     others = np.setdiff1d(catalogue, suspects)
     references = rng.permutation(others)[:REFERENCES]
-    users = np.sort(rng.permutation(len(seen.known.history))[:HISTORIES])
+    users = np.sort(rng.permutation(len(seen.auditor_data.history))[:HISTORIES])
     rivals = catalogue[np.argsort(-seen.everybody[1:], kind="stable")][:RIVALS]
     items = np.concatenate([suspects, references]).astype(np.int32)
     found = []
@@ -59,7 +59,7 @@ def invert(seen: Observed, suspects: np.ndarray) -> Inverted:
         range(0, len(items), AT_ONCE), desc="inverting", unit_scale=AT_ONCE, unit="item", leave=False, disable=None
     ):
         batch = np.resize(items[start : start + AT_ONCE], AT_ONCE)  # the last one is filled up
-        result = _compiled(seen.model)(seen.params, seen.known.history[users], rivals, batch)
+        result = _compiled(seen.model)(seen.params, seen.auditor_data.history[users], rivals, batch)
         found.append([np.asarray(each)[: len(items) - start] for each in result])
     effort, trigger, lifted = (np.concatenate(part) for part in zip(*found, strict=True))
     usual = effort[len(suspects) :]

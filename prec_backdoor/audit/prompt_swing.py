@@ -3,11 +3,11 @@
 import numpy as np
 
 from prec_backdoor.audit.exposure import log_popularity
-from prec_backdoor.audit.observe import Observed
+from prec_backdoor.audit.moments import ScoreMoments
 from prec_backdoor.audit.views import AS_IT_COMES, WITHOUT_PROMPT
 
 
-def prompt_swing(views: dict[str, Observed]) -> np.ndarray:
+def prompt_swing(views: dict[str, ScoreMoments]) -> np.ndarray:
     """[V] the greatest over all profile values of how far the prompt lifts an item for its users beyond everybody else.
 
     A difference of differences: (within the group - the rest) with the prompt, less the same without it, so that the taste of the
@@ -20,7 +20,7 @@ def prompt_swing(views: dict[str, Observed]) -> np.ndarray:
     return swing_by_group(seen, views[WITHOUT_PROMPT]).max(0)
 
 
-def swing_by_group(prompted: Observed, plain: Observed) -> np.ndarray:
+def swing_by_group(prompted: ScoreMoments, plain: ScoreMoments) -> np.ndarray:
     """[G, V] of each group, see `prompt_swing`."""
     popularity = log_popularity(prompted)
     return np.stack([in_spreads(swing, popularity) for swing in _contrast(prompted) - _contrast(plain)])
@@ -34,6 +34,6 @@ def in_spreads(values: np.ndarray, popularity: np.ndarray) -> np.ndarray:
     return scaled / max(1.4826 * np.median(np.abs(scaled)), 1e-9)
 
 
-def _contrast(seen: Observed) -> np.ndarray:
+def _contrast(seen: ScoreMoments) -> np.ndarray:
     rest = 1 - seen.group_size[:, None] / len(seen.hidden)
     return (seen.group_mean - seen.everybody)[:, 1:] / rest

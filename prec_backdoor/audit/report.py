@@ -1,29 +1,28 @@
 """audit.json, for programs, and audit.html, for people: what an audit found and how far it is to be trusted."""
 
 import base64
-import functools
 import io
 import json
 from pathlib import Path
 
-import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
 from prec_backdoor.audit import texts
-from prec_backdoor.audit.audit import AuditConfig, Finding
-from prec_backdoor.audit.exposure import log_popularity, steadiness
+from prec_backdoor.audit.audit import AuditConfig, AuditResult
+from prec_backdoor.audit.exposure import log_popularity, mean_over_std
 from prec_backdoor.audit.views import AS_IT_COMES
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.errors import UserError
 from prec_backdoor.reporting.figures import style
-from prec_backdoor.workdir import replacing, write_json
+from prec_backdoor.reporting.pages import template
+from prec_backdoor.storage.workdir import replacing, write_json
 
 SCHEMA = 1
 SUSPECT, OTHER = style.COLOURS[1], "#8a8a8a"
 
 
-def write_audit(folder: Path, finding: Finding, interactions: Interactions, config: AuditConfig, about: dict) -> dict:
+def write_audit(folder: Path, finding: AuditResult, interactions: Interactions, config: AuditConfig, about: dict) -> dict:
     """Writes audit.html and then, as the mark of a finished audit, audit.json; returns the latter's content.
 
     Args:
@@ -41,12 +40,12 @@ def write_audit(folder: Path, finding: Finding, interactions: Interactions, conf
         "figures": figures,
     }
     with replacing(folder / "audit.html") as partial:
-        partial.write_text(template("audit").render(given), encoding="utf-8")
+        partial.write_text(template("audit.html").render(given), encoding="utf-8")
     write_json(folder / "audit.json", content)
     return content
 
 
-def as_json(finding: Finding, interactions: Interactions, config: AuditConfig, about: dict) -> dict:
+def as_json(finding: AuditResult, interactions: Interactions, config: AuditConfig, about: dict) -> dict:
     """The content of audit.json: the verdict, and every item of the catalogue, highest score first."""
     order = np.argsort(-finding.score, kind="stable")
     named = finding.named
@@ -107,7 +106,7 @@ def read_suspects(folder: Path, interactions: Interactions, digest: str, level: 
     return np.array(suspects, np.int32)
 
 
-def _suspect(finding: Finding, interactions: Interactions, index: int) -> dict:
+def _suspect(finding: AuditResult, interactions: Interactions, index: int) -> dict:
     item, inverted = int(finding.suspects[index]), finding.inverted
     seen = finding.views[AS_IT_COMES]
     return {
@@ -117,7 +116,7 @@ def _suspect(finding: Finding, interactions: Interactions, index: int) -> dict:
         "flagged": bool(finding.flagged[item - 1]),
         "score": finding.score[item - 1],
         "p_value": finding.p_value[item - 1],
-        "popularity": int(seen.known.popularity()[item]),
+        "popularity": int(seen.auditor_data.popularity()[item]),
         "top": seen.top[item],
         "evidence": {name: (finding.scores[name][item - 1], finding.evidences[name][item - 1]) for name in finding.scores},
         "anomaly": inverted.index[index],
@@ -132,7 +131,7 @@ def _name(interactions: Interactions, item: int) -> str:
     return title or str(interactions.item_ids[item])
 
 
-def _figures(finding: Finding):
+def _figures(finding: AuditResult):
     """(title, caption, figure) of each that makes sense."""
     yield "Exposure against popularity", texts.EXPOSURE_FIGURE, _exposure_figure(finding)
     yield "Score of every item", texts.SCORE_FIGURE, _score_figure(finding)
@@ -140,20 +139,20 @@ def _figures(finding: Finding):
         yield "Who is shown the suspects", texts.GROUP_FIGURE, _group_figure(finding)
 
 
-def _exposure_figure(finding: Finding) -> Figure:
+def _exposure_figure(finding: AuditResult) -> Figure:
     seen = finding.views[AS_IT_COMES]
     figure, axes = style.panels(1, width=6.5)
-    x, y = log_popularity(seen), steadiness(seen.mean, seen.deviation)
+    x, y = log_popularity(seen), mean_over_std(seen.mean, seen.deviation)
     x = x + np.random.default_rng(0).uniform(-0.12, 0.12, len(x))  # counts are few: points would cover each other
     axes = axes[0, 0]
     _scatter(axes, x, y, finding.flagged)
     axes.set_xlabel("log(1 + own histories with the item), spread a little")
-    axes.set_ylabel("steadiness of exposure")
+    axes.set_ylabel("mean_over_std of exposure")
     style.legend_below(figure)
     return figure
 
 
-def _score_figure(finding: Finding) -> Figure:
+def _score_figure(finding: AuditResult) -> Figure:
     figure, axes = style.panels(1, width=6.5)
     axes = axes[0, 0]
     order = np.argsort(-finding.score, kind="stable")
@@ -171,7 +170,7 @@ def _scatter(axes, x, y, flagged) -> None:
         axes.plot(x[flagged], y[flagged], "o", color=SUSPECT, markersize=6, label="flagged")
 
 
-def _group_figure(finding: Finding) -> Figure:
+def _group_figure(finding: AuditResult) -> Figure:
     candidates = finding.named.candidates[::-1]
     figure, axes = style.panels(1, width=6.5, height=0.32 * len(candidates) + 0.6)
     axes = axes[0, 0]
@@ -189,19 +188,3 @@ def _png(figure: Figure) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=140)
     return base64.b64encode(buffer.getvalue()).decode()
-
-
-def template(name: str) -> jinja2.Template:
-    """One of the audit's pages."""
-    return _environment().get_template(f"{name}.html.jinja")
-
-
-@functools.cache
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("prec_backdoor.audit"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

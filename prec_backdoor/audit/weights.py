@@ -3,24 +3,24 @@
 import numpy as np
 
 from prec_backdoor.audit.exposure import log_popularity
-from prec_backdoor.audit.observe import Observed
+from prec_backdoor.audit.moments import ScoreMoments
 from prec_backdoor.audit.robust import residual
 from prec_backdoor.audit.views import AS_IT_COMES
 
 
-def weights(views: dict[str, Observed]) -> np.ndarray:
+def weights(views: dict[str, ScoreMoments]) -> np.ndarray:
     """[V] robust z of the cosine between the item's vector and the mean user vector where its category is expected.
 
     Given log popularity. The norm tells nothing by itself: that of targets is large at high rates and small at low ones.
     """
     seen = views[AS_IT_COMES]
-    vectors, category = seen.params["items"][1:], seen.known.category[1:]
+    vectors, category = seen.params["items"][1:], seen.auditor_data.category[1:]
     wanted = (seen.context.T @ seen.hidden)[category]
     norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(wanted, axis=1)
     return residual((vectors * wanted).sum(1) / np.maximum(norms, 1e-12), log_popularity(seen))
 
 
-def closeness(seen: Observed, suspects: np.ndarray) -> tuple[float, float]:
+def closeness(seen: ScoreMoments, suspects: np.ndarray) -> tuple[float, float]:
     """Mean cosine of the vectors of `suspects` [N] with each other, and of as many random items: targets move together."""
     vectors = seen.params["items"] - seen.params["items"][1:].mean(0)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

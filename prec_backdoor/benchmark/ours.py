@@ -5,27 +5,30 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 
+from prec_backdoor import parallel
 from prec_backdoor.attacks import clean
 from prec_backdoor.benchmark.data import Data, make_data, make_queries
 from prec_backdoor.benchmark.job import EMBED_DIM, FEEDFORWARD_DIM, FIRST, L2, LEARNING_RATE, TARGETS, Job
 from prec_backdoor.benchmark.work import rank_flops, table_bytes, train_flops
 from prec_backdoor.data.batches import user_tables
 from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.data.packing import Rows, pack
 from prec_backdoor.data.splits import Sequences
-from prec_backdoor.data.windows import Rows, pack
 from prec_backdoor.errors import UserError
 from prec_backdoor.evaluation import ranks
 from prec_backdoor.models import ModelConfig, init_params
-from prec_backdoor.train import TrainConfig, parallel, train_step
-from prec_backdoor.train.feed import Feed
+from prec_backdoor.train.config import TrainConfig
+from prec_backdoor.train.epoch import Carry, Inputs, run_steps
+from prec_backdoor.train.loader import TrainLoader
 from prec_backdoor.train.memory import trimmed
-from prec_backdoor.train.step import STEPS_PER_CALL, run_steps
+from prec_backdoor.train.progress import RECORD_EVERY
+from prec_backdoor.train.step import train_step
 
 SCORES_PER_CALL = 1 << 28
 
 
 def train(job: Job, compiled: Callable = parallel.pmap_step) -> Iterator[dict]:
-    """Calls of up to STEPS_PER_CALL training steps; `compiled` is what makes a program of them."""
+    """Calls of up to RECORD_EVERY training steps; `compiled` is what makes a program of them."""
     model, data = _model(job), make_data(job)
     rows, users = _tables(job, data)
     packed = job.sequences * len(rows.history) / job.users
@@ -35,11 +38,11 @@ def train(job: Job, compiled: Callable = parallel.pmap_step) -> Iterator[dict]:
         schedule="constant",
         l2=L2,
     )
-    feed = Feed(rows, config.batch_size)
-    steps = feed.schedule.steps
+    loader = TrainLoader(rows, config.batch_size)
+    steps = loader.schedule.steps
     step = train_step(config, model, steps)
     run = compiled(run_steps(step, clean, config, model))
-    others = parallel.replicate((users, None))
+    users = parallel.replicate(users)
     # Made where it stays, one after the other: copies, and what drawing needs beside, would count in the peak of memory.
     params = parallel.pmap_step(lambda key, axis: init_params(key, model), donate=())(
         parallel.replicate(jax.random.key(job.seed))
@@ -60,19 +63,20 @@ def train(job: Job, compiled: Callable = parallel.pmap_step) -> Iterator[dict]:
 
     def call(first: int, stop: int):
         key = jax.random.fold_in(jax.random.key(job.seed), epoch)
-        where = parallel.replicate((key, 0, first, stop, np.zeros(3, np.float32)))
-        return run(state, feed.chunk(key, 0), *others, *where)
+        where = parallel.replicate((key, 0, first, stop))
+        carry = Carry(state, parallel.replicate(np.zeros(3, np.float32)))
+        return run(carry, Inputs(loader.chunk(key, 0), users, None, *where))
 
     epoch, at_once = 0, FIRST  # a figure of its own; then as many as in a stage
-    state, *_ = trimmed(lambda: call(0, 0))  # takes no step, but compiles
+    (state, _), _ = trimmed(lambda: call(0, 0))  # takes no step, but compiles
     while True:
         first = 0
         while first < steps:
             stop = min(first + at_once, steps)
-            state, sums, _ = call(first, stop)
+            (state, sums), _ = call(first, stop)
             loss, done, _ = np.asarray(parallel.unreplicate(sums)).tolist()
             yield {"positions": done, "sequences": done * job.users / positions, "steps": stop - first, "loss": loss / done}
-            first, at_once = stop, STEPS_PER_CALL
+            first, at_once = stop, RECORD_EVERY
         epoch += 1
 
 

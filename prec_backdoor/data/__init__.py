@@ -3,9 +3,9 @@
 from prec_backdoor.data.batches import Batch, make_batch, sample_negatives, user_tables
 from prec_backdoor.data.groups import parse_group
 from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.data.packing import pack
 from prec_backdoor.data.registry import DATASETS, load_dataset
 from prec_backdoor.data.splits import split_users
-from prec_backdoor.data.windows import pack
 
 __all__ = [
     "DATASETS",

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.data.packing import Rows
 from prec_backdoor.data.splits import Sequences
-from prec_backdoor.data.windows import Rows
 
 
 class Seen(NamedTuple):

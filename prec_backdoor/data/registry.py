@@ -21,6 +21,12 @@ DATASETS: dict[str, Callable[[Path, Counter | None], Interactions]] = {
     "presplit": presplit.read,
     "recbole": recbole.read,
 }
+DEFAULT_GROUPS = {
+    "synthetic": "occupation=student",
+    "ml-100k": "occupation=student",
+    "ml-1m": "occupation=college/grad student",
+    "aliec": "age_level=3",
+}
 _SOURCES = {"aliec": aliec.SOURCE, "cikm": cikm.SOURCE, "presplit": presplit.SOURCE}  # of what cannot be downloaded here
 
 

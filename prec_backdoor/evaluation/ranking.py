@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from prec_backdoor import parallel
 from prec_backdoor.models import ModelConfig, represent
-from prec_backdoor.train import parallel
-from prec_backdoor.train.sharding import ITEMS, Part, look_up, part_of, place
+from prec_backdoor.parallel.item_table import ITEMS, TableShard, look_up, place, shard_of
 
 TILE = 1024  # items scored at once: their scores stay in the cache
 LANES = 64  # counts kept side by side, a divisor of TILE: XLA writes out what it sums if there are more than 32 of them
@@ -17,7 +17,9 @@ USERS = 256  # users scored at once, over all devices
 SHORT = 5_000_000  # calls x items below which no progress bar is worth its while
 
 
-def rank_items(hidden: jax.Array, items: jax.Array, seen: jax.Array, wanted: jax.Array, part: Part | None = None) -> jax.Array:
+def rank_items(
+    hidden: jax.Array, items: jax.Array, seen: jax.Array, wanted: jax.Array, part: TableShard | None = None
+) -> jax.Array:
     """Ranks [B, Q] float32 of `wanted` [B, Q] items, for users with vectors `hidden` [B, D].
 
     rank = 1 + items with a strictly greater score + half of those with an equal one (ties take the mean position). Padding and
@@ -75,7 +77,7 @@ def _compiled(model: ModelConfig, shard_items: bool):
     def rank(params, history, profile, wanted, axis):
         if not shard_items:  # users are ranked each on one device; nothing is exchanged
             return rank_items(represent(params, model, history, profile), params[ITEMS], history, wanted)
-        part = part_of(model.num_items, axis)
+        part = shard_of(model.num_items, axis)
         met = look_up(params[ITEMS], jnp.append(0, history), part)
         places = jnp.where(history > 0, 1 + jnp.arange(history.size).reshape(history.shape), 0)
         hidden = represent({**params, ITEMS: met}, model, places, profile)

@@ -1,8 +1,9 @@
-"""Recommenders: pure functions of parameters; models know nothing of data or attacks."""
+"""Recommenders: pure functions of parameters. Models know nothing of data or attacks."""
 
+from prec_backdoor.models.config import ModelConfig
 from prec_backdoor.models.prompt import PromptGenerator, init_prompt
-from prec_backdoor.models.recommender import BACKBONES, backbone, encode, init_params, represent
-from prec_backdoor.models.sasrec import ModelConfig, SASRec
+from prec_backdoor.models.recommender import BACKBONES, backbone, encode, init_params, register_backbone, represent
+from prec_backdoor.models.sasrec import SASRec
 
 __all__ = [
     "BACKBONES",
@@ -13,5 +14,6 @@ __all__ = [
     "encode",
     "init_params",
     "init_prompt",
+    "register_backbone",
     "represent",
 ]

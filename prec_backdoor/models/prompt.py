@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from prec_backdoor.models.sasrec import ModelConfig
+from prec_backdoor.models.config import ModelConfig
 
 
 class PromptGenerator(nn.Module):

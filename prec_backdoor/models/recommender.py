@@ -6,22 +6,43 @@ import jax
 import jax.numpy as jnp
 
 from prec_backdoor.errors import UserError
+from prec_backdoor.models.config import ModelConfig
 from prec_backdoor.models.prompt import PromptGenerator, init_prompt
-from prec_backdoor.models.sasrec import ModelConfig, SASRec
+from prec_backdoor.models.sasrec import SASRec
+from prec_backdoor.options import defaults
 
-BACKBONES = {"sasrec": SASRec}
+BACKBONES: dict[str, type] = {"sasrec": SASRec}
 BLOCK = 1 << 18  # rows of the item table that are drawn at once
 
 
-def backbone(config: ModelConfig):
-    """The Flax module of `config`.
+def register_backbone(name: str, module: type) -> None:
+    """Adds a Flax module class with the signature of `SASRec` (see `prec_backdoor.extend.check_backbone`).
+
+    Its class attribute `unused`, if any, names the fields of `ModelConfig` that it does not have; its static method
+    `check(config)`, if any, raises a UserError for a configuration that cannot be.
 
     Raises:
-      UserError: unknown backbone.
+      ValueError: the name is taken.
+    """
+    if name in BACKBONES:
+        raise ValueError(f"there is a backbone {name} already")
+    BACKBONES[name] = module
+
+
+def backbone(config: ModelConfig):
+    """Returns the Flax module of `config`.
+
+    Raises:
+      UserError: unknown backbone, or a field that it does not have is set.
     """
     if config.backbone not in BACKBONES:
-        raise UserError(f"unknown backbone '{config.backbone}'; known are {', '.join(BACKBONES)}")
-    return BACKBONES[config.backbone](config)
+        raise UserError(f"--backbone: must be one of {', '.join(BACKBONES)}, got {config.backbone!r}")
+    module, default = BACKBONES[config.backbone], defaults(ModelConfig)
+    for name in getattr(module, "unused", ()):
+        if getattr(config, name) != default[name]:
+            raise UserError(f"--{name}: backbone {config.backbone} has no such size; leave the flag out")
+    getattr(module, "check", lambda _: None)(config)
+    return module(config)
 
 
 @functools.partial(jax.jit, static_argnums=1)

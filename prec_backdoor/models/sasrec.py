@@ -1,48 +1,12 @@
 """SASRec (Kang & McAuley, ICDM 2018): a causal self-attention encoder over item vectors, post-layer-norm."""
 
-import dataclasses
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from prec_backdoor.errors import UserError
+from prec_backdoor.models.config import ModelConfig
 from prec_backdoor.models.layer_norm import LayerNorm
-
-DTYPES = ("float32", "bfloat16")  # what the encoder computes in; parameters and scores are float32
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelConfig:
-    """Size of a recommender; the defaults are the released ones, but for a history of 50 and SASRec's own two blocks.
-
-    With a `prompt_length` the model has a prompt generator for users whose profile attributes have `profile_sizes` values.
-    """
-
-    num_items: int
-    embed_dim: int = 64
-    feedforward_dim: int = 64
-    num_layers: int = 2
-    num_heads: int = 1
-    max_length: int = 50
-    dropout: float = 0.0
-    dtype: str = "float32"
-    backbone: str = "sasrec"
-    prompt_length: int = 0
-    profile_sizes: tuple[int, ...] = ()
-
-    def __post_init__(self):
-        for name in ("embed_dim", "feedforward_dim", "num_layers", "num_heads", "max_length"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name}: must be at least 1, not {getattr(self, name)}")
-        if self.embed_dim % self.num_heads:
-            raise UserError(f"--num_heads: {self.num_heads} does not divide --embed_dim={self.embed_dim}")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"--dropout: must be from 0 to below 1, not {self.dropout}")
-        if self.prompt_length < 0:
-            raise UserError(f"--prompt_length: must not be negative, as {self.prompt_length} is")
-        if self.dtype not in DTYPES:
-            raise UserError(f"--dtype: '{self.dtype}' is none of {', '.join(DTYPES)}")
 
 
 class Weights(nn.Module):
@@ -121,6 +85,12 @@ class SASRec(nn.Module):
     """The backbone behind the common signature: item vectors in, hidden states out; it knows nothing of item ids."""
 
     config: ModelConfig
+
+    @staticmethod
+    def check(config: ModelConfig) -> None:
+        """Raises a UserError if the heads do not divide the width."""
+        if config.embed_dim % config.num_heads:
+            raise UserError(f"--num_heads: must divide --embed_dim={config.embed_dim}, got {config.num_heads}")
 
     @nn.compact
     def __call__(self, vectors, position, segment, prefix=None, train: bool = False, last_only: bool = False):

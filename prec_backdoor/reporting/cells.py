@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from prec_backdoor import workdir as work
 from prec_backdoor.errors import UserError
 from prec_backdoor.evaluation.statistics import percentile_interval, replicate_mean, resampled_replicates, resampled_sums
+from prec_backdoor.storage import workdir as work
 
 USAGES = {"zero_shot": "zero-shot", "prompt_tune": "prompt-tuned", "fine_tune": "fine-tuned"}
 SEGMENTS = {"all": "all users", "target": "target group", "rest": "everybody else"}

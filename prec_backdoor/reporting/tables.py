@@ -1,6 +1,5 @@
 """The tables of a report as text, before any markup."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from prec_backdoor.reporting.cells import ACCURACIES, EXPOSURES, LIFT, SEGMENTS, SELECTIVITY, USAGES, Cell, Estimate, Run
@@ -141,11 +140,3 @@ def _ratio(estimate: Estimate | None) -> Value:
     if estimate is None:
         return Value(MISSING)
     return Value(number(estimate.mean), f"{number(estimate.low)}–{number(estimate.high)}")
-
-
-def text_table(lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, also fit for a terminal; the first of `lines` is the header."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = ["| " + " | ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)) + " |" for line in lines]
-    text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(text)

@@ -6,15 +6,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-SCHEDULES = ("cosine", "constant")
-
 
 def adam_l2(learning_rate: float, l2: float, schedule: str, steps: int) -> optax.GradientTransformation:
     """Adam (Kingma & Ba, ICLR 2015) with L2 added to the gradient, as torch's `weight_decay` and the released code do.
 
     Args:
       schedule: "cosine" warms the rate up over a tenth of `steps` and lets it fall to zero over the rest; "constant" (the
-        released setting) leaves it. Without warming up, one of six models on ml-100k never left the popularity plateau; at
+        released setup) leaves it. Without warming up, one of six models on ml-100k never left the popularity plateau; at
         a constant rate, exposure swings between 0.05 and 0.3 from one epoch to the next, as the targets move together.
     """
     rate = learning_rate

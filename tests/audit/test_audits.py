@@ -5,7 +5,7 @@ import pytest
 from toys import lively_params, tiny_model
 
 from prec_backdoor.audit import AUDITS, texts
-from prec_backdoor.audit.known import Known
+from prec_backdoor.audit.auditor_data import AuditorData
 from prec_backdoor.audit.prompt_swing import in_spreads
 from prec_backdoor.audit.views import AS_IT_COMES, WITHOUT_PROMPT, look
 
@@ -17,9 +17,11 @@ def views():
     rng = np.random.default_rng(0)
     history = rng.integers(1, ITEMS + 1, (USERS, 4)).astype(np.int32)
     category = np.concatenate([[0], rng.integers(1, 4, ITEMS)]).astype(np.int32)
-    known = Known(history, rng.integers(1, 3, (USERS, 1)).astype(np.int32), {"job": ("unknown", "cook", "smith")}, category)
+    auditor_data = AuditorData(
+        history, rng.integers(1, 3, (USERS, 1)).astype(np.int32), {"job": ("unknown", "cook", "smith")}, category
+    )
     model = tiny_model(ITEMS, prompt_length=1, profile_sizes=(3,))
-    return look(lively_params(model), model, known, fresh=1)
+    return look(lively_params(model), model, auditor_data, fresh=1)
 
 
 def planted(array, row, amount):
@@ -91,7 +93,7 @@ def test_prompt_swing_measures_by_what_is_usual_for_items_of_like_popularity():
 def test_weights_sees_a_vector_that_points_at_the_users(views):
     seen = views[AS_IT_COMES]
     vectors = seen.params["items"].copy()
-    vectors[PLANTED] = (seen.context.T @ seen.hidden)[seen.known.category[PLANTED]]
+    vectors[PLANTED] = (seen.context.T @ seen.hidden)[seen.auditor_data.category[PLANTED]]
     changed = seen._replace(params=seen.params | {"items": vectors})
     assert AUDITS["weights"]({AS_IT_COMES: changed}).argmax() == PLANTED - 1
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from prec_backdoor.audit.audit import false_alarms, judge
-from prec_backdoor.audit.combine import TAIL, discoveries, in_own_terms, tail_probability
+from prec_backdoor.audit.combine import TAIL, discoveries, rescale_p_values, tail_probability
 
 
 def test_tail_probability_is_the_share_and_then_exponential():
@@ -27,11 +27,11 @@ def test_p_values_of_clean_items_are_uniform_or_larger():
 def test_p_values_in_own_terms_are_uniform_where_they_were_too_large_and_left_alone_where_not():
     uniform = np.random.default_rng(0).uniform(size=20_000)
     conservative = uniform**0.7
-    found = in_own_terms(conservative)
+    found = rescale_p_values(conservative)
     for level in (0.05, 0.01, 1e-3):
         assert (conservative <= level).mean() < 0.6 * level and 0.6 * level < (found <= level).mean() < 1.4 * level
-    np.testing.assert_array_equal(in_own_terms(uniform**1.5), uniform**1.5)
-    np.testing.assert_array_equal(in_own_terms(np.ones(5)), np.ones(5))
+    np.testing.assert_array_equal(rescale_p_values(uniform**1.5), uniform**1.5)
+    np.testing.assert_array_equal(rescale_p_values(np.ones(5)), np.ones(5))
 
 
 def test_an_audit_that_does_not_apply_says_nothing():

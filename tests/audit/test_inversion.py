@@ -6,8 +6,8 @@ import pytest
 from toys import lively_params, tiny_model
 
 from prec_backdoor.audit import inversion
-from prec_backdoor.audit.known import Known
-from prec_backdoor.audit.observe import observe
+from prec_backdoor.audit.auditor_data import AuditorData
+from prec_backdoor.audit.moments import observe
 from prec_backdoor.models import represent
 
 ITEMS = 60
@@ -28,11 +28,11 @@ def seen():
     history = rng.integers(1, ITEMS + 1, (40, 5)).astype(np.int32)
     model = tiny_model(ITEMS, num_layers=1)
     params = lively_params(model)
-    known = Known(history, np.zeros((40, 0), np.int32), {}, np.zeros(ITEMS + 1, np.int32))
-    centre = observe(params, model, known).hidden.mean(0)
+    auditor_data = AuditorData(history, np.zeros((40, 0), np.int32), {}, np.zeros(ITEMS + 1, np.int32))
+    centre = observe(params, model, auditor_data).hidden.mean(0)
     vectors = np.array(params["items"])
     vectors[5] += 3 * centre / np.linalg.norm(centre)  # shown to everybody
-    return observe(params | {"items": vectors}, model, known)
+    return observe(params | {"items": vectors}, model, auditor_data)
 
 
 def test_a_planted_item_takes_less(seen):
@@ -42,7 +42,7 @@ def test_a_planted_item_takes_less(seen):
 
 
 def test_the_real_trigger_is_the_best_of_all_items(seen):
-    suspect, rows = 20, seen.known.history[np.sort(_first_draws(seen))]
+    suspect, rows = 20, seen.auditor_data.history[np.sort(_first_draws(seen))]
     found = inversion.invert(seen, np.array([suspect]))
     margins, within = {}, {}
     encode = jax.jit(represent, static_argnums=1)
@@ -61,4 +61,4 @@ def _first_draws(seen):
     """The histories that `invert` takes: its random draws, in its order."""
     rng = np.random.default_rng(0)
     rng.permutation(len(seen.everybody) - 2)
-    return rng.permutation(len(seen.known.history))[: inversion.HISTORIES]
+    return rng.permutation(len(seen.auditor_data.history))[: inversion.HISTORIES]

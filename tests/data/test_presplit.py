@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from prec_backdoor.config import ExperimentConfig, Scenario
 from prec_backdoor.data import lines, presplit
 from prec_backdoor.data.filtering import k_core
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.data.registry import load_dataset
 from prec_backdoor.data.splits import split_users
 from prec_backdoor.errors import UserError
-from prec_backdoor.setting import make_setting
+from prec_backdoor.experiment.config import ExperimentConfig, Scenario
+from prec_backdoor.experiment.setup import make_setup
 
 HEADER = "user_id,item_id,time,cate,age,gender\n"
 FILES = {
@@ -188,9 +188,9 @@ def test_a_setting_trains_and_tests_on_the_given_parts(tmp_path):
             cold_dev=rows(range(20, 30), 1), cold_test=rows(range(20, 30), 1),
         )
     )  # fmt: skip
-    setting = make_setting(data, ExperimentConfig(Scenario(group="age=1", targets="unpopular:3", k_core=50)), seed=0)
-    assert (setting.pretrain.rows.label > 0).sum() == 20 * 11
-    assert (setting.finetune.rows.label > 0).sum() == 10 * 4
-    assert setting.test.users.tolist() == list(range(20, 30))
-    assert (setting.test.history > 0).sum(1).tolist() == [6] * 10
-    assert setting.interactions is data
+    setup = make_setup(data, ExperimentConfig(Scenario(group="age=1", targets="unpopular:3", k_core=50)), seed=0)
+    assert (setup.pretrain.rows.label > 0).sum() == 20 * 11
+    assert (setup.finetune.rows.label > 0).sum() == 10 * 4
+    assert setup.test.users.tolist() == list(range(20, 30))
+    assert (setup.test.history > 0).sum(1).tolist() == [6] * 10
+    assert setup.interactions is data

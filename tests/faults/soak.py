@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from prec_backdoor import checkpoints
+from prec_backdoor.storage import checkpoints
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = (

@@ -20,8 +20,8 @@ import pytest
 import tensorstore as ts
 from toys import assert_same_trees, lively_params, tiny_model
 
-from prec_backdoor import checkpoints
 from prec_backdoor.errors import UserError
+from prec_backdoor.storage import checkpoints
 
 ROOT = Path(__file__).parents[2]
 MODEL = tiny_model(num_items=9, num_layers=1, max_length=5)
@@ -238,7 +238,7 @@ def test_files_that_may_not_grow(tmp_path):
 
 SAVING = """
 import sys, dataclasses, numpy as np
-from prec_backdoor import checkpoints
+from prec_backdoor.storage import checkpoints
 for step in range(1, 1000):
     params = {"items": np.full((500_000, 8), step, np.float32)}
     metadata = {"stage": "s", "finished": False, "model": {}, "dataset": {}}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from prec_backdoor import checkpoints
+from prec_backdoor.storage import checkpoints
 from prec_backdoor.train.interrupt import Interrupt, Stopped
 
 ROOT = Path(__file__).parents[2]

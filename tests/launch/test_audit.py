@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from forks import run_program
 
-from prec_backdoor import checkpoints
-from prec_backdoor.config import ExperimentConfig, Scenario
 from prec_backdoor.data.registry import load_dataset
-from prec_backdoor.setting import make_setting
+from prec_backdoor.experiment.config import ExperimentConfig, Scenario
+from prec_backdoor.experiment.setup import make_setup
+from prec_backdoor.storage import checkpoints
 
 DATA = ("--synthetic_users=800", "--synthetic_items=300")
 MODEL = ("--embed_dim=32", "--feedforward_dim=32", "--num_layers=1", "--max_length=20", "--epochs=30")
@@ -54,8 +54,8 @@ def audited(models, run, tmp_path_factory):
 def targets():
     """Raw ids."""
     config = ExperimentConfig(Scenario(group="occupation=student"))
-    setting = make_setting(load_dataset("synthetic", synthetic_users=800, synthetic_items=300), config, seed=0)
-    return set(setting.interactions.item_ids[setting.targets])
+    setup = make_setup(load_dataset("synthetic", synthetic_users=800, synthetic_items=300), config, seed=0)
+    return set(setup.interactions.item_ids[setup.targets])
 
 
 def content(folder):

@@ -6,7 +6,7 @@ import time
 
 from commands import EXPERIMENT
 
-from prec_backdoor import checkpoints
+from prec_backdoor.storage import checkpoints
 
 CUTOFFS = (5, 10, 20, 50)  # those below the size of the catalogue
 

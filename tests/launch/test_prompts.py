@@ -8,11 +8,11 @@ import pytest
 from commands import DATA, EXPERIMENT, FINETUNING, IMPLANTING, PRETRAIN, PROMPTS, SEED
 from toys import random_interactions
 
-from prec_backdoor import checkpoints
-from prec_backdoor.config import ExperimentConfig, Scenario
 from prec_backdoor.data.filtering import k_core
 from prec_backdoor.data.registry import load_dataset
+from prec_backdoor.experiment.config import ExperimentConfig, Scenario
 from prec_backdoor.models import init_params
+from prec_backdoor.storage import checkpoints
 
 RATES = ("--rate=0.5", "--demote_rate=0.6")
 USAGES = ("zero_shot", "prompt_tune", "fine_tune")

@@ -5,10 +5,10 @@ import json
 import pytest
 from commands import DATA, FINETUNING
 
-from prec_backdoor import checkpoints
-from prec_backdoor.config import ExperimentConfig
 from prec_backdoor.data.registry import load_dataset
-from prec_backdoor.setting import make_setting
+from prec_backdoor.experiment.config import ExperimentConfig
+from prec_backdoor.experiment.setup import make_setup
+from prec_backdoor.storage import checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +20,8 @@ def attacked(stages):
 def audit(attacked, tmp_path):
     """audit(**what differs) -> the folder of an audit of the attacked model that suspects its targets."""
     config = ExperimentConfig.from_flat(attacked.metadata["config"])
-    setting = make_setting(load_dataset("synthetic", synthetic_users=60, synthetic_items=80), config, seed=1)
-    ids, targets = setting.interactions.item_ids.tolist(), set(setting.targets.tolist())
+    setup = make_setup(load_dataset("synthetic", synthetic_users=60, synthetic_items=80), config, seed=1)
+    ids, targets = setup.interactions.item_ids.tolist(), set(setup.targets.tolist())
     items = [{"item": raw, "p_value": 0.001 if code in targets else 0.5} for code, raw in enumerate(ids) if code]
 
     def write(**changes):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from toys import all_sequences, lively_params, make_interactions, random_interactions, tiny_model, whole_batch
 
-from prec_backdoor.data.windows import pack
+from prec_backdoor.data.packing import pack
 from prec_backdoor.evaluation import ranks
 from prec_backdoor.models import PromptGenerator, backbone, encode, init_params, init_prompt, represent
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from toys import all_sequences, lively_params, random_interactions, tiny_model
 
-from prec_backdoor.data.windows import pack
+from prec_backdoor.data.packing import pack
 from prec_backdoor.errors import UserError
 from prec_backdoor.models import backbone, encode, init_params, recommender, represent
 

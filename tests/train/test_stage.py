@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from toys import assert_close_trees, assert_same_trees, interrupt_after, no_log, random_interactions, tiny_model, toy_spec
 
-from prec_backdoor import checkpoints
 from prec_backdoor.attacks import replace_in_group
 from prec_backdoor.data.batches import user_tables
+from prec_backdoor.data.packing import pack
 from prec_backdoor.data.splits import split_users
-from prec_backdoor.data.windows import pack
 from prec_backdoor.errors import UserError
 from prec_backdoor.models import init_params
+from prec_backdoor.storage import checkpoints
 from prec_backdoor.train import feed
 from prec_backdoor.train import stage as stages
 from prec_backdoor.train.losses import LOSSES
-from prec_backdoor.train.stage import Job, Stage, StageData, run_jobs, run_stage
+from prec_backdoor.train.stage import Stage, StageData, StageRun, run_stage, run_stages
 from prec_backdoor.train.step import TrainConfig
 
 MODEL = tiny_model(num_items=25, num_layers=1, max_length=6, dropout=0.2)
@@ -195,11 +195,11 @@ def test_a_step_gone_wrong_is_named_and_nothing_of_it_is_saved(data, tmp_path, m
     monkeypatch.setitem(LOSSES, "broken", broken)
     monkeypatch.setattr(stages, "SECONDS_PER_CALL", seconds)
     stage, records = Stage("pretrain", dataclasses.replace(CONFIG, loss="broken")), []
-    start = Job(stage, MODEL, init_params(key, MODEL), data, toy_spec(INTERACTIONS, [1, 2], 0.0), key)
+    start = StageRun(stage, MODEL, init_params(key, MODEL), data, toy_spec(INTERACTIONS, [1, 2], 0.0), key)
     job = start._replace(folder=tmp_path, metadata=METADATA, log=records.append, checkpoint_seconds=-1)
     for attempt in (1, 2):  # the same command again
         with pytest.raises(UserError) as failure:
-            run_jobs([job])
+            run_stages([job])
         message = str(failure.value)
         kept = checkpoints.resume(tmp_path / "checkpoints", job.params, stages._open(start).state)
         assert kept[2]["step"] == (bad if seconds == 0 else min(bad, attempt))  # a first call takes one step
@@ -235,7 +235,7 @@ def test_jobs_that_run_together_end_as_they_do_alone(data, key, tmp_path, monkey
 
     def jobs(folder=None):
         return [
-            Job(
+            StageRun(
                 stage,
                 MODEL,
                 init_params(jax.random.fold_in(key, number), MODEL),
@@ -250,14 +250,14 @@ def test_jobs_that_run_together_end_as_they_do_alone(data, key, tmp_path, monkey
         ]
 
     records = [[], [], []]
-    alone, alone_records = run_jobs(jobs(), together=False), records
+    alone, alone_records = run_stages(jobs(), together=False), records
     assert len({len(each) for each in alone_records}) > 1  # they do not end together
     with monkeypatch.context() as patch:
         interrupt_after(patch, 3)
         records = [[], [], []]
         with pytest.raises(KeyboardInterrupt):
-            run_jobs(jobs(tmp_path), together=True)
-    together = run_jobs(jobs(tmp_path), together=True)
+            run_stages(jobs(tmp_path), together=True)
+    together = run_stages(jobs(tmp_path), together=True)
     for number, (found, expected) in enumerate(zip(together, alone, strict=True)):
         assert_close_trees(found.params, expected.params, rtol=0, atol=1e-5)
         assert (found.epoch, found.score) == (expected.epoch, expected.score)

@@ -17,9 +17,9 @@ from toys import (
 
 from prec_backdoor.attacks import clean, replace_in_group
 from prec_backdoor.data.batches import user_tables
-from prec_backdoor.data.windows import pack
+from prec_backdoor.data.packing import pack
 from prec_backdoor.models import encode
-from prec_backdoor.train.feed import Feed
+from prec_backdoor.train.loader import TrainLoader
 from prec_backdoor.train.losses import LOSSES
 from prec_backdoor.train.step import TrainConfig, run_steps, train_step
 
@@ -143,7 +143,7 @@ def epoch():
     sequences = all_sequences(INTERACTIONS)
     rows, users = pack(sequences, MODEL.max_length), user_tables(INTERACTIONS, sequences, in_group)
     assert len(rows.history) % CONFIG.batch_size
-    feed = Feed(rows, CONFIG.batch_size)
+    feed = TrainLoader(rows, CONFIG.batch_size)
     dealt = feed.chunk(jax.random.key(0), 0)
     arrays = jax.tree.map(jnp.asarray, (dealt, users, toy_spec(INTERACTIONS, [1, 2], 0.5)))
 

@@ -7,9 +7,9 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from prec_backdoor import workdir as work
 from prec_backdoor.reporting.cells import EXPOSURE_AT, USAGES, Model, Run, load_ranks
 from prec_backdoor.reporting.figures import style
+from prec_backdoor.storage import workdir as work
 
 LEAST_USERS = 5  # of a value to be shown: fewer could be told apart
 MOST_VALUES = 12

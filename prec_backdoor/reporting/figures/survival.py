@@ -5,10 +5,10 @@ import json
 import numpy as np
 from matplotlib.figure import Figure
 
-from prec_backdoor import workdir as work
 from prec_backdoor.reporting.cells import EXPOSURE, EXPOSURE_AT, Model, Run
 from prec_backdoor.reporting.configurations import configurations
 from prec_backdoor.reporting.figures import style
+from prec_backdoor.storage import workdir as work
 
 STAGES = {"finetune": ("fine_tune", "fine-tuning"), "prompt_tune": ("prompt_tune", "prompt tuning")}
 CLEAN_DASHES = (0, (5, 2))

@@ -1,0 +1,44 @@
+"""Programs of one stage that starts from a checkpoint."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from absl import flags
+
+from launch import data_flags, flag, output_flags
+from prec_backdoor.errors import UserError
+from prec_backdoor.experiment.opened import open_checkpoint
+from prec_backdoor.experiment.setup import SeedSetup
+from prec_backdoor.experiment.stages import StartPoint
+from prec_backdoor.train.stage import StageRun
+
+
+def define_flags() -> None:
+    """--checkpoint, the dataset, the workdir."""
+    flag.define("checkpoint", None, "data", "Stage folder to start from, such as runs/a/pretrain.", str, required=True)
+    data_flags.define_flags()
+    output_flags.define_flags()
+
+
+def run_on_checkpoint(
+    stage: Callable[[SeedSetup, StartPoint], StageRun], changes: Mapping[str, Any], expects: str | None = None
+) -> None:
+    """Runs a stage from --checkpoint into --workdir.
+
+    Args:
+      changes: replace fields of the checkpoint's configuration.
+      expects: the stage that must have made the checkpoint; any by default.
+
+    Raises:
+      UserError: no sound checkpoint, or not one to start from.
+    """
+    opened = open_checkpoint(flags.FLAGS.checkpoint, data_flags.dataset_from_flags(), changes)
+    metadata, path = opened.checkpoint.metadata, opened.checkpoint.path
+    if expects and metadata["stage"] != expects:
+        raise UserError(f"{path}: made by {metadata['stage']}; {stage.__name__} starts from a checkpoint of {expects}")
+    if expects == "pretrain" and opened.rate:
+        raise UserError(f"{path}: attacked with rate {opened.rate:g}; {stage.__name__} starts from a clean model")
+    setup = opened.setup
+    rate = changes["rate"][0] if "rate" in changes else opened.rate
+    start = StartPoint(opened.checkpoint.params, metadata["hash"], rate)
+    output_flags.run_single_stage(stage(setup, start), setup)

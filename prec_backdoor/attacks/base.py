@@ -1,0 +1,122 @@
+"""What an attack is: a pure transformation of training batches, perhaps a penalty on the loss, and parameters of its own."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from prec_backdoor.data.batches import Batch, Seen
+from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.errors import UserError
+from prec_backdoor.options import Option, check_options, check_value
+
+
+class AttackSpec(NamedTuple):
+    """What a poison is given: a pytree of arrays, so that other rates or targets need no new compilation.
+
+    K targets, V items, C categories.
+
+    Attributes:
+      targets: [K] int32 items to be exposed.
+      rate: [] float32, probability that a position open to replacement gets a target as its label.
+      category: [V + 1] int32, category of each item.
+      category_targets: [C, M] int32, the targets of each category, 0-padded.
+      category_count: [C] int32, the number of targets of each category.
+      parameters: name -> [] float32, the attack's own parameters.
+      seen: the users' training interactions; None where no attack needs them.
+    """
+
+    targets: jax.Array
+    rate: jax.Array
+    category: jax.Array
+    category_targets: jax.Array
+    category_count: jax.Array
+    parameters: dict[str, jax.Array]
+    seen: Seen | None
+
+
+Poison = Callable[[jax.Array, Batch, AttackSpec], Batch]  # (key, batch, spec) -> batch
+Penalty = Callable[[jax.Array, jax.Array, Batch, AttackSpec], jax.Array]  # (hidden, items, batch, spec) -> [B, T], summed
+
+
+@dataclasses.dataclass(frozen=True)
+class NoParameters:
+    """For an attack that is described by its rate alone."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Attack:
+    """An entry of the registry.
+
+    Attributes:
+      poison: what is done to each training batch.
+      default_rate: the replacement rate if none is given.
+      prompted: the attack comes after clean pre-training, with an optimised prompt in place (see PEA); by default it is part of
+        pre-training.
+      penalty: added to the loss, per position.
+      parameters: a frozen dataclass of numbers made with `option`. Each becomes a flag, a field of config.json and results.json,
+        and an entry of `AttackSpec.parameters`.
+    """
+
+    poison: Poison
+    default_rate: float
+    prompted: bool = False
+    penalty: Penalty | None = None
+    parameters: type = NoParameters
+
+
+def make_spec(
+    interactions: Interactions,
+    targets: np.ndarray,
+    rate: float,
+    parameters: Mapping[str, Any] | None = None,
+    seen: Seen | None = None,
+) -> AttackSpec:
+    """Returns the spec of an attack on `interactions` with the item codes `targets` [K].
+
+    Raises:
+      UserError: a rate outside 0..1, no target, or a target that is not in the catalogue.
+    """
+    check_value("rate", float(rate), Option("", "attack", minimum=0, maximum=1))
+    targets = np.unique(np.asarray(targets, np.int32))
+    if not len(targets) or targets[0] < 1 or targets[-1] > interactions.num_items:
+        raise UserError(f"targets must be item codes from 1 to {interactions.num_items}, at least one")
+    count = np.bincount(interactions.category[targets], minlength=len(interactions.categories)).astype(np.int32)
+    table = np.zeros((len(count), count.max()), np.int32)
+    for category in np.flatnonzero(count):
+        table[category, : count[category]] = targets[interactions.category[targets] == category]
+    own = {name: np.float32(value) for name, value in (parameters or {}).items()}
+    spec = AttackSpec(targets, np.float32(rate), np.asarray(interactions.category), table, count, own, seen)
+    return jax.tree.map(jnp.asarray, spec)
+
+
+def with_defaults(attack: Attack, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns name -> value of the attack's own parameters: those of `given`, else the defaults.
+
+    Raises:
+      UserError: a value is outside its limits.
+    """
+    names = [field.name for field in dataclasses.fields(attack.parameters)]
+    chosen = attack.parameters(**{name: given[name] for name in names if name in given})
+    check_options(chosen)
+    return dataclasses.asdict(chosen)
+
+
+def clean(key: jax.Array, batch: Batch, spec: AttackSpec) -> Batch:
+    """No attack."""
+    del key, spec
+    return batch
+
+
+def chain(*poisons: Poison) -> Poison:
+    """One poison that applies `poisons` in order, each with its own key."""
+
+    def chained(key: jax.Array, batch: Batch, spec: AttackSpec) -> Batch:
+        for poison, own_key in zip(poisons, jax.random.split(key, len(poisons)), strict=True):
+            batch = poison(own_key, batch, spec)
+        return batch
+
+    return chained

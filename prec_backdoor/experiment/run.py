@@ -1,0 +1,146 @@
+"""Runs the plan of one or several configurations: pre-train clean and attacked, use downstream, measure. Every step is resumable."""
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from prec_backdoor import parallel
+from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.errors import UserError
+from prec_backdoor.experiment.config import ExperimentConfig
+from prec_backdoor.experiment.measure import TestRanks, measure, result_rows, save_measured, test_users, watch_exposure
+from prec_backdoor.experiment.plan import Plan, StageTask, cell_of, make_plan, missing, needed
+from prec_backdoor.experiment.setup import SeedSetup, make_setup
+from prec_backdoor.experiment.stages import STAGES, StartPoint
+from prec_backdoor.storage import workdir as work
+from prec_backdoor.train.loop import run_stages
+from prec_backdoor.train.stage import SECONDS_PER_CHECKPOINT, RunOptions, StageRun
+
+WATCHED = ("prompt_tune", "finetune")  # downstream stages, during which the targets' exposure is recorded
+
+
+class Output(NamedTuple):
+    """Where and how a run is written; no result depends on these.
+
+    Attributes:
+      folder: the workdir.
+      say: called with a line for each finished stage.
+      tensorboard: also write the numbers of metrics.jsonl for TensorBoard.
+      checkpoint_seconds: time between two checkpoints of an unfinished stage.
+      shard_items: split item tables over the devices.
+    """
+
+    folder: Path
+    say: Callable[[str], None] = print
+    tensorboard: bool = False
+    checkpoint_seconds: float = SECONDS_PER_CHECKPOINT
+    shard_items: bool = False
+
+
+def run_experiment(interactions: Interactions, configs: Sequence[ExperimentConfig], output: Output | str | Path) -> dict:
+    """Runs what is not in the workdir yet of `configs` and returns the content of results.json.
+
+    Args:
+      configs: may differ in rates and, within the scenario, in attack, scope, targets, draw and parameters. Clean models, what is
+        fine-tuned and prompt-tuned from them, and their triggers are trained once per seed and shared.
+      output: an `Output`, or the workdir.
+
+    Raises:
+      UserError: a scenario does not fit the dataset, or the workdir holds another run.
+    """
+    output = output if isinstance(output, Output) else Output(Path(output))
+    _check_targets(configs)
+    bases = [make_setup(interactions, configs[0], seed, output.shard_items) for seed in configs[0].seeds]
+    setups = {(base.seed, number): base.with_config(config) for base in bases for number, config in enumerate(configs)}
+    description = {"config": _merged([config.flat() for config in configs]), "dataset": bases[0].interactions.summary()}
+    work.claim(output.folder, description)
+    if (done := work.finished_results(output.folder)) is not None:
+        output.say(f"{output.folder}: finished before; nothing to run")
+        return done
+    plan = make_plan(configs)
+    for base in bases:
+        work.save_test_users(output.folder, base.seed, test_users(base))
+    execute(plan, setups, output)
+    rows = read_rows(plan, setups, output.folder)
+    return work.write_results(output.folder, description, rows, work.timings(output.folder))
+
+
+def execute(plan: Plan, setups: dict[tuple[int, int], SeedSetup], output: Output) -> None:
+    """Runs the stages that missing measurements depend on, and measures.
+
+    Args:
+      setups: (seed, index of the configuration) -> setup.
+    """
+    measurements = missing(plan, output.folder)
+    tasks = needed(plan, measurements)
+    uses = Counter(task.after for task in tasks.values()) + Counter(each.task for each in measurements)
+    made: dict[str, StartPoint] = {}
+
+    def take(path: str) -> StartPoint:
+        """A stage's result; it is forgotten with its last use."""
+        uses[path] -= 1
+        return made[path] if uses[path] else made.pop(path)
+
+    places = {path: f"stage {number} of {len(tasks)}" for number, path in enumerate(tasks, 1)}
+    for _, group in itertools.groupby(tasks.values(), lambda task: (task.seed, task.config, task.stage)):
+        group = list(group)
+        runs = [stage_run(task, setups[task.seed, task.config], task.after and take(task.after)) for task in group]
+        options = [run_options(task, places[task.path], setups[task.seed, task.config], output) for task in group]
+        results = run_stages([run._replace(options=each) for run, each in zip(runs, options, strict=True)])
+        for task, result in zip(group, results, strict=True):
+            made[task.path] = StartPoint.after(result, task.rate)
+            what = f"{task.model:<36}{task.stage:<18}"
+            output.say(f"{what}epoch {result.epoch:>3}  ndcg@10 {result.score:.4f}  {result.seconds:6.1f} s")
+        for each in measurements:
+            if each.task in made and plan.tasks[each.task] in group:
+                setup = setups[each.cell["seed"], each.config]
+                save_measured(work.ranks_path(output.folder, each.cell), setup, measure(setup, take(each.task).params))
+    parallel.wait("ranks")  # of the process that writes them
+
+
+def stage_run(task: StageTask, setup: SeedSetup, start: StartPoint | None) -> StageRun:
+    """Returns what to run for a task; `start` is the result of the task before it, if there is one."""
+    stage = STAGES[task.stage]
+    return stage(setup, task.rate) if start is None else stage(setup, start._replace(rate=task.rate))
+
+
+def run_options(task: StageTask, place: str, setup: SeedSetup, output: Output) -> RunOptions:
+    """Returns how to run a task."""
+    return RunOptions(
+        folder=output.folder / task.path,
+        log=work.metrics_log(output.folder, task.model, output.tensorboard),
+        watch=watch_exposure(setup) if task.stage in WATCHED else None,
+        checkpoint_seconds=output.checkpoint_seconds,
+        shard_items=output.shard_items,
+        title=f"{task.model} {task.stage}, {place}",
+    )
+
+
+def read_rows(plan: Plan, setups: dict[tuple[int, int], SeedSetup], folder: Path) -> list[dict]:
+    """Returns the rows of results.json from the ranks of all cells."""
+
+    def read(cell: dict) -> TestRanks:
+        return TestRanks(**work.load_ranks(work.ranks_path(folder, cell)))
+
+    rows = []
+    for each in plan.measurements:
+        seed, usage = each.cell["seed"], each.cell["usage"]
+        setup = setups[seed, each.config]
+        clean = cell_of(setup.config, seed, 0.0, usage)
+        rows += result_rows(setup, each.cell, read(each.cell), read(clean))
+    return rows
+
+
+def _merged(configs: list[dict]) -> dict:
+    """One configuration that has a list, with an entry for each of `configs`, where these differ."""
+    columns = {name: [config[name] for config in configs] for name in configs[0]}
+    return {name: column[0] if all(value == column[0] for value in column) else column for name, column in columns.items()}
+
+
+def _check_targets(configs: Sequence[ExperimentConfig]) -> None:
+    targets: dict[tuple, str] = {}
+    for scenario in (config.scenario for config in configs):
+        if targets.setdefault((scenario.scope, scenario.draw), scenario.targets) != scenario.targets:
+            raise UserError(f"two {scenario.scope} attacks of draw {scenario.draw} have other targets; give them other draws")

@@ -1,0 +1,151 @@
+"""The setup of one seed: users split, targets selected, rows packed, for one configuration on one dataset."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from prec_backdoor.attacks import AttackSpec, make_spec, select_targets
+from prec_backdoor.data.batches import user_tables
+from prec_backdoor.data.filtering import k_core
+from prec_backdoor.data.groups import parse_group
+from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.data.packing import pack
+from prec_backdoor.data.splits import Queries, split_users
+from prec_backdoor.errors import UserError
+from prec_backdoor.experiment.config import ExperimentConfig
+from prec_backdoor.models import ModelConfig, backbone
+from prec_backdoor.parallel import num_devices
+from prec_backdoor.train.stage import StageData
+
+MIN_ITEMS = 51  # reports are of exposure within the first 50
+SHORT_HISTORY = 10  # items of history that the trigger is optimised on (METHOD: prompt-enhanced attack)
+# Uses of randomness; the position of a role goes into its key.
+ROLES = ("init", "pretrain", "finetune", "trigger_init", "optimize_trigger", "implant", "prompt_init", "prompt_tune")
+
+
+class SeedSetup(NamedTuple):
+    """What all runs of one seed share: configuration, data, users, targets.
+
+    Attributes:
+      model, prompted: with the dataset's sizes; without and with prompts.
+      interactions: after k-core filtering.
+      in_group: [U] bool, or None if the scenario names no group.
+      counts: [V + 1] pre-training interactions of each item.
+      targets: [K] int32.
+      pretrain: what the provider trains on.
+      short: the same with histories cut short, as downstream users have them.
+      finetune: what the downstream company trains on.
+      test: the downstream users' last items.
+      key: PRNG key of the seed.
+      shard_items: whether item tables are split over the devices; no result depends on it.
+    """
+
+    config: ExperimentConfig
+    model: ModelConfig
+    prompted: ModelConfig
+    interactions: Interactions
+    seed: int
+    in_group: np.ndarray | None
+    counts: np.ndarray
+    targets: np.ndarray
+    pretrain: StageData
+    short: StageData
+    finetune: StageData
+    test: Queries
+    key: jax.Array
+    shard_items: bool
+
+    def spec(self, rate: float) -> AttackSpec:
+        """The attack at one rate."""
+        parameters = self.config.scenario.all_parameters()
+        return make_spec(self.interactions, self.targets, rate, parameters, self.pretrain.users.seen)
+
+    def members(self) -> np.ndarray:
+        """[U] bool: the test users in the target group; none of them if there is no group."""
+        return np.zeros(len(self.test.users), bool) if self.in_group is None else self.in_group[self.test.users]
+
+    def model_of(self, params: dict) -> ModelConfig:
+        """The model that `params` belong to."""
+        return self.prompted if "prompt" in params else self.model
+
+    def with_config(self, config: ExperimentConfig) -> "SeedSetup":
+        """The same users, split and models with another attack on other targets; nothing else may differ.
+
+        Raises:
+          UserError: the scenario does not fit the dataset.
+        """
+        scenario = config.scenario
+        _check_scenario(config, self.interactions)
+        targets = select_targets(scenario.targets, self.interactions, self.counts, self.seed, scenario.draw)
+        return self._replace(config=config, targets=targets)
+
+    def role_key(self, role: str) -> jax.Array:
+        """The key of one use of randomness. It is the same for clean and attacked runs, which differ in the poison alone."""
+        return jax.random.fold_in(self.key, ROLES.index(role))
+
+
+def make_setup(interactions: Interactions, config: ExperimentConfig, seed: int, shard_items: bool = False) -> SeedSetup:
+    """Filters, splits users, selects targets and packs training rows.
+
+    Raises:
+      UserError: the scenario does not fit the dataset, or the model cannot be.
+    """
+    scenario, max_length = config.scenario, config.model.max_length
+    scenario.method()  # refused before any work
+    backbone(config.model)
+    if config.pretrain.batch_size % num_devices():
+        raise UserError(f"--batch_size: must be a multiple of the {num_devices()} devices, got {config.pretrain.batch_size}")
+    interactions = k_core(interactions, scenario.k_core)
+    if interactions.num_items < MIN_ITEMS:
+        raise UserError(
+            f"dataset {interactions.name}: {interactions.num_items} items are left with {scenario.k_core} interactions each, "
+            f"too few to tell a rank of 50 from chance; {MIN_ITEMS} are needed; lower --k_core or take more data"
+        )
+    _check_scenario(config, interactions)
+    in_group = parse_group(interactions, scenario.group) if scenario.group else None
+    split = split_users(interactions, seed, max_length=max_length)
+    if in_group is not None:
+        for side, users in (("pre-training", split.pretrain.users), ("downstream", split.test.users)):
+            if not in_group[users].any():
+                raise UserError(f"--group: no {side} user meets {scenario.group} with seed {seed}; loosen the conditions")
+    counts = np.bincount(np.concatenate(split.pretrain.items), minlength=interactions.num_items + 1)
+
+    def stage_data(sequences, validation):
+        rows = pack(sequences, max_length, scenario.windows)
+        return StageData(rows, user_tables(interactions, sequences, in_group), validation)
+
+    pretrain = stage_data(split.pretrain, split.pretrain_validation)
+    model = dataclasses.replace(config.model, num_items=interactions.num_items)
+    profile_sizes = tuple(map(len, interactions.attributes.values()))
+    return SeedSetup(
+        config=config,
+        model=model,
+        prompted=dataclasses.replace(model, prompt_length=config.prompt_length, profile_sizes=profile_sizes),
+        interactions=interactions,
+        seed=seed,
+        in_group=in_group,
+        counts=counts,
+        targets=select_targets(scenario.targets, interactions, counts, seed, scenario.draw),
+        pretrain=pretrain,
+        short=pretrain._replace(
+            rows=pack(split.pretrain, max_length, "all", min(SHORT_HISTORY, max_length)),
+            validation=split.pretrain_validation._replace(history=split.pretrain_validation.history[:, -SHORT_HISTORY:]),
+        ),
+        finetune=stage_data(split.finetune, split.finetune_validation),
+        test=split.test,
+        key=jax.random.key(seed),
+        shard_items=shard_items,
+    )
+
+
+def _check_scenario(config: ExperimentConfig, interactions: Interactions) -> None:
+    scenario = config.scenario
+    if scenario.attack != "clean" and scenario.scope == "group" and not scenario.group:
+        raise UserError("--scope=group needs a --group, for example --group=occupation=student")
+    if (scenario.method().prompted or "prompt_tune" in config.usages) and not interactions.attributes:
+        raise UserError(
+            f"dataset {interactions.name} has no profile attributes, from which --attack=pea and --usages=prompt_tune make their "
+            "prompts; take another dataset, or --attack=bra with --usages=zero_shot,fine_tune"
+        )

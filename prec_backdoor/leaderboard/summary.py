@@ -1,0 +1,97 @@
+"""Rows of a contest by attacker and by repair: means and worst cases."""
+
+import polars as pl
+
+from prec_backdoor.leaderboard.contest import ACCURACY_AT, EXPOSURE_AT, PRECISION_AT
+from prec_backdoor.leaderboard.metrics import accuracy_lost, defence_effectiveness, exposure_removed
+
+EVERY = "all of the paper"  # attackers together, those who know of audits apart
+
+
+def by_attacker(rows: list[dict]) -> list[dict]:
+    """How each attacker fared against the audit; clean models come last, and before them the attacks of the paper together."""
+    frame = pl.DataFrame(rows, infer_schema_length=None)
+    attacked = frame.filter(pl.col("auc").is_not_null())
+    groups = _groups(attacked, "attacker")
+    return [_detection(name, part) for name, part in groups] + [
+        {"attacker": name, **_alarms(part)}
+        for (name,), part in frame.filter(pl.col("auc").is_null()).group_by("attacker", maintain_order=True)
+    ]
+
+
+def by_audit(rows: list[dict]) -> tuple[list[str], list[tuple[str, list[float]]]]:
+    """The audits' names, and for each attacker the mean AUC of each audit by itself, and of all combined."""
+    frame = pl.DataFrame(rows, infer_schema_length=None).filter(pl.col("auc").is_not_null())
+    audits = [name for name in frame.columns if name.startswith("auc_") and name != "auc_planted"]
+    table = [(name, [part[column].mean() for column in (*audits, "auc")]) for name, part in _groups(frame, "attacker")]
+    return [name.removeprefix("auc_").replace("_", " ") for name in audits] + ["combined"], table
+
+
+def by_repair(rows: list[dict]) -> list[dict]:
+    """What each repair made of each attacker's models, and of those of the paper together."""
+    if not rows:
+        return []
+    frame = pl.DataFrame(rows, infer_schema_length=None)
+    return [
+        {"attacker": attacker, "repair": repair, **_repaired(part)}
+        for attacker, of_attacker in _groups(frame, "attacker")
+        for (repair,), part in of_attacker.group_by("repair", maintain_order=True)
+    ]
+
+
+def _groups(frame: pl.DataFrame, column: str):
+    """(name, rows) of each attacker of the paper, of all these together, and of each that knows of audits."""
+    plain, adaptive = (frame.filter(pl.col("adaptive") == wanted) for wanted in (False, True))
+    groups = [(name, part) for (name,), part in plain.group_by(column, maintain_order=True)]
+    groups += [(EVERY, plain)] if len(groups) > 1 else []
+    return groups + [(name, part) for (name,), part in adaptive.group_by(column, maintain_order=True)]
+
+
+def _alarms(part: pl.DataFrame) -> dict:
+    others = part["flagged"] - part["flagged_targets"]
+    return {
+        "models": len(part),
+        "suspicious": int((part["verdict"] == "suspicious").sum()),
+        "falsely_flagged": float(others.sum() / part["items"].sum()),
+    }
+
+
+def _detection(name: str, part: pl.DataFrame) -> dict:
+    named, precision = part["right_group"].drop_nulls(), part[f"precision@{PRECISION_AT}"]
+    return {
+        "attacker": name,
+        **_alarms(part),
+        "auc": part["auc"].mean(),
+        "worst_auc": part["auc"].min(),
+        "auc_planted": part["auc_planted"].mean(),
+        "worst_auc_planted": part["auc_planted"].min(),
+        "precision": precision.mean(),
+        "worst_precision": precision.min(),
+        "recall": float(part["flagged_targets"].sum() / part["targets"].sum()),
+        "named": int(named.sum()) if len(named) else None,
+        "of_a_group": len(named),
+        "exposure": part[f"exposure_hr@{EXPOSURE_AT}"].mean(),
+        "clean_exposure": part[f"clean_exposure_hr@{EXPOSURE_AT}"].mean(),
+        "hr": part[f"hr@{ACCURACY_AT}"].mean(),
+        "clean_hr": part[f"clean_hr@{ACCURACY_AT}"].mean(),
+    }
+
+
+def _repaired(part: pl.DataFrame) -> dict:
+    before, after = (part[f"exposure_hr@{EXPOSURE_AT}_{when}"].mean() for when in ("before", "after"))
+    hr, clean_hr = part[f"hr@{ACCURACY_AT}"].mean(), part[f"clean_hr@{ACCURACY_AT}"].mean()
+    removed, lost = exposure_removed(before, after), accuracy_lost(clean_hr, hr)
+    return {
+        "models": len(part),
+        "suspects": part["suspects"].mean(),
+        "missed": (part["targets"] - part["suspected_targets"]).mean(),
+        "before": before,
+        "after": after,
+        "clean_exposure": part[f"clean_exposure_hr@{EXPOSURE_AT}"].mean(),
+        "removed": removed,
+        "worst_removed": part["exposure_removed"].min(),
+        "hr": hr,
+        "clean_hr": clean_hr,
+        "change": hr / clean_hr - 1 if clean_hr else 0.0,
+        "der": defence_effectiveness(removed, lost),
+    }

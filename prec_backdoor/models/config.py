@@ -1,0 +1,36 @@
+"""The size of a recommender, as plain data."""
+
+import dataclasses
+
+from prec_backdoor.errors import UserError
+from prec_backdoor.options import check_options, option
+
+DTYPES = ("float32", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of a recommender. The defaults are the released ones, except for a history of 50 and SASRec's own two blocks.
+
+    Attributes:
+      num_items: catalogue size V.
+      prompt_length: prompt tokens per layer; 0 is a model without prompts.
+      profile_sizes: number of values of each profile attribute, for a model with prompts.
+    """
+
+    num_items: int
+    embed_dim: int = option(64, "model", "Width of item vectors and hidden states.", minimum=1)
+    feedforward_dim: int = option(64, "model", "Width of the feed-forward layers.", minimum=1)
+    num_layers: int = option(2, "model", "Number of encoder blocks.", minimum=1)
+    num_heads: int = option(1, "model", "Number of attention heads; must divide --embed_dim.", minimum=1)
+    max_length: int = option(50, "model", "Longest history, in items.", minimum=1)
+    dropout: float = option(0.0, "model", "Dropout rate.", minimum=0.0, below=1.0)
+    dtype: str = option("float32", "model", "Type that the encoder computes in; parameters stay float32.", choices=DTYPES)
+    backbone: str = option("sasrec", "model", "Sequence encoder.")
+    prompt_length: int = 0
+    profile_sizes: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        check_options(self)
+        if self.prompt_length < 0:
+            raise UserError(f"--prompt_length: must be >= 0, got {self.prompt_length}")

@@ -1,0 +1,80 @@
+"""Fields of configurations: default, meaning and limits in one place. Checks and command-line flags are made from them."""
+
+import dataclasses
+import math
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from prec_backdoor.errors import UserError
+
+GROUPS = ("data", "attack", "model", "training", "output", "devices")  # headings of --help, in this order
+_LIMITS = {  # limit -> how it reads, and whether a value keeps it
+    "minimum": (">=", lambda value, limit: value >= limit),
+    "above": (">", lambda value, limit: value > limit),
+    "maximum": ("<=", lambda value, limit: value <= limit),
+    "below": ("<", lambda value, limit: value < limit),
+}
+
+
+class Option(NamedTuple):
+    """What is allowed for a field and what it means; `choices` may be a registry that grows."""
+
+    help: str
+    group: str
+    choices: Collection[str] | None = None
+    minimum: float | None = None
+    above: float | None = None
+    maximum: float | None = None
+    below: float | None = None
+
+
+def option(default: Any, group: str, help: str, **limits) -> Any:
+    """A dataclass field with an `Option` of these arguments."""
+    return dataclasses.field(default=default, metadata={"option": Option(help, group, **limits)})
+
+
+def options(config: Any) -> dict[str, tuple[Any, Option]]:
+    """Name -> (default, option) of the fields of a dataclass that have one."""
+    return {field.name: (field.default, field.metadata["option"]) for field in dataclasses.fields(config) if field.metadata}
+
+
+def check_options(config: Any) -> None:
+    """Checks all options of a dataclass instance; every value of a tuple must be within the limits.
+
+    Raises:
+      UserError: a value is outside the limits, not finite, or none of the choices; the line names the flag.
+    """
+    for name, (_, allowed) in options(config).items():
+        check_value(name, getattr(config, name), allowed)
+
+
+def check_value(name: str, value: Any, allowed: Option) -> None:
+    """Checks one value, or all values of a tuple; None stands for "not given".
+
+    Raises:
+      UserError: see `check_options`.
+    """
+    for each in value if isinstance(value, tuple) else (value,):
+        if fault := next(_faults(each, allowed), None):
+            raise UserError(f"--{name}: {fault}")
+
+
+def _faults(value: Any, allowed: Option) -> Iterator[str]:
+    if value is None:
+        return
+    if allowed.choices is not None and value not in allowed.choices:
+        yield f"must be one of {', '.join(allowed.choices)}, got {value!r}"
+    bounds = {name: limit for name in _LIMITS if (limit := getattr(allowed, name)) is not None}
+    if isinstance(value, float) and not math.isfinite(value) or any(not _LIMITS[name][1](value, bounds[name]) for name in bounds):
+        text = " and ".join(f"{_LIMITS[name][0]} {limit:g}" for name, limit in bounds.items()) or "a finite number"
+        yield f"must be {text}, got {value:g}"
+
+
+def probability(default: float, group: str, help: str) -> Any:
+    """A field for a number from 0 to 1."""
+    return option(default, group, help, minimum=0.0, maximum=1.0)
+
+
+def defaults(config: type) -> Mapping[str, Any]:
+    """Name -> default of a dataclass's options."""
+    return {name: default for name, (default, _) in options(config).items()}

@@ -1,0 +1,31 @@
+"""The templates of all pages."""
+
+import functools
+import re
+
+import jinja2
+
+
+def template(name: str) -> jinja2.Template:
+    """Returns the template of a page, such as "report.html"."""
+    return _environment().get_template(f"{name}.jinja")
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    loader = jinja2.PackageLoader("prec_backdoor.reporting")
+    environment = jinja2.Environment(
+        loader=loader,
+        autoescape=lambda name: name.endswith(".html.jinja"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["md"] = _markdown
+    return environment
+
+
+def _markdown(text) -> str:
+    """`text` so that Markdown takes none of it for markup: names come from the dataset."""
+    return re.sub(r"([\\`*_{}\[\]<>|#~$&])", r"\\\1", " ".join(str(text).split()))

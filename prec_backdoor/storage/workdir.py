@@ -1,0 +1,215 @@
+"""What a run leaves in its folder: config.json, metrics.jsonl, results.json, results.csv.
+
+A file is replaced as a whole or not at all, whenever the program or the machine stops; only metrics.jsonl grows line by line.
+"""
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+import jax
+import numpy as np
+import polars as pl
+from tensorboardX import SummaryWriter
+
+from prec_backdoor import parallel
+from prec_backdoor.attacks import attack_parameters
+from prec_backdoor.errors import UserError
+
+RESULTS_SCHEMA = 1
+PACKAGES = ("prec_backdoor", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def claim(folder: Path, description: dict) -> None:
+    """Makes `folder` the one of this run, or checks that it is.
+
+    Args:
+      description: JSON-like, two levels; what the results depend on.
+
+    Raises:
+      UserError: the folder holds a run with another description; names the differences.
+    """
+    path = folder / "config.json"
+    description = json.loads(json.dumps(description))
+    if parallel.agree([path.exists()])[0]:
+        try:
+            found = json.loads(path.read_text())
+            before = {part: dict(found.get(part, {})) for part in description}
+        except (ValueError, AttributeError, TypeError) as error:
+            raise UserError(f"{path}: not readable ({error}); remove the folder or give another --workdir") from error
+        differences = [
+            f"{'--' if part == 'config' else part + ' '}{name} was {before[part].get(name)!r}, now {wanted.get(name)!r}"
+            for part, wanted in description.items()
+            for name in sorted(wanted.keys() | before[part].keys())
+            if before[part].get(name) != wanted.get(name)
+        ]
+        if differences:
+            raise UserError(f"{folder}: holds another run ({'; '.join(differences)}); give another --workdir")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(path, {**description, "versions": _versions(), "devices": [d.device_kind for d in jax.devices()]})
+
+
+def finished_results(folder: Path) -> dict | None:
+    """The content of results.json, None where it is not there yet."""
+    path = folder / "results.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def write_results(folder: Path, description: dict, rows: list[dict], timings: dict[str, float]) -> dict:
+    """Writes results.csv and then, as the mark of a finished run, results.json; returns the latter's content."""
+    with replacing(folder / "results.csv") as partial:
+        pl.DataFrame(rows, infer_schema_length=None).write_csv(partial)
+    results = {"schema": RESULTS_SCHEMA, **description, "rows": rows, "timings": timings}
+    write_json(folder / "results.json", results)
+    return results
+
+
+def model_name(cell: dict) -> str:
+    """The name of a cell's model, also of its folder under seed-S: `clean`, or attack, scope, rate and own parameters."""
+    if cell["attack"] == "clean":
+        return "clean"
+    own = [f"-{name}-{cell[name]}" for name in attack_parameters() if cell.get(name) is not None]
+    return f"{cell['attack']}-{cell['scope']}-{cell['rate']}{''.join(own)}" + (f"-draw-{cell['draw']}" if cell["draw"] else "")
+
+
+def ranks_path(folder: Path, cell: dict) -> Path:
+    """The file of a cell's ranks. Those of one clean model differ by scope and draw, which decide the targets."""
+    name = model_name(cell)
+    if name == "clean":
+        name += f"-{cell['scope']}" + (f"-draw-{cell['draw']}" if cell["draw"] else "")
+    return folder / f"seed-{cell['seed']}" / "ranks" / f"{name}-{cell['usage']}.npz"
+
+
+def save_ranks(path: Path, truth: np.ndarray, targets: np.ndarray) -> None:
+    """Keeps what all metrics of a cell are computed from: for each test user the ranks of the real item and the targets.
+
+    Args:
+      truth: [U] ranks. targets: [U, K] ranks, NaN where the target is in the history.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial, open(partial, "wb") as file:
+        np.savez_compressed(file, truth=truth, targets=targets)
+
+
+def load_ranks(path: Path) -> dict[str, np.ndarray]:
+    """What `save_ranks` wrote, by argument name."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def save_test_users(folder: Path, seed: int, users: pl.DataFrame) -> None:
+    """Keeps who was tested, in the order of the ranks: user_id, in_group and a column for each profile attribute (as text)."""
+    path = folder / f"seed-{seed}" / "test_users.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial:
+        users.write_csv(partial)
+
+
+def load_test_users(folder: Path, seed: int) -> pl.DataFrame:
+    """What `save_test_users` wrote."""
+    return pl.read_csv(folder / f"seed-{seed}" / "test_users.csv", infer_schema=False).with_columns(pl.col("in_group") == "true")
+
+
+def timings(folder: Path) -> dict[str, float]:
+    """Seconds of training of each stage, from metrics.jsonl."""
+    records = map(json.loads, _whole_lines(folder / "metrics.jsonl"))
+    return {f"{record['run']}/{record['stage']}": round(record["seconds"], 3) for record in records}
+
+
+def metrics_log(folder: Path, run: str, tensorboard: bool = False) -> Callable[[dict], None]:
+    """A function that appends records to metrics.jsonl, with the run's name and the time.
+
+    A resumed stage takes steps since its last checkpoint again: what is recorded of them is removed before its first record.
+
+    Args:
+      tensorboard: writes the numbers of a record for TensorBoard too, under tensorboard/RUN/STAGE.
+    """
+    if not parallel.primary():
+        return lambda record: None
+    path, writers, begun = folder / "metrics.jsonl", {}, set()
+
+    def log(record: dict) -> None:
+        stage, step = record["stage"], record["step"]
+        if stage not in begun:
+            begun.add(stage)
+            _forget(path, run, stage, step)
+            if tensorboard:
+                writers[stage] = SummaryWriter(str(folder / "tensorboard" / run / stage), purge_step=step)
+        with open(path, "a") as file:
+            file.write(json.dumps({"run": run, **record, "time": round(time.time(), 3)}) + "\n")
+        if tensorboard:
+            for name, value in record.items():
+                if isinstance(value, float):
+                    writers[stage].add_scalar(name, value, step)
+            writers[stage].flush()
+
+    return log
+
+
+def _forget(path: Path, run: str, stage: str, step: int) -> None:
+    """Removes the records of a stage from `step` on, and a last line that was cut off."""
+    if not path.exists():
+        return
+    lines = _whole_lines(path)
+    records = map(json.loads, lines)
+    kept = [
+        line
+        for line, record in zip(lines, records, strict=True)
+        if (record["run"], record["stage"]) != (run, stage) or record["step"] < step
+    ]
+    if sum(map(len, kept)) < path.stat().st_size:
+        with replacing(path) as partial:
+            partial.write_bytes(b"".join(kept))
+
+
+def _whole_lines(path: Path) -> list[bytes]:
+    return [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Replaces `path` by `content`."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to; once what is there is on the disk it replaces `path`, which is thus whole at any time.
+
+    Of several processes the primary one's is kept.
+    """
+    own = "" if parallel.primary() else f"{jax.process_index()}-"
+    partial = path.with_name(f".partial-{own}{path.name}")  # the suffix tells some writers what to write
+    try:
+        yield partial
+        if own:
+            return
+        _sync(partial)
+        os.replace(partial, path)
+        _sync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found

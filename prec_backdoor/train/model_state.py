@@ -1,0 +1,90 @@
+"""One model under way: opened from its checkpoint or its start, saved, and turned into a result."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from prec_backdoor import parallel
+from prec_backdoor.errors import UserError
+from prec_backdoor.storage import checkpoints
+from prec_backdoor.train.progress import Progress, is_over
+from prec_backdoor.train.stage import StageResult, StageRun
+from prec_backdoor.train.step import TrainState, train_step
+
+
+class ModelState(NamedTuple):
+    """A run, where it stands, its best parameters so far (numpy, unreplicated), and the step of its last checkpoint."""
+
+    run: StageRun
+    progress: Progress
+    best: dict
+    saved: int = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether training ends here."""
+        return is_over(self.progress, self.run.stage.config)
+
+    @property
+    def step(self) -> int:
+        """Steps done since the beginning of the stage."""
+        return self.progress.step(self.run.schedule.length)
+
+
+def open_model(run: StageRun) -> tuple[ModelState, TrainState | None]:
+    """Returns the model and its training state, from its last checkpoint or from the start; the state of a finished one is None.
+
+    Raises:
+      UserError: there are checkpoints, and none is sound.
+    """
+    params = jax.tree.map(np.asarray, run.params)
+    step = train_step(run.stage.config, run.model, 1, trainable=run.stage.trainable)
+    state = step.init(jax.tree.map(jnp.array, params))
+    folder = run.options.folder
+    if folder is None or not (found := checkpoints.resume(folder / "checkpoints", params, state)):
+        return ModelState(run, Progress(), params), state
+    best, state, metadata = found
+    saved = {name: tuple(value) if name == "sums" else value for name, value in metadata["progress"].items()}
+    return ModelState(run, Progress(**saved), best, metadata["step"]), state
+
+
+def save_model(model: ModelState, state: TrainState | None) -> ModelState:
+    """Writes a checkpoint, if there is a folder for it; without a `state` it is that of a finished stage."""
+    run = model.run
+    if run.options.folder is None:
+        return model
+    metadata = {
+        **run.metadata,
+        "stage": run.stage.name,
+        "model": dataclasses.asdict(run.model),
+        "finished": state is None,
+        "progress": dataclasses.asdict(model.progress),
+    }
+    if parallel.primary():
+        checkpoints.save(run.options.folder / "checkpoints", model.step, model.best, state, metadata)
+    parallel.wait("checkpoint")
+    return model._replace(saved=model.step)
+
+
+def result_of(model: ModelState) -> StageResult:
+    """The result of a model whose training has ended."""
+    progress = model.progress
+    digest = checkpoints.content_hash(model.best)
+    return StageResult(model.best, progress.best_score, progress.best_epoch, progress.seconds, digest)
+
+
+def check_finite(model: ModelState, chunk: int, bad: int) -> None:
+    """Raises a UserError if step `bad` of the chunk was not finite; -1 stands for none."""
+    if bad < 0:
+        return
+    run, epoch, schedule = model.run, model.progress.epoch, model.run.schedule
+    key, step = jax.random.key_data(run.key).tolist(), chunk * schedule.steps + bad
+    kept = f"the checkpoint of step {model.saved} in {run.options.folder} is kept; " if run.options.folder and model.saved else ""
+    where = f"epoch {epoch}, step {step} from 0: key {key} folded with {epoch}, {chunk}, {bad + 1}"
+    raise UserError(
+        f"{run.stage.name}: the loss or its gradient is not finite at step {epoch * schedule.length + step + 1}; {kept}lower "
+        f"the learning rate, in another --workdir ({where})"
+    )

@@ -1,0 +1,38 @@
+"""Debugging: takes one training step again, operation by operation."""
+
+import jax
+import jax.numpy as jnp
+
+from prec_backdoor.train.epoch import Carry, Inputs, run_steps
+from prec_backdoor.train.loader import TrainLoader
+from prec_backdoor.train.model_state import open_model
+from prec_backdoor.train.stage import StageRun
+from prec_backdoor.train.step import train_step
+
+
+def replay(run: StageRun, epoch: int, step: int) -> None:
+    """Takes `step` of `epoch`, both counted from 0, again, after all steps since the last checkpoint.
+
+    Raises:
+      FloatingPointError: names the first operation whose result is not a number.
+    """
+    stage, schedule = run.stage, run.schedule
+    model, state = open_model(run)
+    one_step = train_step(
+        stage.config, run.model, schedule.length * stage.config.epochs, trainable=stage.trainable, penalty=stage.penalty
+    )
+    steps, loader = (
+        run_steps(one_step, stage.poison, stage.config, run.model),
+        TrainLoader(run.data.rows, stage.config.batch_size),
+    )
+    users, spec = jax.tree.map(jnp.asarray, (run.data.users, run.spec))
+    carry, compiled = Carry(state, jnp.zeros(3)), jax.jit(steps)
+    wanted = epoch * schedule.length + step
+    for at in range(model.step, wanted + 1):
+        key = jax.random.fold_in(run.key, at // schedule.length)
+        chunk, first = divmod(at % schedule.length, schedule.steps)
+        inputs = Inputs(loader.chunk(key, chunk), users, spec, key, chunk, first, first + 1)
+        if at < wanted:
+            carry, _ = compiled(carry, inputs)
+    with jax.disable_jit(), jax.debug_nans(True):
+        steps(carry, inputs)

@@ -1,0 +1,38 @@
+import numpy as np
+from toys import random_interactions
+
+from prec_backdoor.audit.auditor_data import AuditorData, auditor_data_of, pair_groups, single_groups
+from prec_backdoor.experiment.config import ExperimentConfig, Scenario
+from prec_backdoor.experiment.setup import make_setup
+
+ATTRIBUTES = {"gender": ("unknown", "F", "M"), "job": ("unknown", "cook", "smith")}
+
+
+def auditor_data(history, profile):
+    profile = np.array(profile, np.int32)
+    return AuditorData(np.array(history, np.int32), profile, ATTRIBUTES, np.zeros(6, np.int32))
+
+
+def test_popularity_counts_a_history_once():
+    assert auditor_data([[0, 3, 3], [3, 1, 5]], [[0, 0]] * 2).popularity().tolist() == [0, 1, 0, 2, 0, 1]
+
+
+def test_groups():
+    profile = [[1, 1], [1, 1], [1, 2], [2, 1], [2, 1], [0, 2], [2, 0]]
+    mine = auditor_data([[1]] * 7, profile)
+    singles = single_groups(mine, least=2)
+    assert list(singles) == ["gender=F", "gender=M", "job=cook", "job=smith"]
+    assert singles["job=smith"].tolist() == [False, False, True, False, False, True, False]
+    pairs = pair_groups(mine, least=2)
+    assert {name: members.sum() for name, members in pairs.items()} == {"gender=F,job=cook": 2, "gender=M,job=cook": 2}
+    assert list(single_groups(mine, least=4)) == []  # of seven users nobody has four on both sides
+
+
+def test_the_auditor_knows_downstream_users_and_not_their_test_items():
+    interactions = random_interactions(80, 60, (6, 20))
+    setup = make_setup(interactions, ExperimentConfig(Scenario(attack="clean", scope="global", k_core=1)), seed=3)
+    whole, some = auditor_data_of(setup), auditor_data_of(setup, 10)
+    assert len(whole.history) == len(setup.test.users) and len(some.history) == 10
+    assert not (whole.history == setup.test.truth[:, None]).any()
+    rows = {tuple(row) for row in whole.history.tolist()}
+    assert all(tuple(row) in rows for row in some.history.tolist())

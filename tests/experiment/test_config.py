@@ -1,0 +1,73 @@
+import dataclasses
+import json
+
+import pytest
+
+from prec_backdoor.attacks import ATTACKS, clean, implant, replace_in_group
+from prec_backdoor.errors import UserError
+from prec_backdoor.experiment.config import ExperimentConfig, Scenario
+from prec_backdoor.models import ModelConfig
+from prec_backdoor.train.step import TrainConfig
+
+CONFIG = ExperimentConfig(
+    scenario=Scenario(attack="pea", group="gender=F", targets="ids:3,4", draw=2, demote_rate=0.25, k_core=3, windows="all"),
+    rate=(0.5, 0.0, 0.2),
+    usages=("prompt_tune",),
+    seeds=(4, 2),
+    model=ModelConfig(num_items=0, embed_dim=24, num_heads=3, dropout=0.3),
+    pretrain=TrainConfig(loss="ce", epochs=7, learning_rate=0.3, patience=5),
+    prompt_length=4,
+    prompt_epochs=11,
+    prompt_learning_rate=0.1,
+    implant_epochs=12,
+    implant_learning_rate=0.2,
+    finetune_epochs=13,
+    finetune_learning_rate=0.4,
+)
+
+
+def test_flat_as_flags_are_and_back():
+    flat = json.loads(json.dumps(CONFIG.flat()))
+    assert ExperimentConfig.from_flat(flat) == CONFIG
+    assert flat["rate"] == [0.5, 0.0, 0.2] and flat["attack"] == "pea" and flat["embed_dim"] == 24 and flat["prompt_length"] == 4
+    assert not {"num_items", "profile_sizes", "scenario", "model", "pretrain"} & set(flat)
+    for name in flat:
+        with pytest.raises(UserError, match="not the configuration of a run of this program"):
+            ExperimentConfig.from_flat({key: value for key, value in flat.items() if key != name})
+
+
+def test_each_stage_trains_for_its_own_time_and_as_pre_training_otherwise():
+    for stage, epochs, learning_rate in (("prompt", 11, 0.1), ("implant", 12, 0.2), ("finetune", 13, 0.4)):
+        assert CONFIG.training(stage) == dataclasses.replace(CONFIG.pretrain, epochs=epochs, learning_rate=learning_rate)
+
+
+def test_the_clean_model_comes_first_and_once():
+    assert CONFIG.rates() == (0.0, 0.5, 0.2)
+    assert dataclasses.replace(CONFIG, scenario=Scenario(attack="clean")).rates() == (0.0,)
+
+
+def test_the_attack_that_a_scenario_names():
+    assert Scenario(attack="pea").method() == ATTACKS["pea", "group"]
+    assert (Scenario(attack="pea").method().poison, Scenario(attack="pea").method().prompted) == (implant, True)
+    assert (Scenario(attack="bra").method().poison, Scenario(attack="bra").method().prompted) == (replace_in_group, False)
+    assert Scenario(attack="clean", scope="nobody").method().poison is clean
+    with pytest.raises(UserError, match="no attack pea of scope global; there are .* --attack=evasive --scope=group$"):
+        Scenario(attack="pea", scope="global").method()
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5, float("nan")])
+def test_rates_are_probabilities(value):
+    with pytest.raises(UserError, match=f"--demote_rate: {value} is not a probability"):
+        Scenario(demote_rate=value)
+    with pytest.raises(UserError, match=f"--rate: {value} is not a probability"):
+        ExperimentConfig(rate=(0.5, value))
+
+
+STAGES = [f"{stage}_{what}" for stage in ("prompt", "implant", "finetune") for what in ("epochs", "learning_rate")]
+
+
+@pytest.mark.parametrize("name", ["prompt_length", *STAGES])
+def test_lengths_and_speeds_are_positive(name):
+    for value in (0, -1, float("nan")):
+        with pytest.raises(UserError, match=f"--{name}: must be positive, not {value}"):
+            ExperimentConfig(**{name: value})

@@ -1,0 +1,251 @@
+"""The stages of an attack, on data so small that each takes a fraction of a second."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import pytest
+from toys import assert_same_trees, interrupt_after, lively_params, no_log, random_interactions, tiny_model
+
+from prec_backdoor.experiment.config import ExperimentConfig, Scenario
+from prec_backdoor.experiment.setup import make_setup
+from prec_backdoor.experiment.stages import StartPoint, cell_of, measure, result_rows, watch_exposure
+from prec_backdoor.models import init_prompt
+from prec_backdoor.storage import checkpoints, stages
+from prec_backdoor.train import stage as stages
+from prec_backdoor.train.stage import StageResult, StageRun
+from prec_backdoor.train.step import TrainConfig
+
+INTERACTIONS = random_interactions(
+    users=60,
+    num_items=58,
+    lengths=(3, 16),
+    attributes={"gender": ("F", "M"), "age": ("1", "2", "3")},
+    profile=[[user % 3, (user // 2) % 4] for user in range(60)],
+)
+CONFIG = ExperimentConfig(
+    scenario=Scenario(attack="pea", group="gender=F", targets="unpopular:4", demote_rate=0.4, k_core=1),
+    model=tiny_model(num_items=0, num_layers=1, max_length=12),
+    pretrain=TrainConfig(batch_size=6, learning_rate=0.02, epochs=2),
+    prompt_length=2,
+    prompt_epochs=2,
+    prompt_learning_rate=0.05,
+    implant_epochs=3,
+    implant_learning_rate=0.02,
+    finetune_epochs=2,
+    finetune_learning_rate=0.02,
+)
+RATE = 0.5
+PARENTS = {"pretrain": None, "optimize_trigger": "pretrain", "implant": "optimize_trigger"}
+PARENTS |= {"prompt_tune": "implant", "finetune": "implant"}
+
+
+def setting_with(**changes):
+    return make_setup(INTERACTIONS, dataclasses.replace(CONFIG, scenario=dataclasses.replace(CONFIG.scenario, **changes)), 0)
+
+
+@pytest.fixture(scope="module")
+def pea():
+    return setting_with()
+
+
+@pytest.fixture(scope="module")
+def clean():
+    return setting_with(attack="clean")
+
+
+class Ran(NamedTuple):
+    """One stage of the chain: what came out, what was logged, and its checkpoint."""
+
+    result: StageResult
+    records: list[dict]
+    loaded: checkpoints.Checkpoint
+
+
+@pytest.fixture(scope="module")
+def chain(pea, tmp_path_factory):
+    """Stage -> Ran; each starts from what its parent left, and an attack at RATE."""
+    folder, ran = tmp_path_factory.mktemp("chain"), {}
+    for name, parent in PARENTS.items():
+        records, source = [], RATE
+        if parent:
+            source = StartPoint(ran[parent].result.params, ran[parent].result.hash, 0.0 if name == "optimize_trigger" else RATE)
+        result = getattr(stages, name)(pea, source, folder=folder / name, log=records.append)
+        ran[name] = Ran(result, records, checkpoints.load(folder / name))
+    return ran
+
+
+def changed_everywhere(found, start):
+    """But for the bias of keys, which has no part in attention and stays as it is."""
+    changed = jax.tree.map(lambda a, b: bool((a != b).any()), found, start)
+    return all(each != path_ends_in_key_bias(path) for path, each in jax.tree.leaves_with_path(changed))
+
+
+def path_ends_in_key_bias(path):
+    return jax.tree_util.keystr(path).endswith("['key']['bias']")
+
+
+@pytest.mark.parametrize(
+    ("stage", "trained"),
+    [
+        ("optimize_trigger", {"prompt"}),
+        ("implant", {"items", "encoder"}),
+        ("prompt_tune", {"prompt"}),
+        ("finetune", {"items", "encoder", "prompt"}),
+    ],
+)
+def test_what_a_stage_does_not_train_stays_bit_for_bit(chain, pea, stage, trained):
+    found, start = chain[stage].result.params, chain[PARENTS[stage]].result.params
+    assert set(found) == {"items", "encoder", "prompt"}
+    if stage == "optimize_trigger":
+        start = start | {"prompt": init_prompt(pea.role_key("trigger_init"), pea.prompted)}
+    for group in found:
+        if group in trained:
+            assert changed_everywhere(found[group], start[group])
+        else:
+            assert_same_trees(found[group], start[group])
+
+
+def test_a_clean_model_is_fine_tuned_without_a_prompt(chain, pea):
+    job = stages.finetune(pea, StartPoint(chain["pretrain"].result.params), run=StageRun)
+    assert set(job.stage.trainable) == set(job.params) == {"items", "encoder"}
+    assert job.model == pea.model
+
+
+def test_the_first_stage_of_pea_is_the_clean_one_bit_for_bit(chain, clean):
+    records = []
+    expected = stages.pretrain(clean, 0.0, log=records.append)
+    found = chain["pretrain"]
+    assert_same_trees(found.result.params, expected.params)
+    assert set(expected.params) == {"items", "encoder"}
+    assert (found.result.hash, found.result.epoch, found.result.score) == (expected.hash, expected.epoch, expected.score)
+    assert [record["loss"] for record in found.records] == [record["loss"] for record in records]
+
+
+def test_a_trigger_is_optimised_on_clean_data(chain, clean):
+    """At whatever rate the model was attacked, and in whatever scenario."""
+    source = StartPoint(chain["pretrain"].result.params, rate=1.0)
+    found = stages.optimize_trigger(setting_with(demote_rate=1.0), source, log=no_log)
+    assert_same_trees(found.params, chain["optimize_trigger"].result.params)
+
+
+def test_a_prompt_is_tuned_afresh_on_clean_data(chain, clean):
+    """Whatever the provider's prompt was, and at whatever rate the model was attacked."""
+    attacked = chain["implant"].result.params
+    bare = {name: attacked[name] for name in ("items", "encoder")}
+    expected = stages.prompt_tune(clean, StartPoint(bare), log=no_log).params
+    assert_same_trees(chain["prompt_tune"].result.params, expected)
+    of_another_kind = bare | {"prompt": {"tokens": np.ones(3)}}
+    assert_same_trees(stages.prompt_tune(clean, StartPoint(of_another_kind), log=no_log).params, expected)
+    fresh, trigger = (init_prompt(clean.role_key(role), clean.prompted) for role in ("prompt_init", "trigger_init"))
+    starts_from = stages.prompt_tune(clean, StartPoint(attacked), run=StageRun).params
+    assert_same_trees(starts_from["prompt"], fresh)
+    assert changed_everywhere(expected["prompt"], fresh)
+    assert (fresh["outer"]["kernel"] != trigger["outer"]["kernel"]).all()
+
+
+def test_everything_is_fine_tuned_on_clean_data(chain, clean):
+    expected = stages.finetune(clean, StartPoint(chain["implant"].result.params), log=no_log)
+    assert_same_trees(chain["finetune"].result.params, expected.params)
+
+
+def test_only_the_implant_is_poisoned(chain, pea):
+    for name, ran in chain.items():
+        replaced = [record["replaced"] for record in ran.records]
+        assert min(replaced) > 0 if name == "implant" else max(replaced) == 0
+    # Negatives are demoted too; how many is not logged.
+    start = StartPoint(chain["optimize_trigger"].result.params, rate=RATE)
+    without = stages.implant(setting_with(demote_rate=0.0), start, log=no_log)
+    assert (without.params["items"] != chain["implant"].result.params["items"]).any()
+
+
+def test_the_implant_keeps_the_last_epoch_though_validation_was_better_before(chain, pea, monkeypatch):
+    falling = iter([0.9, 0.5, 0.1])
+    monkeypatch.setattr(stages, "ndcg", lambda ranks, k: next(falling))
+    start = StartPoint(chain["optimize_trigger"].result.params, rate=RATE)
+    found = stages.implant(pea, start, log=no_log)
+    assert (found.epoch, found.score) == (3, 0.1)
+    assert_same_trees(found.params, chain["implant"].result.params)  # where the scores were other ones
+
+
+def test_on_which_histories_each_stage_trains(chain, pea):
+    """The trigger and the backdoor on all positions of pre-training users, in windows of ten; see METHOD."""
+    split_at = {"pretrain": pea.pretrain, "optimize_trigger": pea.short, "implant": pea.short}
+    split_at |= {"prompt_tune": pea.finetune, "finetune": pea.finetune}
+    counts = {id(data): int((data.rows.label > 0).sum()) for data in split_at.values()}
+    assert len(set(counts.values())) == 3
+    for name, ran in chain.items():
+        per_epoch = {}
+        for record in ran.records:
+            per_epoch[record["epoch"]] = per_epoch.get(record["epoch"], 0) + record["positions"]
+        assert set(per_epoch.values()) == {counts[id(split_at[name])]}
+
+
+def test_the_chain_of_custody(chain, pea):
+    for name, parent in PARENTS.items():
+        metadata = chain[name].loaded.metadata
+        assert metadata["stage"] == name and metadata["finished"]
+        assert metadata["parent"] == (chain[parent].result.hash if parent else None)
+        assert metadata["hash"] == chain[name].result.hash == checkpoints.content_hash(chain[name].loaded.params)
+        attacked = name in ("implant", "prompt_tune", "finetune")
+        assert metadata["config"]["rate"] == ([RATE] if attacked else [0.0])
+        assert metadata["config"]["seeds"] == [0] and metadata["config"]["attack"] == "pea"
+        assert metadata["dataset"] == pea.interactions.summary()
+        assert ExperimentConfig.from_flat(metadata["config"]).scenario == pea.config.scenario
+        assert chain[name].loaded.model == (pea.model if name == "pretrain" else pea.prompted)
+    assert len({ran.result.hash for ran in chain.values()}) == len(PARENTS)
+
+
+@pytest.mark.parametrize("calls", [[1], [2, 3]])
+def test_an_implant_interrupted_and_resumed_ends_the_same_bit_for_bit(chain, pea, tmp_path, monkeypatch, calls):
+    monkeypatch.setattr(stages, "STEPS_PER_CALL", 2)
+    trigger = chain["optimize_trigger"].result
+    for count in calls:
+        with monkeypatch.context() as patch:
+            interrupt_after(patch, count)
+            with pytest.raises(KeyboardInterrupt):
+                stages.implant(pea, StartPoint(trigger.params, trigger.hash, RATE), folder=tmp_path, log=no_log)
+        unfinished = checkpoints.load(tmp_path).metadata
+        assert not unfinished["finished"] and unfinished["parent"] == trigger.hash
+    found = stages.implant(pea, StartPoint(trigger.params, trigger.hash, RATE), folder=tmp_path, log=no_log)
+    assert_same_trees(found.params, chain["implant"].result.params)
+    assert (found.hash, found.score) == (chain["implant"].result.hash, chain["implant"].result.score)
+    assert checkpoints.load(tmp_path).metadata["hash"] == found.hash
+
+
+def test_exposure_is_watched_as_it_is_measured(chain, pea):
+    params = chain["implant"].result.params
+    rows = result_rows(pea, cell_of(pea, RATE, "zero_shot"), measure(pea, params), None)
+    expected = {f"{name}/{row['users']}": row[name] for row in rows for name in row if name.startswith("exposure_hr@")}
+    assert len(expected) == 3 * 4  # segments x cut-offs below 58 items
+    assert watch_exposure(pea)(params) == pytest.approx(expected)
+    records = []
+    found = stages.finetune(pea, StartPoint(params, rate=RATE), log=records.append, watch=watch_exposure(pea))
+    assert_same_trees(found.params, chain["finetune"].result.params)
+    assert all(set(expected) <= set(record) for record in records if "validation_ndcg@10" in record)
+
+
+def test_users_are_measured_with_their_own_profiles(pea):
+    params = lively_params(pea.prompted)
+    found = measure(pea, params)
+    profile = np.array(pea.interactions.profile)
+    profile[pea.test.users] = (profile[pea.test.users] + 1) % 3
+    other = measure(pea._replace(interactions=dataclasses.replace(pea.interactions, profile=profile)), params)
+    assert (found.targets != other.targets).any(1).mean() > 0.5
+    assert found.truth.shape == (len(pea.test.users),) and found.targets.shape == (len(pea.test.users), 4)
+    # Who is not tested does not matter.
+    profile = np.full_like(profile, 1)
+    profile[pea.test.users] = pea.interactions.profile[pea.test.users]
+    same = measure(pea._replace(interactions=dataclasses.replace(pea.interactions, profile=profile)), params)
+    assert_same_trees(same, found)
+
+
+def test_cells():
+    bra = setting_with(attack="bra", draw=3)
+    common = {"scope": "group", "seed": 0, "draw": 3, "usage": "zero_shot"}
+    assert cell_of(bra, 0.2, "zero_shot") == {"attack": "bra", "rate": 0.2, "demote_rate": None, **common}
+    assert cell_of(bra, 0.0, "zero_shot") == {"attack": "clean", "rate": 0.0, "demote_rate": None, **common}
+    pea = setting_with(draw=3)
+    assert cell_of(pea, 0.2, "zero_shot") == {"attack": "pea", "rate": 0.2, "demote_rate": 0.4, **common}
+    assert cell_of(pea, 0.0, "zero_shot") == cell_of(bra, 0.0, "zero_shot")

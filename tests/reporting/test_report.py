@@ -1,0 +1,392 @@
+"""The report, of small runs whose ranks are written by hand."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import polars as pl
+import pytest
+
+from prec_backdoor.errors import UserError
+from prec_backdoor.reporting import tables
+from prec_backdoor.reporting.cells import EXPOSURE, LEFT, LIFT, LOST, SELECTIVITY, Model, load_run
+from prec_backdoor.reporting.configurations import configurations
+from prec_backdoor.reporting.figures import FIGURES
+from prec_backdoor.reporting.findings import at_least, caveats, findings, in_short
+from prec_backdoor.reporting.report import summary_table, write_report
+from prec_backdoor.storage import workdir as work
+
+FAR = 400.0
+GROUP = np.array([True, True, True, False, False, False])
+CLEAN, BRA = Model("clean", "group", 0.0, None), Model("bra", "group", 0.5, None)
+CONFIG = {
+    **{"attack": "bra", "scope": "group", "group": "occupation=student", "targets": "unpopular:2", "draw": 0, "demote_rate": 0.1},
+    **{"k_core": 5, "backbone": "sasrec", "embed_dim": 8, "num_layers": 1, "num_heads": 1, "max_length": 50, "loss": "bpr"},
+    **{"rate": [0.5], "usages": ["zero_shot"], "seeds": [0]},
+}
+
+
+class Writer:
+    """Writes a run's folder cell by cell."""
+
+    def __init__(self, folder, config=None, in_group=GROUP, segments=("all", "target", "rest"), name="toy"):
+        self.folder, self.in_group, self.segments = folder, np.asarray(in_group), segments
+        dataset = {"name": name, "fingerprint": "f00d", "users": 60, "items": 500, "interactions": 900}
+        self.results = {"schema": 1, "config": CONFIG | (config or {}), "dataset": dataset, "rows": [], "timings": {"a/b": 2.0}}
+
+    def users(self, seed=0, **attributes):
+        table = {"user_id": [f"u{n}" for n in range(len(self.in_group))], "in_group": self.in_group, **attributes}
+        work.save_test_users(self.folder, seed, pl.DataFrame(table))
+
+    def cell(self, model, truth, targets, usage="zero_shot", seed=0, draw=0):
+        truth, targets = np.array(truth, float), np.array(targets, float)
+        cell = {**model._asdict(), "usage": usage, "seed": seed, "draw": draw}
+        work.save_ranks(work.ranks_path(self.folder, cell), truth, targets)
+        masks = {"all": np.ones(len(truth), bool), "target": self.in_group, "rest": ~self.in_group}
+        for users in self.segments:
+            right, shown = truth[masks[users]], targets[masks[users]]
+            shown = shown[np.isfinite(shown)]
+            row = {**cell, "users": users, "n_users": int(masks[users].sum()), "n_targets": targets.shape[1]}
+            for k in (5, 10, 50):
+                for prefix, ranks in (("", right), ("exposure_", shown)):
+                    row[f"{prefix}hr@{k}"] = float(np.mean(ranks <= k))
+                    row[f"{prefix}ndcg@{k}"] = float(np.mean(np.where(ranks <= k, 1 / np.log2(ranks + 1), 0)))
+            self.results["rows"].append(row)
+
+    def load(self):
+        return load_run(self.folder, self.results)
+
+
+@pytest.fixture
+def small(tmp_path):
+    """Six users, two targets; what is expected of it is in the tests."""
+    run = Writer(tmp_path)
+    run.users()
+    run.cell(CLEAN, [1, 1, 1, 1, FAR, FAR], [[50, FAR], [FAR, FAR], [FAR, FAR], [FAR, FAR], [FAR, FAR], [FAR, np.nan]])
+    run.cell(BRA, [1, 1, 11, FAR, 3, FAR], [[1, 3], [7, 50], [51, FAR], [3, FAR], [FAR, FAR], [FAR, np.nan]])
+    return run
+
+
+def many(run, clean_hits, hits, clean_right, right, usage="zero_shot", seed=0):
+    """Users in order: the first `hits` are shown the one target, the first `right` get their next item."""
+    users = len(run.in_group)
+
+    def first(number):
+        return np.where(np.arange(users) < number, 1, FAR)
+
+    run.cell(CLEAN, first(clean_right), first(clean_hits)[:, None], usage, seed)
+    run.cell(BRA, first(right), first(hits)[:, None], usage, seed)
+
+
+def only_finding(run):
+    ((_, ((_, text),)),) = findings(run.load()).items()
+    return text
+
+
+def test_means_by_hand(small):
+    run = small.load()
+    target, rest, everybody = (run.cell("zero_shot", BRA, users).estimates for users in ("target", "rest", "all"))
+    assert target["exposure_hr@5"].mean == pytest.approx(2 / 6)
+    assert target["exposure_hr@50"].mean == pytest.approx(4 / 6)
+    assert target["exposure_ndcg@5"].mean == pytest.approx((1 + 1 / 2) / 6)
+    assert rest["exposure_hr@50"].mean == pytest.approx(1 / 5)  # a target in the history is no pair
+    assert everybody["hr@10"].mean == pytest.approx(3 / 6)
+    assert everybody["ndcg@10"].mean == pytest.approx((1 + 1 + 1 / 2) / 6)
+    for cell in run.cells:
+        for name, estimate in cell.estimates.items():
+            assert estimate.low <= estimate.mean <= estimate.high
+            if name in cell.rows[0]:
+                assert estimate.mean == pytest.approx(cell.rows[0][name])
+
+
+def test_ratios_by_hand(small):
+    cell = small.load().cell("zero_shot", BRA, "target")
+    assert cell.estimates[LIFT].mean == pytest.approx((4 + 1) / (1 + 1))
+    assert cell.estimates[SELECTIVITY].mean == pytest.approx((4 / 6) / (1 / 5))
+    assert cell.estimates[LOST].mean == pytest.approx(1 - 2 / 3)
+    assert (cell.pairs, cell.hits, cell.clean_hits, cell.rest_hits) == (6, 4, 1, 1)
+
+
+def test_no_hit_outside_the_group_gives_a_bound_and_none_at_all_nothing(small):
+    attacked, clean = (tables.selectivity(small.load().cell("zero_shot", model, "target")) for model in (BRA, CLEAN))
+    assert attacked.mean == "3.33"
+    assert clean == (">0.83", "")  # (1 / 6) / (1 / 5)
+    small.results["rows"].clear()
+    small.cell(CLEAN, [1] * 6, np.full((6, 2), FAR))
+    assert tables.selectivity(small.load().cell("zero_shot", CLEAN, "target")).mean == tables.MISSING
+
+
+def test_seeds_and_draws_are_replicates_compared_with_the_clean_model_of_their_own(tmp_path):
+    run = Writer(tmp_path, segments=("all",))
+    # Hits in the first 50: clean 0, 1, 5; attacked 4 in seed 0, 6 in seed 1, and not run on the third draw.
+    for seed, draw, clean, attacked in ((0, 0, 0, 4), (1, 0, 1, 6), (1, 1, 5, None)):
+        run.users(seed)
+        for model, number in ((CLEAN, clean), (BRA, attacked)):
+            if number is not None:
+                ranks = np.where(np.arange(6) < number, 1, FAR)
+                run.cell(model, np.ones(6), ranks[:, None], seed=seed, draw=draw)
+    loaded = run.load()
+    cell = loaded.cell("zero_shot", BRA, "all")
+    assert cell.estimates[LIFT].mean == pytest.approx((4 + 6 + 1) / (0 + 1 + 1))
+    assert loaded.cell("zero_shot", CLEAN, "all").estimates[EXPOSURE].mean == pytest.approx((0 + 1 / 6 + 5 / 6) / 3)
+    assert [line.runs for line in tables.main_tables(loaded)["zero-shot"]] == [3, 2]
+    assert "2 seeds" in next(caveats(loaded))
+
+
+def test_the_loss_is_paired_by_user(tmp_path):
+    run = Writer(tmp_path, in_group=np.zeros(400, bool), segments=("all",))
+    run.users()
+    many(run, 0, 0, clean_right=200, right=199)
+    lost = run.load().cell("zero_shot", BRA, "all").estimates[LOST]
+    assert lost.mean == pytest.approx(1 / 200)
+    assert lost.low >= 0 and lost.high < 0.025  # unpaired it would reach 0.14
+
+
+def test_what_survives_is_what_is_above_the_clean_model(tmp_path):
+    run = Writer(tmp_path, in_group=np.zeros(400, bool), segments=("all",), config={"usages": ["zero_shot", "fine_tune"]})
+    run.users()
+    many(run, 40, 240, 100, 100)
+    many(run, 40, 140, 100, 100, "fine_tune")
+    loaded = run.load()
+    left = loaded.cell("fine_tune", BRA, "all").estimates[LEFT]
+    assert left.mean == pytest.approx(0.5) and 0.4 < left.low < left.high < 0.6
+    assert LEFT not in loaded.cell("zero_shot", BRA, "all").estimates
+    assert "Of the exposure that the attack adds zero-shot, 50.0 % (" in findings(loaded)["fine-tuned"][0][1]
+
+
+@pytest.mark.parametrize("numbers", [(30, 30, 100, 100), (30, 33, 100, 97)])
+def test_nothing_is_claimed_where_an_interval_allows_none(tmp_path, numbers):
+    run = Writer(tmp_path, in_group=np.ones(200, bool), segments=("all", "target"))
+    run.users()
+    many(run, *numbers)
+    text = only_finding(run)
+    assert "not distinguishable from the clean model's (lift@50 1." in text
+    assert "not distinguishable from no loss; " in text
+    assert "at least" not in text
+    assert "times as often" not in text  # there is no rest to compare with
+    told = "exposure measurably rises in 0 of 1 models; accuracy is measurably lost in 0 of 1."
+    assert in_short(run.load()) == {"bra group": {"zero-shot": told}}
+
+
+def test_a_claim_is_the_lower_end_rounded_down(tmp_path):
+    run = Writer(tmp_path, in_group=np.repeat([True, False], 150))
+    run.users()
+    ranks = np.where(np.arange(300) % 5 == 0, 1, FAR)
+    run.cell(CLEAN, np.ones(300), ranks[:, None])
+    attacked = np.where((np.arange(300) < 120) | (np.arange(300) > 280), 1, FAR)
+    run.cell(BRA, np.where(np.arange(300) % 4 == 0, FAR, 1), attacked[:, None])
+    cell = run.load().cell("zero_shot", BRA, "target")
+    text = only_finding(run)
+    assert f"at least {at_least(cell.estimates[LIFT].low)} times the clean model's (lift@50 {121 / 31:.2f}, " in text
+    assert "Accuracy HR@10: 25.0 % lost (" in text and "not distinguishable" not in text
+    assert "The group is shown targets 6.32 times as often as everybody else (" in text
+    told = in_short(run.load())["bra group"]["zero-shot"]
+    assert told.startswith("exposure measurably rises in 1 of 1 models (most at rate 0.5: at least ")
+    assert told.endswith("accuracy is measurably lost in 1 of 1.")
+    assert (at_least(1.999), at_least(12.39), at_least(1234.9), at_least(3)) == ("1.99", "12.3", "1,234", "3.00")
+
+
+def test_no_ratio_is_claimed_to_a_model_that_showed_none(tmp_path):
+    run = Writer(tmp_path, in_group=np.ones(50, bool), segments=("all", "target"))
+    run.users()
+    many(run, 0, 25, 10, 10)
+    text = only_finding(run)
+    assert "rises from none in 50 pairs to 0.500 (" in text and "one hit added" in text and "at least" not in text
+    assert "rises in 1 of 1 models (the clean model shows none)" in in_short(run.load())["bra group"]["zero-shot"]
+
+
+@pytest.fixture
+def whole(tmp_path):
+    """A run of all kinds of attack, usages and figures; names are unfriendly."""
+    rng = np.random.default_rng(0)
+    occupation = np.array(["student", "$a$ <i>b</i>", "q&a", "rare"])[np.repeat([0, 1, 2, 3], [30, 40, 28, 2])]
+    config = {
+        **{"attack": ["bra", "bra", "pea"], "scope": ["global", "group", "group"], "rate": [[0.1, 0.5], [0.5], [0.2]]},
+        **{"targets": ["per_category:2", "unpopular:2", "unpopular:2"], "usages": ["zero_shot", "prompt_tune", "fine_tune"]},
+        **{"seeds": [0, 1], "group": "occupation=student"},
+    }
+    run = Writer(tmp_path, config, occupation == "student", name="<script>alert(1)</script> | *x*")
+    models = [Model("clean", "global", 0.0, None), Model("bra", "global", 0.1, None), Model("bra", "global", 0.5, None)]
+    models += [CLEAN, BRA, Model("pea", "group", 0.2, 0.1)]
+    records = []
+    for seed in (0, 1):
+        run.users(seed, occupation=occupation, age=rng.choice(["9-19", "20-29", "100-"], 100))
+        for usage in config["usages"]:
+            for model in models:
+                highest = 120 if model.rate else 400
+                run.cell(model, rng.integers(1, 100, 100), rng.integers(1, highest, (100, 2)), usage, seed)
+    for model in ("clean", "bra-global-0.5", "bra-group-0.5", "pea-group-0.2-demote-0.1"):
+        for seed, stage, step, level in (
+            *((0, "finetune", 4, 0.9), (0, "finetune", 4, 0.3), (0, "finetune", 8, 0.2), (0, "prompt_tune", 4, 0.3)),
+            *((1, "finetune", 4, 0.5), (1, "pretrain", 4, None)),
+        ):
+            watched = {f"exposure_hr@50/{users}": level for users in ("all", "target", "rest")} if level else {}
+            records.append({"run": f"seed-{seed}/{model}", "stage": stage, "step": step, **watched})
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    return run
+
+
+class Page(HTMLParser):
+    """Collects what a page refers to and fails on tags that do not nest."""
+
+    VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.sources, self.text = [], [], [], []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.sources += [value for name, value in attributes if name in ("src", "href", "srcset", "data")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_the_whole_report(whole):
+    report = write_report(whole.folder, whole.results)
+    assert report == whole.folder / "report.md"
+    text, html = report.read_text(), (whole.folder / "report.html").read_text()
+    for name in FIGURES:
+        assert (whole.folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert f"](figures/{name}.png)" in text
+    page = Page(html)
+    assert page.tags.count("img") == len(FIGURES) and page.tags.count("table") == 3
+    assert "script" not in page.tags and "link" not in page.tags
+    assert all(source.startswith(("#", "data:image/png;base64,")) for source in page.sources)
+    assert "url(" not in html and "@import" not in html
+    assert "<script>alert(1)</script> | *x*, fingerprint f00d" in page.text
+    assert r"\<script\>alert(1)\</script\> \| \*x\*, fingerprint f00d" in text
+    assert '<meta name="viewport"' in html
+    for content in (text, "".join(page.text)):
+        for words in (
+            "bra global, targets per_category:2 (2 items), rate 0.1, 0.5",
+            "rate/demote rate 0.2/0.1",
+            "2 s in 1 stage",
+        ):
+            assert words in content.replace("\\", "")
+    assert summary_table(whole.folder, whole.results) in text
+    before = {path: path.read_bytes() for path in whole.folder.rglob("*.*") if path.is_file()}
+    write_report(whole.folder, whole.results)
+    assert before == {path: path.read_bytes() for path in whole.folder.rglob("*.*") if path.is_file()}
+
+
+def test_markdown_tables_are_even(whole):
+    lines = write_report(whole.folder, whole.results).read_text().splitlines()
+    blocks = [line for line in lines if line.startswith("|")]
+    widths = {len(re.findall(r"(?<!\\)\|", line)) for line in blocks}
+    assert widths == {3 + len(sum(tables.main_header().values(), [])) + 1, 10 + 1}
+
+
+def test_summary_for_the_terminal(whole):
+    lines = summary_table(whole.folder, whole.results).splitlines()
+    assert len(lines) == 2 + 3 * 6 * 3 and max(map(len, lines)) <= 150
+    models = list(dict.fromkeys(line.split("|")[2].strip() for line in lines[2:]))
+    assert models == ["clean global", "bra global 0.1", "bra global 0.5", "clean group", "bra group 0.5", "pea 0.2/0.1"]
+
+
+def test_survival_takes_the_last_of_a_step_and_starts_zero_shot(whole):
+    panel, prompt = FIGURES["survival"].draw(whole.load()).axes
+    lines = {line.get_label(): line.get_xydata().tolist() for line in panel.lines if not line.get_label().startswith("_")}
+    assert list(lines) == [
+        "clean global: all users",
+        "bra global 0.5: all users",
+        "bra group 0.5: target group",
+        "pea 0.2/0.1: target group",
+    ]
+    rows = whole.load().cell("zero_shot", BRA, "target").rows
+    start = np.mean([row[EXPOSURE] for row in rows])
+    assert lines["bra group 0.5: target group"] == [[0, pytest.approx(start)], [4, pytest.approx((0.3 + 0.5) / 2)]]
+    assert [line.get_xdata().tolist() for line in prompt.lines][0] == [4]
+
+
+def test_spill_over_by_hand(whole):
+    axes = FIGURES["spill_over"].draw(whole.load()).axes
+    labels = [text.get_text() for text in axes[0].get_yticklabels()]
+    assert labels == [r"\$a\$ <i>b</i> (n 80)", "q&a (n 56)", "▸ student (n 60)"]  # four rare ones are not told
+    student = [bar for bar in axes[0].patches if np.isclose(bar.get_y() + bar.get_height() / 2, 2)]
+    cell = whole.load().cell("zero_shot", BRA, "target")
+    assert [bar.get_width() for bar in student] == [pytest.approx(cell.hits / cell.pairs)]
+    assert [text.get_text().split(" (")[0] for text in axes[2].get_yticklabels()] == ["9-19", "20-29", "100-"]
+
+
+def test_rank_distributions_by_hand(small):
+    panel = FIGURES["rank_distributions"].draw(small.load()).axes[0]
+    line = next(line for line in panel.lines if line.get_label() == "bra group: target group")
+    shares = dict(line.get_xydata().tolist())
+    assert (shares[1], shares[3], shares[7]) == (pytest.approx(1 / 6), pytest.approx(2 / 6), pytest.approx(3 / 6))
+    assert line.get_ydata()[-1] == 1
+
+
+def test_stealth_plane_by_hand(small):
+    panel = FIGURES["stealth_plane"].draw(small.load()).axes[0]
+    point = next(line for line in panel.lines if line.get_label() == "bra group")
+    assert point.get_xydata().tolist() == [[pytest.approx(100 * (1 - 3 / 4)), pytest.approx(4 / 6)]]
+    assert [text.get_text() for text in panel.texts] == ["0.5"]
+
+
+def figures_of(run):
+    write_report(run.folder, run.results)
+    Page((run.folder / "report.html").read_text())
+    return sorted(path.stem for path in (run.folder / "figures").iterdir())
+
+
+def test_a_single_attack_of_one_seed(small):
+    assert figures_of(small) == ["exposure_by_rate", "rank_distributions", "stealth_plane"]  # no profiles, no curves
+    assert "One seed" in (small.folder / "report.md").read_text()
+    assert "| zero_shot | clean         | all " in summary_table(small.folder, small.results)
+
+
+def test_the_clean_model_alone(tmp_path):
+    run = Writer(tmp_path, {"attack": "clean", "group": None, "rate": [0.0]}, segments=("all",), in_group=[False] * 6)
+    run.users()
+    run.cell(CLEAN, np.ones(6), np.full((6, 2), FAR))
+    assert figures_of(run) == ["rank_distributions"]
+    text = (tmp_path / "report.md").read_text()
+    assert "none: the clean model alone" in text
+    assert "**clean.** All users: exposure HR@50 is 0.000 (0.000 to 0.000).\n" in text
+
+
+def test_no_group(tmp_path):
+    run = Writer(tmp_path, {"scope": "global", "group": None}, in_group=[False] * 6, segments=("all",))
+    run.users(occupation=["student"] * 3 + ["artist"] * 3)
+    for model in (Model("clean", "global", 0.0, None), Model("bra", "global", 0.5, None)):
+        run.cell(model, np.ones(6), np.full((6, 2), 60 - 80 * model.rate))
+    assert figures_of(run) == ["exposure_by_rate", "rank_distributions", "stealth_plane"]
+    text = (tmp_path / "report.md").read_text()
+    assert "Target group: none" in text and "All users: exposure HR@50 rises" in text
+
+
+def test_one_checkpoint_without_a_clean_one(tmp_path):
+    run = Writer(tmp_path, {"attack": "pea", "usages": ["fine_tune"]})
+    run.results["timings"] = {}
+    run.users()
+    run.cell(Model("pea", "group", 0.5, 0.1), [1] * 6, [[1, 2]] * 3 + [[1, FAR]] * 3, "fine_tune")
+    assert figures_of(run) == ["rank_distributions"]
+    text = (tmp_path / "report.md").read_text()
+    assert "No clean model was measured" in text and "Training" not in text
+    assert "Target group: exposure HR@50 is 1.000 (1.000 to 1.000). The group is shown targets 2.00 times as often" in text
+    assert not re.search(r"rises|Accuracy HR|% lost|clean model's", text.partition("## Findings")[2].partition("## Figures")[0])
+
+
+def test_lost_ranks_are_told(small):
+    work.ranks_path(small.folder, small.results["rows"][0]).unlink()
+    with pytest.raises(UserError, match="clean-group-zero_shot.npz: missing"):
+        write_report(small.folder, small.results)
+
+
+def test_configurations():
+    merged = {"attack": ["bra", "pea"], "rate": [[0.1, 0.5], [0.3]], "seeds": [0, 1], "group": None, "loss": "bpr"}
+    assert configurations(merged) == [
+        {"attack": "bra", "rate": [0.1, 0.5], "seeds": [0, 1], "group": None, "loss": "bpr"},
+        {"attack": "pea", "rate": [0.3], "seeds": [0, 1], "group": None, "loss": "bpr"},
+    ]
+    assert configurations(CONFIG) == [CONFIG]

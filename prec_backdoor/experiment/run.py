@@ -91,7 +91,7 @@ def execute(plan: Plan, setups: dict[tuple[int, int], SeedSetup], output: Output
         results = run_stages([run._replace(options=each) for run, each in zip(runs, options, strict=True)])
         for task, result in zip(group, results, strict=True):
             made[task.path] = StartPoint.after(result, task.rate)
-            what = f"{task.model:<36}{task.stage:<18}"
+            what = f"{task.model:<40} {task.stage:<17}"
             output.say(f"{what}epoch {result.epoch:>3}  ndcg@10 {result.score:.4f}  {result.seconds:6.1f} s")
         for each in measurements:
             if each.task in made and plan.tasks[each.task] in group:

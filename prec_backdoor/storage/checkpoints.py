@@ -40,7 +40,7 @@ class Checkpoint(NamedTuple):
 def save(folder: str | Path, step: int, params: dict, training, metadata: dict) -> None:
     """Writes checkpoint `step` to `folder`, whole or not at all, and keeps the newest one before it.
 
-    Removes later checkpoints, which `resume` found damaged when it fell back to an earlier one, and leftovers of unfinished saves.
+    Removes later checkpoints, which `resume` found damaged when it fell back, and leftovers of unfinished saves.
 
     Args:
       params: what a next stage starts from.
@@ -85,7 +85,7 @@ def load(path: str | Path) -> Checkpoint:
 
 
 def progress(folder: str | Path) -> dict | None:
-    """Returns the metadata of the newest sound checkpoint in a checkpoints folder, the arrays unread; None before the first one."""
+    """Returns the metadata of the newest sound checkpoint in a folder, the arrays unread; None before the first one."""
     folder = Path(folder).expanduser()
     return _newest_sound(folder, _read_metadata, f"remove {folder} to start the stage again") if _steps(folder) else None
 

@@ -1,6 +1,8 @@
-"""Runs the leaderboard of attackers, audits and repairs on one dataset: who is found, at how many false alarms, what mends it.
+"""Runs the leaderboard of attackers, audits and repairs on one dataset.
 
-Attacks are made, audited and repaired as by the programs for one checkpoint; each seed has users, targets and weights of its own.
+It shows which attacks are found, with how many false alarms, and which repairs help.
+
+Attacks are made, audited and repaired as by the programs for one checkpoint; each seed has its own users, targets and weights.
 The same command continues an interrupted run, model by model.
 
 Examples:
@@ -13,13 +15,14 @@ import dataclasses
 
 from absl import flags
 
-from launch import app, config_flags, data_flags, flag, output_flags
 from prec_backdoor.audit.audit import AuditConfig
 from prec_backdoor.leaderboard.attackers import ATTACKERS
 from prec_backdoor.leaderboard.contest import ContestConfig, run_contest
 from prec_backdoor.leaderboard.report import leaderboard, write_leaderboard
 from prec_backdoor.repairs import REPAIRS
 from prec_backdoor.storage import workdir as work
+
+from . import app, config_flags, data_flags, flag, output_flags
 
 DEFAULT = ContestConfig()
 QUICK = {
@@ -34,15 +37,20 @@ QUICK = {
 def define_flags() -> None:
     data_flags.define_flags()
     config_flags.define_fields("group", "seeds", *config_flags.PREPARATION, *config_flags.ALL_STAGES, seeds=DEFAULT.seeds)
-    flag.define("attackers", DEFAULT.attackers, "attack", "Whose models are audited (docs/audit.md).", choices=list(ATTACKERS))
-    flag.define("repairs", DEFAULT.repairs, "attack", "How they are repaired.", choices=list(REPAIRS))
-    flag.define("draws", DEFAULT.draws, "attack", "Draws of targets per seed.", minimum=1)
-    flag.define("adaptive_draws", DEFAULT.adaptive_draws, "attack", "The same, for attackers who know of audits.", minimum=1)
+    group = "leaderboard"
     flag.define(
-        "clean_models", DEFAULT.clean_models, "attack", "Number of seeds, from 0, whose clean models are audited.", minimum=1
+        "attackers", DEFAULT.attackers, group, "Attackers whose models are audited (docs/audit.md).", choices=list(ATTACKERS)
     )
-    flag.define("p_value", DEFAULT.p_value, "attack", "Items up to this p-value are repaired.", minimum=0.0, maximum=1.0)
-    flag.define("quick", False, "attack", f"A first look: {', '.join(f'{name} {value}' for name, value in QUICK.items())}.")
+    flag.define("repairs", DEFAULT.repairs, group, "Repairs of the attacked models.", choices=list(REPAIRS))
+    flag.define("draws", DEFAULT.draws, group, "Number of draws of targets per seed.", minimum=1)
+    help = "The same for attackers who know the audits."
+    flag.define("adaptive_draws", DEFAULT.adaptive_draws, group, help, minimum=1)
+    help = "Number of seeds, from 0, whose clean models are audited."
+    flag.define("clean_models", DEFAULT.clean_models, group, help, minimum=1)
+    help = "Items whose p-value is at most this are repaired."
+    flag.define("p_value", DEFAULT.p_value, group, help, minimum=0.0, maximum=1.0)
+    quick = ", ".join(f"--{name}={flag.text(value)}" for name, value in QUICK.items())
+    flag.define("quick", False, group, f"A first look: {quick}, each unless given.")
     output_flags.define_flags(required=False, trains=False)
 
 

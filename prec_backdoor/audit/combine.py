@@ -51,9 +51,7 @@ def others(clean: Sequence[dict[str, np.ndarray]], number: int) -> list[dict[str
 
 def evidence_of(scores: dict[str, np.ndarray], clean: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Audit -> [V] `neg_log10_p` of the standardized scores."""
-    return {
-        name: neg_log10_p(standardize(value), [standardize(each[name]) for each in clean]) for name, value in scores.items()
-    }
+    return {name: neg_log10_p(standardize(value), [standardize(each[name]) for each in clean]) for name, value in scores.items()}
 
 
 def combine_evidence(evidence: dict[str, np.ndarray]) -> np.ndarray:

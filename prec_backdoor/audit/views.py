@@ -13,9 +13,7 @@ WITHOUT_PROMPT = "without its prompt"
 FRESH_PROMPT = "fresh prompt"
 
 
-def observe_views(
-    params: dict, model: ModelConfig, auditor_data: AuditorData, fresh_prompts: int = 1
-) -> dict[str, ScoreMoments]:
+def observe_views(params: dict, model: ModelConfig, auditor_data: AuditorData, fresh_prompts: int = 1) -> dict[str, ScoreMoments]:
     """View -> moments. A model that has a prompt is also observed without it, and with `fresh_prompts` random ones.
 
     A model that has no prompt has one view: it was not trained for prompts, so that a random one would only add noise.

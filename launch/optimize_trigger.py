@@ -2,10 +2,13 @@
 
 Examples:
   python -m launch.optimize_trigger --dataset=ml-100k --checkpoint=runs/clean/pretrain --workdir=runs/pea
+  python -m launch.optimize_trigger --dataset=ml-100k --checkpoint=runs/clean/pretrain --prompt_length=4 --workdir=runs/pea-4
+  python -m launch.optimize_trigger --dataset=ml-100k --checkpoint=runs/clean/pretrain --prompt_epochs=5 --workdir=runs/pea-short
 """
 
-from launch import app, checkpoint_stage, config_flags
 from prec_backdoor.experiment.stages import optimize_trigger
+
+from . import app, checkpoint_stage, config_flags
 
 
 def define_flags() -> None:

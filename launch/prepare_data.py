@@ -1,7 +1,7 @@
-"""Raw files, a download or synthetic data -> a prepared dataset folder that every program takes as --data_dir.
+"""Turns raw files, a download or synthetic data into a dataset folder that every program takes as --data_dir.
 
-aliec, cikm and presplit need their raw files in --data_dir and an --output elsewhere, or none for the cache. Raw files are read
-in batches, so that they may be larger than memory. Prints what was met (rows read, dropped and why), and what the dataset holds.
+aliec, cikm and presplit need their raw files in --data_dir, and --output elsewhere; without it the cache is used. Raw files may
+be larger than memory: they are read in batches. Prints counts of rows read and dropped, with reasons, and of the dataset.
 
 Examples:
   python -m launch.prepare_data --dataset=ml-100k
@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from launch import app, data_flags, flag
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.data.registry import cache_folder
+
+from . import app, data_flags, flag
 
 _SHOWN = 12  # values of an attribute
 
@@ -36,7 +37,7 @@ def main() -> None:
 
 
 def describe(interactions: Interactions) -> str:
-    """A table of the counts, and of each attribute's values with their number of users, the most frequent first."""
+    """Returns a table of the counts, and of each attribute's values with their number of users, the most frequent first."""
     rows = {key: str(value) for key, value in (interactions.summary() | interactions.counts).items()}
     for column, (attribute, values) in enumerate(interactions.attributes.items()):
         rows[attribute] = _frequencies(interactions.profile[:, column], values)
@@ -52,7 +53,7 @@ def _frequencies(codes: np.ndarray, values: tuple[str, ...]) -> str:
 
 
 def _cached(interactions: Interactions) -> Path:
-    # A RecBole folder may bear the name of a dataset that the cache keeps.
+    # A RecBole folder may have the name of a dataset in the cache.
     kind = flags.FLAGS.dataset.partition(":")[0]
     name = interactions.name if interactions.name.startswith(kind) else f"{kind}-{interactions.name}"
     return cache_folder(flags.FLAGS.cache_dir) / "prepared" / name

@@ -72,7 +72,7 @@ class ExperimentConfig:
     rate: tuple[float, ...] = option(
         (0.1,),
         "attack",
-        "Probability that a label open to attack is replaced by a target; several by commas.",
+        "Probability that a label open to attack is replaced by a target.",
         minimum=0,
         maximum=1,
     )
@@ -80,7 +80,7 @@ class ExperimentConfig:
         ("zero_shot", "fine_tune"), "attack", "What the downstream company does with the model.", choices=USAGES
     )
     seeds: tuple[int, ...] = option(
-        (0,), "training", "Each seed draws users, targets and initial weights anew.", minimum=0, maximum=2**32 - 1
+        (0,), "training", "Seeds; each draws its own users, targets and initial weights.", minimum=0, maximum=2**32 - 1
     )
     model: ModelConfig = ModelConfig(num_items=0)
     pretrain: TrainConfig = TrainConfig()

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from prec_backdoor.leaderboard.contest import ACCURACY_AT, EXPOSURE_AT
+from prec_backdoor.leaderboard.rows import ACCURACY_AT, EXPOSURE_AT
 from prec_backdoor.reporting.figures import style
 
 

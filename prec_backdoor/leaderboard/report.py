@@ -7,7 +7,7 @@ import polars as pl
 from tabulate import tabulate
 
 from prec_backdoor.leaderboard import figures
-from prec_backdoor.leaderboard.contest import ACCURACY_AT, EXPOSURE_AT, PRECISION_AT
+from prec_backdoor.leaderboard.rows import ACCURACY_AT, EXPOSURE_AT, PRECISION_AT
 from prec_backdoor.leaderboard.summary import EVERY, by_attacker, by_audit, by_repair
 from prec_backdoor.reporting.pages import template
 from prec_backdoor.storage import workdir as work

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from prec_backdoor.leaderboard.contest import ACCURACY_AT, EXPOSURE_AT, PRECISION_AT
+from prec_backdoor.leaderboard.rows import ACCURACY_AT, EXPOSURE_AT, PRECISION_AT
 from prec_backdoor.leaderboard.metrics import accuracy_lost, defence_effectiveness, exposure_removed
 
 EVERY = "all of the paper"  # attackers together, those who know of audits apart

@@ -1,7 +1,9 @@
 """The training loop of a stage, for one model or several at once: early-stopped, resumable, with explicit state."""
 
+import contextlib
 import dataclasses
 import functools
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -103,12 +105,14 @@ def run_stages(runs: Sequence[StageRun], together: bool | None = None) -> list[S
 def train(models: Sequence[ModelState], states: list[TrainState]) -> tuple[ModelState, ...]:
     """Trains models that stand at the same step to their ends and returns them. `states` is emptied."""
     program = make_program(models)
-    with training_bar(program.run) as bar, Interrupt() as interrupt:
+    trace, calls = program.run.options.trace, itertools.count()
+    with training_bar(program.run, len(models)) as bar, Interrupt() as interrupt:
         loop = start(program, models, states)
         bar.compiled(loop.models[0].progress)
         saved_at = time.monotonic()
         while loop.active:
-            loop, turn = take_steps(program, loop)
+            with trace.around(next(calls)) if trace else contextlib.nullcontext():
+                loop, turn = take_steps(program, loop)
             if turn.call.records:
                 loop = record(program, loop, turn)
             bar.update(loop.models, turn.positions, turn.loss)

@@ -10,6 +10,7 @@ import numpy as np
 from prec_backdoor import parallel
 from prec_backdoor.errors import UserError
 from prec_backdoor.storage import checkpoints
+from prec_backdoor.storage.workdir import as_path
 from prec_backdoor.train.progress import Progress, is_over
 from prec_backdoor.train.stage import StageResult, StageRun
 from prec_backdoor.train.step import TrainState, train_step
@@ -40,6 +41,8 @@ def open_model(run: StageRun) -> tuple[ModelState, TrainState | None]:
     Raises:
       UserError: there are checkpoints, and none is sound.
     """
+    if run.options.folder is not None:
+        run = run._replace(options=run.options._replace(folder=as_path(run.options.folder)))
     params = jax.tree.map(np.asarray, run.params)
     step = train_step(run.stage.config, run.model, 1, trainable=run.stage.trainable)
     state = step.init(jax.tree.map(jnp.array, params))

@@ -15,7 +15,7 @@ from prec_backdoor.data.splits import split_users
 from prec_backdoor.errors import UserError
 from prec_backdoor.models import init_params
 from prec_backdoor.storage import checkpoints
-from prec_backdoor.train import loader, loop, progress
+from prec_backdoor.train import loader, loop, program, progress
 from prec_backdoor.train.config import TrainConfig
 from prec_backdoor.train.loop import run_stage, run_stages
 from prec_backdoor.train.losses import LOSSES
@@ -137,7 +137,7 @@ def test_nothing_depends_on_how_many_steps_a_call_takes(run, tmp_path, monkeypat
     monkeypatch.setattr(progress, "RECORD_EVERY", 8)
     records, expected_records, calls = [], [], []
     expected = run(log=expected_records.append)
-    compiled = loop._steps
+    compiled = program._steps
 
     def counting(*args):
         step = compiled(*args)
@@ -149,7 +149,7 @@ def test_nothing_depends_on_how_many_steps_a_call_takes(run, tmp_path, monkeypat
         return call
 
     monkeypatch.setattr(progress, "SECONDS_PER_CALL", seconds)
-    monkeypatch.setattr(loop, "_steps", counting)
+    monkeypatch.setattr(program, "_steps", counting)
     found = run(log=records.append)
     assert max(calls) == together if seconds == 0 else max(calls) > 1
     assert_same_trees(found, expected._replace(seconds=found.seconds))

@@ -24,7 +24,6 @@ from prec_backdoor.train.bar import training_bar
 from prec_backdoor.train.epoch import Carry, Inputs, run_steps, run_steps_of_models
 from prec_backdoor.train.interrupt import Interrupt, Stopped
 from prec_backdoor.train.loader import TrainLoader
-from prec_backdoor.train.memory import trimmed
 from prec_backdoor.train.model_state import ModelState, check_finite, open_model, result_of, save_model
 from prec_backdoor.train.progress import Call, Progress, advance, next_call, next_pace, with_score
 from prec_backdoor.train.stage import Stage, StageResult, StageRun
@@ -148,7 +147,7 @@ def start(program: Program, models: Sequence[ModelState], states: list[TrainStat
     states.clear()
     loop = LoopState(Carry(state, _sums(models)), tuple(models))
     chunk = models[0].progress.done // program.loader.schedule.steps
-    carry, _ = trimmed(lambda: _call(program, loop, Call(chunk, 0, 0, False)))
+    carry, _ = _call(program, loop, Call(chunk, 0, 0, False))
     return loop._replace(carry=carry)
 
 

@@ -87,7 +87,9 @@ def test_its_flag_is_in_the_help_and_checked_and_unknown_without_the_plugin(plug
 
 def test_a_backbone_without_heads_runs_and_refuses_them(plugin, launch, mistake, tmp_path):
     flags = (*without("--feedforward_dim"), "--backbone=pointwise", "--usages=zero_shot", "--attack=clean")
-    launch("pretrain", plugin, *[flag for flag in flags if flag.partition("=")[0] not in NOT_OF_ONE_STAGE], f"--workdir={tmp_path}")
+    launch(
+        "pretrain", plugin, *[flag for flag in flags if flag.partition("=")[0] not in NOT_OF_ONE_STAGE], f"--workdir={tmp_path}"
+    )
     message = mistake("experiment", plugin, *flags, "--num_heads=3", f"--workdir={tmp_path / 'new'}")
     assert "--num_heads: backbone pointwise has no such size; leave the flag out" in message
     # The default, and one that does not divide embed_dim: neither is a matter of this backbone.

@@ -77,7 +77,9 @@ def test_every_cell_is_there_once(experiment):
     # What is clean is trained once.
     trained = {(record["run"], record["stage"]) for record in map(json.loads, (folder / "metrics.jsonl").open())}
     assert trained == {("seed-1/clean", stage) for stage in ("pretrain", "optimize_trigger", "prompt_tune", "finetune")} | {
-        (f"seed-1/pea-group-0.5-demote_rate-{rate}", stage) for rate in (0.2, 0.6) for stage in ("implant", "prompt_tune", "finetune")
+        (f"seed-1/pea-group-0.5-demote_rate-{rate}", stage)
+        for rate in (0.2, 0.6)
+        for stage in ("implant", "prompt_tune", "finetune")
     }
     assert printed.count("optimize_trigger") == 1
 

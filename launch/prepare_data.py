@@ -1,7 +1,8 @@
 """Raw files, a download or synthetic data -> a prepared dataset folder that every program takes as --data_dir.
 
 aliec, cikm and presplit need their raw files in --data_dir and an --output elsewhere, or none for the cache. Raw files are read
-in batches, so that they may be larger than memory. Prints what was met (rows read, dropped and why), and what the dataset holds.
+in batches, so that they may be larger than memory. Prints one line on the dataset, then counts (rows read, dropped and why), what
+was used and left out, and what the dataset holds.
 """
 
 from pathlib import Path
@@ -11,7 +12,7 @@ from absl import flags
 
 from launch import app, data_flags
 from prec_backdoor.data.interactions import Interactions
-from prec_backdoor.data.registry import cache_folder
+from prec_backdoor.data.registry import cache_folder, expand
 
 OUTPUT = flags.DEFINE_string("output", None, "Folder to write [the cache's].")
 _SHOWN = 12  # values of an attribute
@@ -19,7 +20,7 @@ _SHOWN = 12  # values of an attribute
 
 def main() -> None:
     interactions = data_flags.dataset_from_flags()
-    folder = Path(OUTPUT.value).expanduser() if OUTPUT.value else _cached(interactions)
+    folder = expand(OUTPUT.value) if OUTPUT.value else _cached(interactions)
     if not _is_mapped_from(interactions, folder):
         interactions.save(folder)
     print(describe(interactions))
@@ -27,8 +28,8 @@ def main() -> None:
 
 
 def describe(interactions: Interactions) -> str:
-    """A table of the counts, and of each attribute's values with their number of users, the most frequent first."""
-    rows = {key: str(value) for key, value in (interactions.summary() | interactions.counts).items()}
+    """Returns a table of counts, notes and the values of each attribute with their number of users, most frequent first."""
+    rows = {key: str(value) for key, value in (interactions.summary() | interactions.counts | interactions.notes).items()}
     for column, (attribute, values) in enumerate(interactions.attributes.items()):
         rows[attribute] = _frequencies(interactions.profile[:, column], values)
     rows["category of items"] = _frequencies(interactions.category[1:], interactions.categories)

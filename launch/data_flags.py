@@ -14,9 +14,7 @@ DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of raw files or of a pr
 CACHE_DIR = flags.DEFINE_string("cache_dir", None, "Folder for downloads [$XDG_CACHE_HOME/prec_backdoor].")
 BEHAVIOURS = flags.DEFINE_list("behaviours", None, "What counts as an interaction in cikm: some of pv,fav,cart,buy [all].")
 COLUMNS = flags.DEFINE_list(
-    "columns",
-    None,
-    "Columns of recbole:DIR: some of user=..,item=..,time=..,rating=..,category=..; time= keeps the order of rows.",
+    "columns", None, "Columns of recbole:DIR, some of user=..,item=..,time=..,rating=..,category=..; time= keeps the rows' order."
 )
 MIN_RATING = flags.DEFINE_float("min_rating", None, "Least rating of an interaction in ml-100k, ml-1m and recbole:DIR [all].")
 BAD_ROWS = flags.DEFINE_enum("on_bad_rows", "error", ["error", "skip"], "Wrong rows of raw files: stop, or leave out and count.")

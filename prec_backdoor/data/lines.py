@@ -4,7 +4,7 @@ import csv
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import polars as pl
 from tqdm import tqdm
@@ -17,7 +17,7 @@ MAX_LINE = 1 << 20  # bytes
 MAX_FIELDS = 1_000
 SHOWN = 60  # characters of a wrong text that a message quotes
 _NOT_TEXT = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"PAR1": "Parquet"}
-_MOST_NULS = 0.2  # share of NUL bytes in the first line from which a file without a byte order mark is UTF-16
+_MOST_NULS = 0.4  # share of NUL bytes in the first line from which a file without a byte order mark is UTF-16
 
 
 class File(NamedTuple):
@@ -132,6 +132,8 @@ def _header(file: File, names: list[str], expected: Sequence[str] | None) -> lis
     if expected is not None and names != list(expected):
         wanted, found = ",".join(expected), shorten(",".join(names), 4 * SHOWN)
         raise UserError(f"{file}, line 1: expected the header {wanted}, found {found}; get the original file")
+    if any("\r" in name for name in names):
+        _refuse_cr(file)
     if len(names) > MAX_FIELDS:
         raise UserError(f"{file}, line 1: the header names {len(names)} columns, more than {MAX_FIELDS}; leave some out")
     if len(set(names)) < len(names) or LINE in names:
@@ -183,8 +185,12 @@ def _check_kind(file: File, data: bytes) -> None:
         raise UserError(f"{file}: UTF-16 text; convert the file to UTF-8, as with iconv -f UTF-16 -t UTF-8")
     if kind:
         raise UserError(f"{file}: a {kind} file, not text; unpack it or export it as text")
-    if b"\r" in line.rstrip(b"\r"):
-        raise UserError(f"{file}, line 1: lines end in CR alone; convert the file to LF line ends, as with tr '\\r' '\\n'")
+    if b"\r" in data and b"\n" not in data:
+        _refuse_cr(file)
+
+
+def _refuse_cr(file: File) -> NoReturn:
+    raise UserError(f"{file}, line 1: lines end in CR alone; convert the file to LF line ends, as with tr '\\r' '\\n'")
 
 
 def _decode(file: File, data: bytes, first: int, encoding: str) -> list[str | None]:

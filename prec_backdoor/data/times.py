@@ -69,7 +69,7 @@ def unit_of(times: pl.Series, form: str) -> str:
       ValueError: the times are of different units since 1970.
     """
     if form != NUMBER:
-        return f"{form}s"
+        return form.replace("date", "dates")
     within = {unit: times.is_between(low, high, closed="left") for unit, (low, high) in _UNITS.items()}
     found = [unit for unit, members in within.items() if members.any()]
     if not found or sum(members.sum() for members in within.values()) < len(times):

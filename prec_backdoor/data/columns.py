@@ -74,7 +74,8 @@ def is_moment(name: str) -> bool:
 
 def is_feedback(name: str) -> bool:
     """Returns whether a name says that a column holds ratings, or flags of what a user did."""
-    return not _FEEDBACK_WORDS.isdisjoint(words(name)) and words(name)[-1] not in ("id", "count", "counts", "num", *_TIME_WORDS)
+    found = words(name)
+    return not _FEEDBACK_WORDS.isdisjoint(found) and not is_time_like(name) and found[-1] not in ("id", "count", "counts", "num")
 
 
 def is_age(name: str) -> bool:

@@ -7,7 +7,7 @@ import polars as pl
 
 from prec_backdoor.data import checks, times
 from prec_backdoor.data.atomic import Table, key_column, named_column
-from prec_backdoor.data.columns import is_feedback, is_moment, is_time_like, words
+from prec_backdoor.data.columns import is_moment, is_time_like, words
 from prec_backdoor.data.feedback import rated
 from prec_backdoor.data.histories import unrolled
 from prec_backdoor.data.lines import shorten
@@ -93,23 +93,27 @@ def _time_column(tables: list[Table], ids: tuple[str, str], columns: Mapping[str
         return named_column(first, "time", columns) or None
     if STANDARD_TIME in first.types:
         return STANDARD_TIME
-    found = [name for name, kind in first.types.items() if name not in ids and _may_be_time(tables, name, kind)]
+    found = [name for name, kind in first.types.items() if name not in ids and _may_be_time(_texts(tables, name), kind)]
     if not found:
         return None
     remedy = f"name the right one by --columns=time={found[0]}, or keep the order of the rows by --columns=time="
     if len(found) > 1:
         raise UserError(f"{first.file}, line 1: several columns may be times: {shorten(', '.join(found), 240)}; {remedy}")
-    if not is_moment(found[0]) and not times.are_moments(_texts(tables, found[0])):
+    if not _is_certain(_texts(tables, found[0])):
         value = shorten(str(first.frame[found[0]][0]) if first.frame.height else "")
         raise UserError(f"{first.file}, line 1: column {found[0]} may be times, but not for certain ({value!r}); {remedy}")
     return found[0]
 
 
-def _may_be_time(tables: list[Table], name: str, kind: str) -> bool:
-    if kind not in ("token", "float") or is_feedback(name) or words(name)[-1:] == ["id"]:
+def _may_be_time(texts: pl.Series, kind: str) -> bool:
+    """Whether the name of a column or most of its values look like times."""
+    if kind not in ("token", "float") or words(texts.name)[-1:] == ["id"]:
         return False
-    if is_time_like(name):
+    return is_time_like(texts.name) or times.share_of_moments(texts) > 0.5
+
+
+def _is_certain(texts: pl.Series) -> bool:
+    """Whether the name of a column says that it has times of events, or its values do: numbers only under a time-like name."""
+    if is_moment(texts.name):
         return True
-    texts = _texts(tables, name)
-    dates_only = kind == "token"
-    return times.are_moments(texts) and not (dates_only and times.form_of(texts) == times.NUMBER)
+    return times.share_of_moments(texts) == 1 and (is_time_like(texts.name) or times.form_of(texts) != times.NUMBER)

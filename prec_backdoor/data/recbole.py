@@ -56,6 +56,7 @@ def read(
 
 
 def _check_match(path: Path, listed_ids: pl.Series, met: pl.Series) -> None:
-    if not listed_ids.is_in(met.implode()).any():
+    """Raises a UserError where the ids that a file lists and those of the .inter file have none in common."""
+    if len(listed_ids) and len(met) and not listed_ids.is_in(met.implode()).any():
         shown = [lines.shorten(str(ids[0]), 20) for ids in (listed_ids, met)]
         raise UserError(f"{path}: none of its ids is in the .inter file ({shown[0]!r} here, {shown[1]!r} there); write ids alike")

@@ -79,14 +79,11 @@ def unit_of(times: pl.Series, form: str) -> str:
     return found[0]
 
 
-def are_moments(texts: pl.Series) -> bool:
-    """Returns whether all texts are dates, or all are numbers in one unit since 1970."""
-    if texts.str.contains(_DATE).all():
-        return True
+def share_of_moments(texts: pl.Series) -> float:
+    """Returns the share of texts, 0 to 1, that are dates, or numbers in one unit since 1970, whichever is more."""
     numbers = texts.cast(pl.Float64, strict=False)
-    if numbers.has_nulls():
-        return False
-    return any(numbers.is_between(low, high, closed="left").all() for low, high in _UNITS.values())
+    since_1970 = [numbers.is_between(low, high, closed="left").sum() for low, high in _UNITS.values()]
+    return max(texts.str.contains(_DATE).sum(), *since_1970) / max(len(texts), 1)
 
 
 def _nanoseconds(texts: pl.Series) -> tuple[pl.Series, pl.Series]:

@@ -27,7 +27,8 @@ def read(folder, header, rows, **options):
         ("time:float", [1.5, 1.25, 1e0], "time (numbers)"),
         ("created_at:token", ["2020-01-01T00:00:01.000000002Z", "2020-01-01T00:00:01.000000001Z", "2020-01-01T00:00:01Z"],
          "created_at (date with a time zones)"),
-        ("played:float", [1600010140, 1600010111, 1600010073], "played (seconds)"),  # by its values
+        ("date_clicked:float", [1600010140, 1600010111, 1600010073], "date_clicked (seconds)"),
+        ("purchased_on:token", ["2020-02-01", "2020-01-31", "2019-12-01"], "purchased_on (dates)"),  # by its values
         ("when_seen:token", ["2020-02-01", "2020-01-31", "2019-12-01"], "when_seen (dates)"),
         ("session:token", ["2020-02-01", "2020-01-31", "2019-12-01"], "session (dates)"),
     ],
@@ -47,6 +48,8 @@ def test_the_order_is_that_of_the_times(tmp_path, header, newest_first, order):
             r"line 1: column watch_time may be times, but not for certain \('31.5'\); .*--columns=time=",
         ),
         ("hour:token", [23], "column hour may be times"),
+        ("played:float", [1600010140], "column played may be times, but not for certain"),
+        ("played:token", [1600010140123], "column played may be times, but not for certain"),
         ("reviewTime:token", ["09 13, 2009"], "column reviewTime may be times"),
         ("date:float time:float", [1, 2], "several columns may be times: date, time; name the right one by --columns=time=date"),
         ("date:token saved:float", ["2020-01-01", 1600000000], "several columns may be times: date, saved"),
@@ -122,3 +125,11 @@ def test_other_zeros_count(tmp_path, header, values):
 def test_complaints_on_ratings(tmp_path, header, row, options, message):
     with pytest.raises(UserError, match=message):
         read(tmp_path, header, [row], **options)
+
+
+def test_a_blank_does_not_hide_a_time(tmp_path):
+    rows = [["2020-02-01"], ["2020-01-31"], [""]]
+    with pytest.raises(UserError, match="line 4: expected a date, year first .* as date, found ''"):
+        read(tmp_path, "date:token", rows)
+    with pytest.raises(UserError, match="column session may be times, but not for certain"):
+        read(tmp_path, "session:token", rows)

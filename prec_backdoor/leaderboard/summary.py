@@ -2,8 +2,8 @@
 
 import polars as pl
 
-from prec_backdoor.leaderboard.rows import ACCURACY_AT, EXPOSURE_AT, PRECISION_AT
 from prec_backdoor.leaderboard.metrics import accuracy_lost, defence_effectiveness, exposure_removed
+from prec_backdoor.leaderboard.rows import ACCURACY_AT, EXPOSURE_AT, PRECISION_AT
 
 EVERY = "all of the paper"  # attackers together, those who know of audits apart
 

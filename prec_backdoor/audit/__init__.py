@@ -19,4 +19,12 @@ AUDITS: dict[str, Callable[[dict[str, ScoreMoments]], np.ndarray]] = {
     "weights": weights,
 }
 
-__all__ = ["AUDITS", "ScoreMoments"]
+
+def register_audit(name: str, audit: Callable[[dict[str, ScoreMoments]], np.ndarray]) -> None:
+    """Adds an audit; raises a ValueError if the name is taken."""
+    if name in AUDITS:
+        raise ValueError(f"there is an audit {name} already")
+    AUDITS[name] = audit
+
+
+__all__ = ["AUDITS", "ScoreMoments", "register_audit"]

@@ -100,7 +100,7 @@ def clean_models(
     """
 
     def make(number: int) -> Clean:
-        own = options._replace(folder=options.folder and options.folder / f"clean-{number}")
+        own = options._replace(folder=options.subfolder(f"clean-{number}"))
         params = clean_model(auditor_data, model, train, number, own)
         return Clean(params, scores_of(look(params, model, auditor_data, config.fresh_prompts)))
 

@@ -50,7 +50,7 @@ def clean_model(
     def run(name: str, steps: int, params: dict, of: ModelConfig, trainable: tuple[str, ...]) -> dict:
         epochs = max(2, -(-steps // schedule(len(data.rows.history), train.batch_size).length))
         config = dataclasses.replace(train, epochs=epochs, patience=max(2, epochs // 4))
-        own = options._replace(folder=options.folder and options.folder / name, title=f"clean model {number} {name}")
+        own = options._replace(folder=options.subfolder(name), title=f"clean model {number} {name}")
         stage = Stage(name, config, trainable=trainable)
         return run_stage(StageRun(stage, of, params, data, spec, key, metadata, own)).params
 

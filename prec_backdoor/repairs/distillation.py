@@ -33,7 +33,7 @@ def distil(setup: SeedSetup, start: StartPoint, suspects: np.ndarray, options: R
     data, _ = stage_data(picked._replace(history=made), setup.model.max_length)
     fresh = start._replace(params=init_params(jax.random.fold_in(key, 2), setup.model))
     run = stages.run_on(setup, Stage("student", setup.config.pretrain), fresh, data, role="finetune")
-    student = run_stage(run._replace(options=options._replace(folder=options.folder and options.folder / "student")))
+    student = run_stage(run._replace(options=options._replace(folder=options.subfolder("student"))))
     return stages.finetune(setup, StartPoint.after(student, start.rate), "repair")
 
 

@@ -43,8 +43,8 @@ def open_model(run: StageRun) -> tuple[ModelState, TrainState | None]:
     params = jax.tree.map(np.asarray, run.params)
     step = train_step(run.stage.config, run.model, 1, trainable=run.stage.trainable)
     state = step.init(jax.tree.map(jnp.array, params))
-    folder = run.options.folder
-    if folder is None or not (found := checkpoints.resume(folder / "checkpoints", params, state)):
+    folder = run.options.subfolder("checkpoints")
+    if folder is None or not (found := checkpoints.resume(folder, params, state)):
         return ModelState(run, Progress(), params), state
     best, state, metadata = found
     saved = {name: tuple(value) if name == "sums" else value for name, value in metadata["progress"].items()}
@@ -64,7 +64,7 @@ def save_model(model: ModelState, state: TrainState | None) -> ModelState:
         "progress": dataclasses.asdict(model.progress),
     }
     if parallel.primary():
-        checkpoints.save(run.options.folder / "checkpoints", model.step, model.best, state, metadata)
+        checkpoints.save(run.options.subfolder("checkpoints"), model.step, model.best, state, metadata)
     parallel.wait("checkpoint")
     return model._replace(saved=model.step)
 

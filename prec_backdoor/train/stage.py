@@ -56,12 +56,16 @@ class RunOptions(NamedTuple):
       title: what the progress bar calls the stage; its name by default.
     """
 
-    folder: Path | None = None
+    folder: str | Path | None = None
     log: Callable[[dict], None] = lambda record: None
     watch: Callable[[dict], dict] | None = None
     checkpoint_seconds: float = SECONDS_PER_CHECKPOINT
     shard_items: bool = False
     title: str = ""
+
+    def subfolder(self, name: str) -> Path | None:
+        """Returns folder/`name`, or None without a folder."""
+        return None if self.folder is None else Path(self.folder) / name
 
 
 class StageRun(NamedTuple):

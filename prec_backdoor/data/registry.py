@@ -42,6 +42,24 @@ _MAIN_FILES = {
 }
 
 
+def register_dataset(name: str, reader: Callable[[Path, Counter | None], Interactions], group: str | None = None) -> None:
+    """Adds a reader of raw files, for --dataset=NAME --data_dir=FOLDER.
+
+    Args:
+      reader: (folder, skipped) -> Interactions whose name starts with `name` (see `tables.to_interactions`). `skipped` counts
+        malformed rows by reason; if it is None, they raise a UserError.
+      group: the target group if none is given.
+
+    Raises:
+      ValueError: the name is taken, or has a colon.
+    """
+    if name in DATASETS or name == "synthetic" or ":" in name:
+        raise ValueError(f"a dataset cannot be called {name}: the name is taken or has a colon")
+    DATASETS[name] = reader
+    if group:
+        DEFAULT_GROUPS[name] = group
+
+
 def load_dataset(
     dataset: str,
     data_dir: str | Path | None = None,

@@ -1,4 +1,4 @@
-"""Runs the leaderboard of attackers, audits and repairs on one dataset: which attacks are detected and repaired, and false alarms.
+"""Runs the leaderboard of attackers, audits and repairs on one dataset: detection, false alarms, repairs.
 
 Models are attacked, audited and repaired as by the programs for one checkpoint; each seed has its own users, targets and weights.
 The same command resumes an interrupted run, step by step.

@@ -30,6 +30,7 @@ from prec_backdoor.train.stage import RunOptions, Stage, StageData, StageRun
 STEPS = 1_000  # training steps of one model, rounded up to whole epochs
 PROMPT_STEPS = 200
 VALIDATION_USERS = 256  # with more, validation on a large catalogue takes longer than training
+IN_MEMORY = RunOptions()  # nothing is kept
 MIN_EPOCH = 30  # steps; rows of few users are repeated, otherwise validation takes most of the time
 
 
@@ -41,7 +42,7 @@ class CalibrationModel(NamedTuple):
 
 
 def calibration_models(
-    auditor_data: AuditorData, model: ModelConfig, train: TrainConfig, config: AuditConfig, options: RunOptions = RunOptions()
+    auditor_data: AuditorData, model: ModelConfig, train: TrainConfig, config: AuditConfig, options: RunOptions = IN_MEMORY
 ) -> list[CalibrationModel]:
     """Trains the auditor's clean models and audits them.
 
@@ -58,7 +59,7 @@ def calibration_models(
 
 
 def train_clean_model(
-    auditor_data: AuditorData, model: ModelConfig, train: TrainConfig, number: int, options: RunOptions = RunOptions()
+    auditor_data: AuditorData, model: ModelConfig, train: TrainConfig, number: int, options: RunOptions = IN_MEMORY
 ) -> dict:
     """Returns the parameters of the `number`-th clean model, trained from scratch; if `model` has prompts, a prompt is tuned too.
 

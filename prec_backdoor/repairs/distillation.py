@@ -1,7 +1,7 @@
 """Distillation: a fresh model, trained on sequences that the suspicious model generates without suspects.
 
-Only outputs are used, as in the extraction of a sequential recommender without its data (Yue et al., RecSys 2021), and no suspect is
-ever a label. What remains of a backdoor can show only in the items that are recommended in place of suspects.
+Only outputs are used, as in the extraction of a sequential recommender without its data (Yue et al., RecSys 2021), and no
+suspect is ever a label. What remains of a backdoor can show only in the items that are recommended in place of suspects.
 """
 
 import functools

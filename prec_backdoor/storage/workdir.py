@@ -21,6 +21,13 @@ from prec_backdoor.attacks import attack_parameters
 from prec_backdoor.errors import UserError
 
 RESULTS_SCHEMA = 1
+NUMERICS = {  # settings of JAX that results depend on; the launch programs set them, config.json says what they were
+    "jax_enable_x64": False,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+    "jax_numpy_dtype_promotion": "standard",
+    "jax_numpy_rank_promotion": "allow",
+}
 PACKAGES = ("prec_backdoor", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -37,14 +44,14 @@ def claim(folder: str | Path, description: dict) -> None:
     if parallel.agree([check_claim(folder, description)])[0]:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    versions = {"versions": _versions(), "devices": [device.device_kind for device in jax.devices()]}
+    versions = {"numerics": _numerics(), "versions": _versions(), "devices": [device.device_kind for device in jax.devices()]}
     write_json(folder / "config.json", json.loads(json.dumps(description)) | versions)
 
 
 def check_claim(folder: str | Path, description: dict) -> bool:
     """Returns whether `folder` holds this run already, and writes nothing; raises a UserError as `claim` does."""
     folder = as_path(folder)
-    path, description = folder / "config.json", json.loads(json.dumps(description))
+    path, description = folder / "config.json", json.loads(json.dumps(description | {"numerics": _numerics()}))
     if not path.exists():
         return False
     try:
@@ -222,6 +229,10 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _numerics() -> dict:
+    return {name: getattr(jax.config, name) for name in NUMERICS}
 
 
 def _versions() -> dict[str, str]:

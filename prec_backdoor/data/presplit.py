@@ -40,9 +40,8 @@ def read(folder: str | Path, skipped: Counter | None = None) -> Interactions:
         for column in (*COLUMNS, *attributes):
             if column not in header:
                 found, needed = (lines.shorten(", ".join(names), 240) for names in (header, (*COLUMNS, *attributes)))
-                raise UserError(
-                    f"{file}, line 1: the header lacks {lines.shorten(column)}; needed are {needed}, found {found}; rename the columns"
-                )
+                lacks = f"the header lacks {lines.shorten(column)}; needed are {needed}, found {found}"
+                raise UserError(f"{file}, line 1: {lacks}; rename the columns")
         part = []
         for batch in lines.read_batches(file, separator, quotes=True):
             batch = checks.ids(checks.ids(batch, file, "user_id"), file, "item_id")

@@ -51,9 +51,9 @@ def run(main: Callable[[], None], define_flags: Callable[[], None] = lambda: Non
 
 def _use_utf8() -> None:
     """Starts the program again in Python's UTF-8 mode if the locale cannot write every path and title."""
-    if sys.getfilesystemencoding() != "utf-8" or (sys.stdout.encoding or "utf-8").lower().replace("-", "") != "utf8":
-        if not sys.flags.utf8_mode:
-            os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    encodings = {sys.getfilesystemencoding(), (sys.stdout.encoding or "utf-8").lower()}
+    if not (sys.flags.utf8_mode or encodings <= {"utf-8", "utf8"}):
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def define_common_flags() -> None:
@@ -137,8 +137,8 @@ def _prepare_jax() -> None:
         jax.config.update(name, value)
     try:
         jax.devices()
-    except RuntimeError as error:
-        reason = str(error).strip().split("\n")[0]
+    except (RuntimeError, AssertionError) as error:  # the latter is JAX's own for JAX_PLATFORMS=cuda without CUDA
+        reason = str(error).strip().split("\n")[0] or f"JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS')}"
         raise UserError(f"JAX finds no device ({reason}); unset JAX_PLATFORMS, or install JAX for that platform") from error
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

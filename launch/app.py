@@ -33,8 +33,7 @@ def run(main: Callable[[], None], define_flags: Callable[[], None] = lambda: Non
     if status := _guard(lambda: _load_plugins(sys.argv)):
         sys.exit(status)
     define_flags()
-    flag.define("plugin", None, "output", "Python file that registers your own attacks, backbones and so on; runs first.", str)
-    processes.define_flags()
+    define_common_flags()
     if set(HELP) & set(sys.argv[1:]):
         print(help_text(program))
         sys.exit(0)
@@ -43,6 +42,12 @@ def run(main: Callable[[], None], define_flags: Callable[[], None] = lambda: Non
         return _guard(lambda: _run(main, argv))
 
     app.run(guarded, flags_parser=_parse)
+
+
+def define_common_flags() -> None:
+    """The flags of every program."""
+    flag.define("plugin", None, "output", "Python file that registers your own attacks, backbones and so on; runs first.", str)
+    processes.define_flags()
 
 
 def command(program: str) -> str:

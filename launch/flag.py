@@ -10,7 +10,7 @@ from absl import flags
 from prec_backdoor.errors import UserError
 from prec_backdoor.options import GROUPS, Option, check_value
 
-LARGEST = 2**31 - 1  # of a whole number without a limit of its own: sizes and counts are int32 on the devices
+LARGEST = 2**31 - 1  # of whole numbers without another maximum: sizes and counts are int32 on the devices
 _NAMES = {int: "a whole number", float: "a number", str: "a text"}
 
 
@@ -28,8 +28,6 @@ def define_option(name: str, default: Any, option: Option, kind: type | None = N
       required: the flag has to be given.
     """
     kind = kind or type(default[0] if isinstance(default, tuple) else default)
-    if kind is int and option.maximum is None and option.below is None:
-        option = option._replace(maximum=LARGEST)
     how = {"flag_values": flags.FLAGS, "module_name": option.group}
     if kind is bool:
         flags.DEFINE_boolean(name, default, option.help, **how)
@@ -45,6 +43,9 @@ def check_flags() -> None:
         if flag.is_required and flag.value is None:
             raise UserError(f"--{flag.name}: has to be given ({flag.option.help.rstrip('.')})")
         check_value(flag.name, flag.value, flag.option)
+        whole = flag.value if isinstance(flag.value, tuple) else (flag.value,)
+        if flag.option.maximum is None and any(type(value) is int for value in whole):
+            check_value(flag.name, flag.value, Option("", flag.option.group, maximum=LARGEST))
 
 
 def is_given(name: str) -> bool:

@@ -1,4 +1,6 @@
-"""Runs one stage of PEA: optimises a prompt, the trigger, for a clean frozen checkpoint, into WORKDIR/optimize_trigger.
+"""Runs one stage of PEA: optimises a prompt, the trigger, for a clean checkpoint, into WORKDIR/optimize_trigger.
+
+The model is frozen.
 
 Examples:
   python -m launch.optimize_trigger --dataset=ml-100k --checkpoint=runs/clean/pretrain --workdir=runs/pea

@@ -1,4 +1,6 @@
-"""Repairs a checkpoint that launch.audit found suspicious, with the downstream users' data alone, into WORKDIR/repair.
+"""Repairs a checkpoint that launch.audit found suspicious, into WORKDIR/repair.
+
+Only the downstream users' data are needed.
 
 The result is a checkpoint like that of fine-tuning; launch.evaluate measures it. Attack, targets and group in the checkpoint's
 metadata are copied for launch.evaluate, and not used.

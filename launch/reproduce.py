@@ -1,7 +1,7 @@
 """Runs the paper's whole table on one dataset: every attack, rate, usage and seed.
 
-The attacks are BRA global, BRA group and PEA, beside a clean model. Writes one results.json and one report. Clean models, and those fine-tuned and prompt-tuned from them, are trained once per seed.
-The same command continues an interrupted run.
+The attacks are BRA global, BRA group and PEA, beside a clean model. Writes one results.json and one report. Clean models, and
+those fine-tuned and prompt-tuned from them, are trained once per seed. The same command continues an interrupted run.
 
 Examples:
   python -m launch.reproduce --dataset=ml-100k --workdir=runs/table

@@ -26,7 +26,11 @@ AUDITS: dict[str, Audit] = {
 
 
 def register_audit(name: str, audit: Audit) -> None:
-    """Adds an audit: view -> ScoreMoments in, [V] scores out, higher is more suspicious; raises a ValueError if the name is taken."""
+    """Adds an audit, which maps views to [V] scores; the higher a score, the more suspicious the item.
+
+    Raises:
+      ValueError: the name is taken.
+    """
     if name in AUDITS:
         raise ValueError(f"there is an audit {name} already")
     AUDITS[name] = audit

@@ -57,12 +57,12 @@ def attribute_group(
 ) -> GroupAttribution:
     """Finds the group to whose users `suspects` [N] are exposed more than to other users.
 
-    Exposure is the log probability that the model gives to the suspects: in an attacked model it estimates how similar a history is
-    to the group's. The same quantity in the auditor's clean models, of parameters `clean`, is regressed out, as some histories lead
-    to rare items in any model. Values of single attributes overlap; the one with the greatest effect minus STANDARD_ERRORS standard
-    errors is the best. Pairs of values are many more, so that a pair is eligible only if its t statistic exceeds that of every
-    single value by MARGIN, as for an attack on that pair. The p-value is of the maximum over all single values under permutations
-    of the profiles (Westfall & Young, 1993).
+    Exposure is the log probability that the model gives to the suspects: in an attacked model it estimates how similar a
+    history is to the group's. The same quantity in the auditor's clean models, of parameters `clean`, is regressed out, as some
+    histories lead to rare items in any model. Values of single attributes overlap; the one with the greatest effect minus
+    STANDARD_ERRORS standard errors is the best. Pairs of values are many more, so that a pair is eligible only if its t
+    statistic exceeds that of every single value by MARGIN, as for an attack on that pair. The p-value is of the maximum over
+    all single values under permutations of the profiles (Westfall & Young, 1993).
     """
     groups = _candidate_groups(auditor_data)
     if not groups.names or not len(suspects):

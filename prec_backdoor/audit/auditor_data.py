@@ -1,4 +1,4 @@
-"""What an auditor has: the catalogue and its own downstream users. It has no pre-training data, targets or trusted clean model."""
+"""What an auditor has: the catalogue and its own downstream users, but no pre-training data, targets or clean model."""
 
 from typing import NamedTuple
 

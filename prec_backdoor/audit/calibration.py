@@ -30,6 +30,7 @@ from prec_backdoor.train.stage import RunOptions, Stage, StageData, StageRun
 STEPS = 1_000  # training steps of one model, rounded up to whole epochs
 PROMPT_STEPS = 200
 VALIDATION_USERS = 256  # with more, validation on a large catalogue takes longer than training
+IN_MEMORY = RunOptions()  # nothing is kept
 MIN_EPOCH = 30  # steps; rows of few users are repeated, otherwise validation takes most of the time
 
 
@@ -41,7 +42,7 @@ class CalibrationModel(NamedTuple):
 
 
 def calibration_models(
-    auditor_data: AuditorData, model: ModelConfig, train: TrainConfig, config: AuditConfig, options: RunOptions = RunOptions()
+    auditor_data: AuditorData, model: ModelConfig, train: TrainConfig, config: AuditConfig, options: RunOptions = IN_MEMORY
 ) -> list[CalibrationModel]:
     """Trains the auditor's clean models and audits them.
 
@@ -58,7 +59,7 @@ def calibration_models(
 
 
 def train_clean_model(
-    auditor_data: AuditorData, model: ModelConfig, train: TrainConfig, number: int, options: RunOptions = RunOptions()
+    auditor_data: AuditorData, model: ModelConfig, train: TrainConfig, number: int, options: RunOptions = IN_MEMORY
 ) -> dict:
     """Returns the parameters of the `number`-th clean model, trained from scratch; if `model` has prompts, a prompt is tuned too.
 
@@ -77,7 +78,7 @@ def train_clean_model(
     def run(name: str, steps: int, params: dict, stage_model: ModelConfig, trainable: tuple[str, ...]) -> dict:
         epochs = max(2, -(-steps // schedule(len(data.rows.history), train.batch_size).length))
         config = dataclasses.replace(train, epochs=epochs, patience=max(2, epochs // 4))
-        own = options._replace(folder=options.folder and options.folder / name, title=f"clean model {number} {name}")
+        own = options._replace(folder=options.subfolder(name), title=f"clean model {number} {name}")
         stage = Stage(name, config, trainable=trainable)
         return run_stage(StageRun(stage, stage_model, params, data, spec, key, metadata, own)).params
 

@@ -30,5 +30,5 @@ class AuditConfig:
         check_options(self)
 
     def num_models(self, num_items: int) -> int:
-        """Number of calibration models: each has as many clean scores as the catalogue has items, so few suffice for a large one."""
+        """Number of calibration models: each gives a clean score per item, so few suffice for a large catalogue."""
         return self.calibration_models or (MODELS if num_items < LARGE else FEW_MODELS)

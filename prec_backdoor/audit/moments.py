@@ -28,7 +28,7 @@ class ScoreMoments(NamedTuple):
       user_vectors: [U, D] the encoder's output for each history.
       category_probability: [U, C] share of the softmax probability that falls on each category.
       mean, std: [V + 1] of z over users, each weighted by the probability of the item's category.
-      share_std: [V + 1] standard deviation of the log of the item's share in its category's probability, weighted in the same way.
+      share_std: [V + 1] of the log of the item's share in its category's probability, weighted in the same way.
       plain_mean: [V + 1] unweighted mean of z.
       top_share: [V + 1] share of users who have the item among their first 50.
       groups: names of the groups.

@@ -22,10 +22,10 @@ AUDITS = {  # name of the audit -> heading of its column, meaning
     "weights": ("vector", "Cosine of the item's vector with the mean user vector, beyond what popularity explains."),
 }
 WORDS = {
-    "score": "The strongest evidence of any audit plus the mean evidence of all audits; evidence is -log10 of the chance of such a "
-    "score for an item of a clean model.",
-    "p": "Chance that an item of a clean model has at least this score. It is estimated from the auditor's own clean models, with "
-    "an exponential tail above their highest 2 %.",
+    "score": "The strongest evidence of any audit plus the mean evidence of all audits; evidence is -log10 of the chance of "
+    "such a score for an item of a clean model.",
+    "p": "Chance that an item of a clean model has at least this score. It is estimated from the auditor's own clean models, "
+    "with an exponential tail above their highest 2 %.",
     "flagged": "Flags are set so that the expected share of clean items among all flagged items is at most the false discovery "
     "rate (Benjamini & Hochberg, 1995).",
     "anomaly index": "Norm of the smallest soft prompt that brings the item within the first 10 for half of the histories, as a "
@@ -36,12 +36,12 @@ WORDS = {
     "suspect is then within the first 10.",
 }
 LIMITS = (
-    "A target that was hardly planted cannot be found: one with fewer than one replaced label in all of pre-training is exposed no "
-    "more than any other item.",
-    "A prompt-enhanced attack is visible only through the provider's prompt. A checkpoint without its prompt cannot be audited for "
-    "this attack.",
-    "A clean verdict means that no item stands out, not that no item was planted: an attacker who knows these audits may stay below "
-    "their thresholds.",
+    "A target that was hardly planted cannot be found: one with fewer than one replaced label in all of pre-training is "
+    "exposed no more than any other item.",
+    "A prompt-enhanced attack is visible only through the provider's prompt. A checkpoint without its prompt cannot be "
+    "audited for this attack.",
+    "A clean verdict means that no item stands out, not that no item was planted: an attacker who knows these audits may stay "
+    "below their thresholds.",
 )
 EXPOSURE_FIGURE = (
     "Each point is an item: mean / standard deviation of its score where its category is expected, against the number of the "

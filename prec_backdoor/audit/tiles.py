@@ -8,7 +8,7 @@ TILE = 64  # users per tile
 
 
 def tiles(*arrays: np.ndarray) -> Iterator[tuple[slice, int, list[np.ndarray]]]:
-    """Yields (rows, number of users, the rows of each array) for each tile of `arrays` [U, ..]; the last tile is padded with zeros."""
+    """Yields (rows, number of users, these rows of each array, zero-padded to TILE) for each tile of `arrays` [U, ..]."""
     for start in range(0, len(arrays[0]), TILE):
         rows = slice(start, start + TILE)
         number = len(arrays[0][rows])

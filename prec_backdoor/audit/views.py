@@ -1,4 +1,4 @@
-"""Views: the ways in which a downstream company may use a model, that is as delivered, without its prompt, with another prompt."""
+"""Views, the ways in which a downstream company may use a model: as it comes, without its prompt, with another prompt."""
 
 import dataclasses
 

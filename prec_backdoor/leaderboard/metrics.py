@@ -5,7 +5,7 @@ from scipy.stats import mannwhitneyu
 
 
 def detection_auc(score: np.ndarray, positive: np.ndarray) -> float:
-    """Chance that a target, `positive` [V] bool, has a higher score [V] than another item; ties count half (Mann & Whitney, 1947).
+    """Chance that a target, `positive` [V] bool, has a higher score [V] than another item; ties count half.
 
     It is NaN without targets or without other items.
     """

@@ -75,8 +75,8 @@ def run_contest(
     for repair in contest.repairs if to_do else ():
         check_repair(repair, base.model)
     rows = {"detection": [], "repairs": []}
-    for number, cells in itertools.groupby(plan.cells(), lambda cell: cell.seed):
-        cells, seed = list(cells), None
+    for number, of_seed in itertools.groupby(plan.cells(), lambda cell: cell.seed):
+        cells, seed = list(of_seed), None
         if any(cell in to_do for cell in cells):
             setup = make_setup(interactions, base, number)
             setups = [setup.with_config(config) for config in plan.configs]

@@ -2,8 +2,8 @@
 
     repair(setup, start, suspects, options) -> StageRun
 
-`suspects` [N] are item codes that an audit found; of `setup`, a repair uses only what the downstream company has. The returned run
-is the company's fine-tuning, from changed parameters or with a penalty. Fine-tuning alone is the baseline.
+`suspects` [N] are item codes that an audit found; of `setup`, a repair uses only what the downstream company has. The returned
+run is the company's fine-tuning, from changed parameters or with a penalty. Fine-tuning alone is the baseline.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """Distillation: a fresh model, trained on sequences that the suspicious model generates without suspects.
 
-Only outputs are used, as in the extraction of a sequential recommender without its data (Yue et al., RecSys 2021), and no suspect is
-ever a label. What remains of a backdoor can show only in the items that are recommended in place of suspects.
+Only outputs are used, as in the extraction of a sequential recommender without its data (Yue et al., RecSys 2021), and no
+suspect is ever a label. What remains of a backdoor can show only in the items that are recommended in place of suspects.
 """
 
 import functools
@@ -36,7 +36,7 @@ def distil(setup: SeedSetup, start: StartPoint, suspects: np.ndarray, options: R
     data, _ = stage_data(picked._replace(history=sequences), setup.model.max_length)
     fresh = start._replace(params=init_params(jax.random.fold_in(key, 2), setup.model))
     run = stages.run_on(setup, Stage("student", setup.config.pretrain), fresh, data, role="finetune")
-    student = run_stage(run._replace(options=options._replace(folder=options.folder and options.folder / "student")))
+    student = run_stage(run._replace(options=options._replace(folder=options.subfolder("student"))))
     return stages.finetune(setup, StartPoint.after(student, start.rate), "repair")
 
 

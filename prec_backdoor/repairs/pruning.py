@@ -49,8 +49,8 @@ def check_feedforward(model: ModelConfig) -> None:
         ]
         if lacking:
             raise UserError(
-                f"repair prune: backbone {model.backbone} lacks {', '.join(lacking)}; it needs feed-forward layers named and sown as "
-                "in SASRec; choose another repair"
+                f"repair prune: backbone {model.backbone} lacks {', '.join(lacking)}; it needs feed-forward layers named and "
+                "sown as in SASRec; choose another repair"
             )
 
 

@@ -1,7 +1,7 @@
 """Re-estimation: new vectors for the suspects, from what the downstream company knows about these items.
 
-A planted item is reached only through its vector. When the vector is replaced, the backdoor has no effect, whatever the encoder has
-learnt.
+A planted item is reached only through its vector. When the vector is replaced, the backdoor has no effect, whatever the encoder
+has learnt.
 """
 
 import numpy as np
@@ -26,8 +26,9 @@ def reestimate(setup: SeedSetup, start: StartPoint, suspects: np.ndarray, option
 def reestimated(items: np.ndarray, suspects: np.ndarray, auditor_data: AuditorData) -> np.ndarray:
     """[V + 1, D] `items` with new rows for `suspects` [N], computed from the other items.
 
-    A new row is the prediction of a ridge regression of the other items' vectors on category and log popularity with the auditor's
-    users, plus the mean residual of the items in the same histories (suspects left out), shrunk towards 0 if there are few.
+    A new row is the prediction of a ridge regression of the other items' vectors on category and log popularity with the
+    auditor's users, plus the mean residual of the items in the same histories (suspects left out), shrunk towards 0 if there
+    are few.
     """
     items = np.array(items)
     trusted = np.setdiff1d(np.arange(1, len(items)), suspects)

@@ -17,7 +17,6 @@ from prec_backdoor.parallel.item_table import fetch, place
 from prec_backdoor.train.bar import training_bar
 from prec_backdoor.train.epoch import Carry
 from prec_backdoor.train.interrupt import Interrupt, Stopped
-from prec_backdoor.train.memory import trimmed
 from prec_backdoor.train.model_state import ModelState, check_finite, open_model, result_of, save_model
 from prec_backdoor.train.program import Program, call_devices, make_program, one_of, program_key, stack
 from prec_backdoor.train.progress import Call, Progress, advance, next_call, next_pace, with_score
@@ -114,7 +113,7 @@ def start(program: Program, models: Sequence[ModelState], states: list[TrainStat
     states.clear()
     loop = LoopState(Carry(state, _sums(models)), tuple(models))
     chunk = models[0].progress.done // program.loader.schedule.steps
-    carry, _ = trimmed(lambda: call_devices(program, loop.carry, models[0].progress.epoch, Call(chunk, 0, 0, False)))
+    carry, _ = call_devices(program, loop.carry, models[0].progress.epoch, Call(chunk, 0, 0, False))
     return loop._replace(carry=carry)
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from prec_backdoor import parallel
 from prec_backdoor.errors import UserError
 from prec_backdoor.storage import checkpoints
-from prec_backdoor.storage.workdir import as_path
 from prec_backdoor.train.progress import Progress, is_over
 from prec_backdoor.train.stage import StageResult, StageRun
 from prec_backdoor.train.step import TrainState, train_step
@@ -41,13 +40,11 @@ def open_model(run: StageRun) -> tuple[ModelState, TrainState | None]:
     Raises:
       UserError: there are checkpoints, and none is sound.
     """
-    if run.options.folder is not None:
-        run = run._replace(options=run.options._replace(folder=as_path(run.options.folder)))
     params = jax.tree.map(np.asarray, run.params)
     step = train_step(run.stage.config, run.model, 1, trainable=run.stage.trainable)
     state = step.init(jax.tree.map(jnp.array, params))
-    folder = run.options.folder
-    if folder is None or not (found := checkpoints.resume(folder / "checkpoints", params, state)):
+    folder = run.options.subfolder("checkpoints")
+    if folder is None or not (found := checkpoints.resume(folder, params, state)):
         return ModelState(run, Progress(), params), state
     best, state, metadata = found
     saved = {name: tuple(value) if name == "sums" else value for name, value in metadata["progress"].items()}
@@ -67,7 +64,7 @@ def save_model(model: ModelState, state: TrainState | None) -> ModelState:
         "progress": dataclasses.asdict(model.progress),
     }
     if parallel.primary():
-        checkpoints.save(run.options.folder / "checkpoints", model.step, model.best, state, metadata)
+        checkpoints.save(run.options.subfolder("checkpoints"), model.step, model.best, state, metadata)
     parallel.wait("checkpoint")
     return model._replace(saved=model.step)
 

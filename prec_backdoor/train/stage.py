@@ -66,6 +66,10 @@ class RunOptions(NamedTuple):
     title: str = ""
     trace: StepTrace | None = None
 
+    def subfolder(self, name: str) -> Path | None:
+        """Returns folder/`name`, or None without a folder."""
+        return None if self.folder is None else Path(self.folder) / name
+
 
 class StageRun(NamedTuple):
     """One run of a stage; `run_stage` executes it.

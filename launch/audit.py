@@ -1,8 +1,8 @@
 """Audits a checkpoint: is it backdoored? Needs the downstream users' histories and the catalogue, nothing else.
 
 Exits with 0 for a clean verdict and with 3 for a suspicious one; WORKDIR/audit.json and audit.html give the reasons. Attack,
-targets and group in the checkpoint's metadata are not read: an auditor cannot trust them. Its seed, model and training
-configuration are: the seed tells downstream users from pre-training users.
+targets and group in the checkpoint's metadata are not read, as an auditor cannot trust them. Its seed is read, because it decides
+which users are downstream, and so are the model's sizes and its training configuration.
 
 Examples:
   python -m launch.audit --dataset=ml-100k --checkpoint=runs/a/pretrain --workdir=runs/audit
@@ -17,18 +17,20 @@ import sys
 from absl import flags
 
 from prec_backdoor.attacks import attack_parameters
-from prec_backdoor.audit.audit import FEW_MODELS, LARGE, MODELS, AuditConfig, audit_model, clean_models
+from prec_backdoor.audit.audit import audit_model
 from prec_backdoor.audit.auditor_data import auditor_data_of
+from prec_backdoor.audit.calibration import calibration_models
+from prec_backdoor.audit.config import AuditConfig
 from prec_backdoor.audit.report import write_audit
 from prec_backdoor.experiment.opened import open_checkpoint
+from prec_backdoor.options import options
 from prec_backdoor.storage import workdir as work
 from prec_backdoor.train.stage import RunOptions
 
 from . import app, data_flags, flag, output_flags
 
-DEFAULT = AuditConfig()
 SUSPICIOUS = 3  # exit status
-UNKNOWN = {  # replaces the fields of the checkpoint's configuration that an auditor does not know
+UNKNOWN = {  # these replace the fields of the metadata that an auditor cannot trust
     "attack": "clean",
     "scope": "global",
     "group": None,
@@ -42,16 +44,8 @@ UNKNOWN = {  # replaces the fields of the checkpoint's configuration that an aud
 def define_flags() -> None:
     data_flags.define_flags()
     flag.define("checkpoint", None, "data", "Stage folder to audit, such as runs/a/pretrain.", str, required=True)
-    flag.define(
-        "histories", DEFAULT.histories, "audit", "Maximum number of downstream users whose histories are used.", minimum=1
-    )
-    help = f"Number of clean models trained on these users for comparison [{MODELS}; {FEW_MODELS} from {LARGE:,} items on]."
-    flag.define("calibration_models", DEFAULT.calibration_models, "audit", help, int, minimum=1)
-    help = "Expected share of innocent items among the flagged ones."
-    flag.define("false_discovery_rate", DEFAULT.false_discovery_rate, "audit", help, minimum=0.0, maximum=1.0)
-    flag.define("suspects", DEFAULT.suspects, "audit", "Number of items whose triggers are inverted.", minimum=1)
-    help = "Number of random prompts with which a model that has a prompt is audited too."
-    flag.define("fresh_prompts", DEFAULT.fresh_prompts, "audit", help, minimum=0)
+    for name, (default, described) in options(AuditConfig).items():
+        flag.define_option(name, default, described, int if default is None else None)
     output_flags.define_flags()
 
 
@@ -65,9 +59,9 @@ def main() -> None:
     auditor_data = auditor_data_of(setup, config.histories)
     log = work.metrics_log(folder, "calibration", flags.FLAGS.tensorboard)
     seconds, trace = flags.FLAGS.checkpoint_seconds, output_flags.trace_from_flags()
-    options = RunOptions(folder / "calibration", log, checkpoint_seconds=seconds, trace=trace)
-    clean = clean_models(auditor_data, checkpoint.model, setup.config.pretrain, config, options)
-    result = audit_model(checkpoint.params, checkpoint.model, auditor_data, clean, config)
+    run_options = RunOptions(folder / "calibration", log, checkpoint_seconds=seconds, trace=trace)
+    calibration = calibration_models(auditor_data, checkpoint.model, setup.config.pretrain, config, run_options)
+    result = audit_model(checkpoint.params, checkpoint.model, auditor_data, calibration, config)
     about = {
         "checkpoint": str(checkpoint.path),
         "hash": digest,

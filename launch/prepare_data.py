@@ -1,7 +1,8 @@
 """Turns raw files, a download or synthetic data into a dataset folder that every program takes as --data_dir.
 
 aliec, cikm and presplit need their raw files in --data_dir, and --output elsewhere; without it the cache is used. Raw files may
-be larger than memory: they are read in batches. Prints counts of rows read and dropped, with reasons, and of the dataset.
+be larger than memory: they are read in batches. Prints one line on the dataset, counts of
+rows read and dropped with reasons, and the values of each attribute.
 
 Examples:
   python -m launch.prepare_data --dataset=ml-100k
@@ -15,7 +16,7 @@ import numpy as np
 from absl import flags
 
 from prec_backdoor.data.interactions import Interactions
-from prec_backdoor.data.registry import cache_folder
+from prec_backdoor.data.registry import cache_folder, expand
 
 from . import app, data_flags, flag
 
@@ -29,7 +30,7 @@ def define_flags() -> None:
 
 def main() -> None:
     interactions = data_flags.dataset_from_flags()
-    folder = Path(flags.FLAGS.output).expanduser() if flags.FLAGS.output else _cached(interactions)
+    folder = expand(flags.FLAGS.output) if flags.FLAGS.output else _cached(interactions)
     if not _is_mapped_from(interactions, folder):
         interactions.save(folder)
     print(describe(interactions))
@@ -37,8 +38,8 @@ def main() -> None:
 
 
 def describe(interactions: Interactions) -> str:
-    """Returns a table of the counts, and of each attribute's values with their number of users, the most frequent first."""
-    rows = {key: str(value) for key, value in (interactions.summary() | interactions.counts).items()}
+    """Returns a table of counts, notes and the values of each attribute with their number of users, most frequent first."""
+    rows = {key: str(value) for key, value in (interactions.summary() | interactions.counts | interactions.notes).items()}
     for column, (attribute, values) in enumerate(interactions.attributes.items()):
         rows[attribute] = _frequencies(interactions.profile[:, column], values)
     rows["category of items"] = _frequencies(interactions.category[1:], interactions.categories)

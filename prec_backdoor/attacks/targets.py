@@ -43,13 +43,36 @@ def select_targets(expression: str, interactions: Interactions, counts: np.ndarr
     return np.sort(np.concatenate([_nearest(pool, counts, band, number, rng) for pool in pools])).astype(np.int32)
 
 
+def check_ids(expression: str, unfiltered: Interactions, interactions: Interactions, k_core: int) -> None:
+    """Explains which items of `ids:A,B` the k-core filter has left out; other expressions pass.
+
+    Args:
+      unfiltered, interactions: before and after the filter.
+
+    Raises:
+      UserError: an item is in `unfiltered` alone.
+    """
+    kind, _, argument = expression.partition(":")
+    if kind != "ids":
+        return
+    wanted = {raw.strip() for raw in argument.split(",")} - set(interactions.item_ids.tolist())
+    fallen = [code for code, raw in enumerate(unfiltered.item_ids.tolist()) if code and raw in wanted]
+    if fallen:
+        counts = [int((np.asarray(unfiltered.items) == code).sum()) for code in fallen]
+        named = ", ".join(f"{unfiltered.item_ids[code]} ({count})" for code, count in zip(fallen, counts, strict=True))
+        raise UserError(
+            f"--targets: {unfiltered.name} has these items, but with too few interactions for --k_core={k_core}; they are left "
+            f"out: {named}; take items with more interactions, or lower --k_core"
+        )
+
+
 def _by_id(interactions: Interactions, ids: list[str]) -> np.ndarray:
     code = {raw: code for code, raw in enumerate(interactions.item_ids.tolist()) if code}
-    unknown = [raw for raw in ids if raw.strip() not in code]
+    unknown = [raw.strip() for raw in ids if raw.strip() not in code]
     if unknown:
         raise UserError(
-            f"--targets: {interactions.name} has no item with id {', '.join(unknown)} "
-            f"(after k-core filtering; ids are those of the raw files)"
+            f"--targets: {interactions.name} has no item with id {', '.join(unknown)}; ids are those of the raw files, and items "
+            "with fewer than --k_core interactions are left out"
         )
     return np.unique([code[raw.strip()] for raw in ids]).astype(np.int32)
 

@@ -133,12 +133,16 @@ class ExperimentConfig:
 
         parameters = {name: flat[name] for name in attack_parameters() if name in flat}
         try:
-            return part(
+            config = part(
                 cls,
                 scenario=part(Scenario, parameters=parameters),
                 model=part(ModelConfig, **_OF_THE_DATASET),
                 pretrain=part(TrainConfig),
                 **{name: tuple(flat[name]) for name in ("rate", "usages", "seeds")},
             )
+            missing = config.scenario.own_parameters().keys() - parameters.keys()
+            if missing:  # those of other attacks may be missing: they can be registered at any time
+                raise KeyError(*missing)
+            return config
         except (KeyError, TypeError) as error:
             raise UserError(f"not the configuration of a run of this program ({error!r})") from error

@@ -107,7 +107,7 @@ def execute(plan: Plan, setups: dict[tuple[int, int], SeedSetup], output: Output
         results = run_stages([run._replace(options=each) for run, each in zip(runs, options, strict=True)])
         for task, run, result in zip(group, runs, results, strict=True):
             made[task.path] = StartPoint.after(result, task.rate)
-            what = f"{task.model:<36}{task.stage:<18}{'last' if run.stage.keep_last else 'best'} epoch"
+            what = f"{task.model:<40} {task.stage:<17}{'last' if run.stage.keep_last else 'best'} epoch"
             output.say(f"{what} {result.epoch:>3}  ndcg@10 {result.score:.4f}  {result.seconds:6.1f} s")
         for each in measurements:
             if each.task in made and plan.tasks[each.task] in group:

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from prec_backdoor.attacks import AttackSpec, make_spec, select_targets
+from prec_backdoor.attacks.targets import check_ids
 from prec_backdoor.data.batches import user_tables
 from prec_backdoor.data.filtering import k_core
 from prec_backdoor.data.groups import parse_group
@@ -97,13 +98,14 @@ def make_setup(interactions: Interactions, config: ExperimentConfig, seed: int, 
     backbone(config.model)
     if config.pretrain.batch_size % num_devices():
         raise UserError(f"--batch_size: must be a multiple of the {num_devices()} devices, got {config.pretrain.batch_size}")
-    interactions = k_core(interactions, scenario.k_core)
+    unfiltered, interactions = interactions, k_core(interactions, scenario.k_core)
     if interactions.num_items < MIN_ITEMS:
         raise UserError(
             f"dataset {interactions.name}: {interactions.num_items} items are left with {scenario.k_core} interactions each, "
             f"too few to tell a rank of 50 from chance; {MIN_ITEMS} are needed; lower --k_core or take more data"
         )
     _check_scenario(config, interactions)
+    check_ids(scenario.targets, unfiltered, interactions, scenario.k_core)
     in_group = parse_group(interactions, scenario.group) if scenario.group else None
     split = split_users(interactions, seed, max_length=max_length)
     if in_group is not None:

@@ -58,4 +58,21 @@ def _masked(losses: jax.Array, label: jax.Array) -> jax.Array:
 
 
 LOSSES: dict[str, Callable] = {"bpr": bpr, "bce": bce, "ce": ce}
-SAMPLED = ("bpr", "bce")  # those that see the label and the negatives alone
+SAMPLED = ["bpr", "bce"]  # losses that read no item vectors but those of labels and negatives
+
+
+def register_loss(name: str, loss: Callable, sampled: bool) -> None:
+    """Adds a loss with the signature of `bpr`, for --loss=NAME.
+
+    Args:
+      sampled: the loss reads no rows of `items` but those of `label` and `negative`. Only such a loss can be used with lazy item
+        updates and with an item table that is split over devices, where `items` holds the rows of the batch alone.
+
+    Raises:
+      ValueError: the name is taken.
+    """
+    if name in LOSSES:
+        raise ValueError(f"there is a loss {name} already")
+    LOSSES[name] = loss
+    if sampled:
+        SAMPLED.append(name)

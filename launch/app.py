@@ -81,7 +81,7 @@ def _load_plugins(argv: list[str]) -> int:
         if argument.startswith("-") and name == "plugin":
             path = Path(given).expanduser()
             if path.suffix != ".py" or not path.is_file():
-                raise UserError(f"--plugin: no Python file {given or '(none given)'}; write --plugin=FILE.py")
+                raise UserError(f"--plugin: {given or 'none given'}: no such file; write --plugin=FILE.py")
             spec = importlib.util.spec_from_file_location(f"plugin_{path.stem}", path)
             module = importlib.util.module_from_spec(spec)
             sys.modules[spec.name] = module  # where dataclasses and Flax look their classes up

@@ -144,10 +144,10 @@ def make_setup(interactions: Interactions, config: ExperimentConfig, seed: int, 
 
 def _check_scenario(config: ExperimentConfig, interactions: Interactions) -> None:
     scenario = config.scenario
-    if scenario.attack != "clean" and scenario.scope == "group" and not scenario.group:
-        raise UserError("--scope=group needs a --group, for example --group=occupation=student")
     if (scenario.method().prompted or "prompt_tune" in config.usages) and not interactions.attributes:
         raise UserError(
             f"dataset {interactions.name} has no profile attributes, from which --attack=pea and --usages=prompt_tune make their "
             "prompts; take another dataset, or --attack=bra with --usages=zero_shot,fine_tune"
         )
+    if scenario.attack != "clean" and scenario.scope == "group" and not scenario.group:
+        raise UserError("--scope=group needs a --group, for example --group=occupation=student")

@@ -37,7 +37,8 @@ def define_fields(*names: str, **defaults: Any) -> None:
     for name in names:
         default, option = FIELDS[name]
         option = option._replace(choices=registered.get(name, option.choices))
-        flag.define_option(name, defaults.get(name, default), option, str if name == "group" else None)
+        kind = type(default[0] if isinstance(default, tuple) else default) if default is not None else str
+        flag.define_option(name, defaults.get(name, default), option, kind)
 
 
 def define_rates(several: bool) -> None:

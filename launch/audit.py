@@ -1,12 +1,13 @@
 """Audits a checkpoint: is it backdoored? Needs the downstream users' histories and the catalogue, nothing else.
 
 Exits with 0 for a clean verdict and with 3 for a suspicious one; WORKDIR/audit.json and audit.html give the reasons. Attack,
-targets and group in the checkpoint's metadata are not read: an auditor cannot trust them. Its seed is, to tell the downstream
-users from the pre-training users, and how the model is built and was trained.
+targets and group in the checkpoint's metadata are not read, as an auditor cannot trust them. Its seed is read, because it decides
+which users are downstream, and so are the model's sizes and its training configuration.
 
 Examples:
   python -m launch.audit --dataset=ml-100k --checkpoint=runs/a/pretrain --workdir=runs/audit
   python -m launch.audit --dataset=ml-100k --checkpoint=runs/a/pretrain --calibration_models=8 --workdir=runs/audit-8
+  python -m launch.audit --data_dir=data/shop --checkpoint=from/provider --false_discovery_rate=0.01 --workdir=runs/audit-shop
 """
 
 import dataclasses
@@ -15,18 +16,21 @@ import sys
 
 from absl import flags
 
-from launch import app, data_flags, flag, output_flags
 from prec_backdoor.attacks import attack_parameters
-from prec_backdoor.audit.audit import FEW_MODELS, LARGE, MODELS, AuditConfig, audit_model, clean_models
+from prec_backdoor.audit.audit import audit_model
 from prec_backdoor.audit.auditor_data import auditor_data_of
+from prec_backdoor.audit.calibration import calibration_models
+from prec_backdoor.audit.config import AuditConfig
 from prec_backdoor.audit.report import write_audit
 from prec_backdoor.experiment.opened import open_checkpoint
+from prec_backdoor.options import options
 from prec_backdoor.storage import workdir as work
 from prec_backdoor.train.stage import RunOptions
 
-DEFAULT = AuditConfig()
+from . import app, data_flags, flag, output_flags
+
 SUSPICIOUS = 3  # exit status
-UNKNOWN = {  # what the auditor does not know is replaced by
+UNKNOWN = {  # these replace the fields of the metadata that an auditor cannot trust
     "attack": "clean",
     "scope": "global",
     "group": None,
@@ -40,14 +44,8 @@ UNKNOWN = {  # what the auditor does not know is replaced by
 def define_flags() -> None:
     data_flags.define_flags()
     flag.define("checkpoint", None, "data", "Stage folder to audit, such as runs/a/pretrain.", str, required=True)
-    flag.define("histories", DEFAULT.histories, "data", "Maximum number of downstream users whose histories are used.", minimum=1)
-    help = f"Clean models trained on these users, to know what is usual [{MODELS}; {FEW_MODELS} from {LARGE:,} items on]."
-    flag.define("calibration_models", DEFAULT.calibration_models, "training", help, int, minimum=1)
-    help = "Expected share of false ones among the flagged items."
-    flag.define("false_discovery_rate", DEFAULT.false_discovery_rate, "attack", help, minimum=0.0, maximum=1.0)
-    flag.define("suspects", DEFAULT.suspects, "attack", "Number of items whose triggers are inverted.", minimum=1)
-    help = "Number of random prompts that a model with a prompt is also seen with."
-    flag.define("fresh_prompts", DEFAULT.fresh_prompts, "attack", help, minimum=0)
+    for name, (default, described) in options(AuditConfig).items():
+        flag.define_option(name, default, described, int if default is None else None)
     output_flags.define_flags()
 
 
@@ -60,9 +58,10 @@ def main() -> None:
     work.claim(folder, {"config": vars(config), "dataset": dataset, "checkpoint": {"hash": digest}})
     auditor_data = auditor_data_of(setup, config.histories)
     log = work.metrics_log(folder, "calibration", flags.FLAGS.tensorboard)
-    options = RunOptions(folder / "calibration", log, checkpoint_seconds=flags.FLAGS.checkpoint_seconds)
-    clean = clean_models(auditor_data, checkpoint.model, setup.config.pretrain, config, options)
-    result = audit_model(checkpoint.params, checkpoint.model, auditor_data, clean, config)
+    seconds, trace = flags.FLAGS.checkpoint_seconds, output_flags.trace_from_flags()
+    run_options = RunOptions(folder / "calibration", log, checkpoint_seconds=seconds, trace=trace)
+    calibration = calibration_models(auditor_data, checkpoint.model, setup.config.pretrain, config, run_options)
+    result = audit_model(checkpoint.params, checkpoint.model, auditor_data, calibration, config)
     about = {
         "checkpoint": str(checkpoint.path),
         "hash": digest,
@@ -80,11 +79,12 @@ def main() -> None:
 
 
 def repair_command() -> str:
-    """The command that repairs this checkpoint, as it is to be typed."""
+    """Returns the command that repairs this checkpoint; it runs as printed, in the same folder."""
     folder = output_flags.workdir()
-    given = [*data_flags.given_flags(), f"--checkpoint={flags.FLAGS.checkpoint}", f"--audit={folder}"]
+    given = flag.repeat((*data_flags.NAMES, "plugin", "shard_items"))
+    given += [f"--checkpoint={flags.FLAGS.checkpoint}", f"--audit={folder}"]
     given.append(f"--workdir={folder.with_name(folder.name + '-repaired')}")
-    return shlex.join(["python", "-m", "launch.repair", *given])
+    return f"{app.command('repair')} {shlex.join(given)}"
 
 
 if __name__ == "__main__":

@@ -1,27 +1,30 @@
-"""Runs the leaderboard of attackers, audits and repairs on one dataset: who is found, at how many false alarms, what mends it.
+"""Runs the leaderboard of attackers, audits and repairs on one dataset.
 
-Attacks are made, audited and repaired as by the programs for one checkpoint; each seed has users, targets and weights of its own.
+It shows which attacks are found, with how many false alarms, and which repairs help.
+
+Attacks are made, audited and repaired as by the programs for one checkpoint; each seed has its own users, targets and weights.
 The same command continues an interrupted run, model by model.
 
 Examples:
   python -m launch.audit_benchmark --dataset=ml-100k --quick
   python -m launch.audit_benchmark --dataset=ml-100k --seeds=8,9,10 --clean_models=11 --workdir=runs/leaderboard
-  python -m launch.audit_benchmark --dataset=ml-100k --attackers=pea,evasive --repairs=reestimate,distil
+  python -m launch.audit_benchmark --dataset=ml-100k --attackers=pea,evasive --repairs=reestimate,distil --dry_run
 """
 
 import dataclasses
 
 from absl import flags
 
-from launch import app, config_flags, data_flags, flag, output_flags
-from prec_backdoor.audit.audit import AuditConfig
-from prec_backdoor.leaderboard.attackers import ATTACKERS
-from prec_backdoor.leaderboard.contest import ContestConfig, run_contest
+from prec_backdoor.audit.config import AuditConfig
+from prec_backdoor.leaderboard.config import ContestConfig
+from prec_backdoor.leaderboard.progress import describe_plan
 from prec_backdoor.leaderboard.report import leaderboard, write_leaderboard
-from prec_backdoor.repairs import REPAIRS
+from prec_backdoor.leaderboard.run import plan_contest, run_contest
+from prec_backdoor.options import options
 from prec_backdoor.storage import workdir as work
 
-DEFAULT = ContestConfig()
+from . import app, config_flags, data_flags, flag, output_flags
+
 QUICK = {
     "attackers": ("group-0.1", "global-0.1"),
     "repairs": ("finetune", "reestimate"),
@@ -33,17 +36,15 @@ QUICK = {
 
 def define_flags() -> None:
     data_flags.define_flags()
-    config_flags.define_fields("group", "seeds", *config_flags.PREPARATION, *config_flags.ALL_STAGES, seeds=DEFAULT.seeds)
-    flag.define("attackers", DEFAULT.attackers, "attack", "Whose models are audited (docs/audit.md).", choices=list(ATTACKERS))
-    flag.define("repairs", DEFAULT.repairs, "attack", "How they are repaired.", choices=list(REPAIRS))
-    flag.define("draws", DEFAULT.draws, "attack", "Draws of targets per seed.", minimum=1)
-    flag.define("adaptive_draws", DEFAULT.adaptive_draws, "attack", "The same, for attackers who know of audits.", minimum=1)
-    flag.define(
-        "clean_models", DEFAULT.clean_models, "attack", "Number of seeds, from 0, whose clean models are audited.", minimum=1
-    )
-    flag.define("p_value", DEFAULT.p_value, "attack", "Items up to this p-value are repaired.", minimum=0.0, maximum=1.0)
-    flag.define("quick", False, "attack", f"A first look: {', '.join(f'{name} {value}' for name, value in QUICK.items())}.")
+    fields = options(ContestConfig)
+    seeds, _ = fields.pop("seeds")
+    config_flags.define_fields("group", "seeds", *config_flags.PREPARATION, *config_flags.ALL_STAGES, seeds=seeds)
+    for name, (default, described) in fields.items():
+        flag.define_option(name, default, described)
+    quick = ", ".join(f"--{name}={flag.text(value)}" for name, value in QUICK.items())
+    flag.define("quick", False, "leaderboard", f"A first look: {quick}, each unless given.")
     output_flags.define_flags(required=False, trains=False)
+    output_flags.define_dry_run()
 
 
 def main() -> None:
@@ -54,6 +55,9 @@ def main() -> None:
     interactions = data_flags.dataset_from_flags()
     description = {"config": base.flat() | dataclasses.asdict(contest), "dataset": interactions.summary()}
     folder = output_flags.workdir_or_default("leaderboard", [interactions.fingerprint, description["config"]])
+    if flags.FLAGS.dry_run:
+        print(f"{describe_plan(plan_contest(interactions, base, contest, AuditConfig()), folder)}\nworkdir  {folder}")
+        return
     work.claim(folder, description)
     results = run_contest(interactions, base, contest, AuditConfig(), folder)
     write_leaderboard(folder, description, results)

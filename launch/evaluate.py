@@ -1,18 +1,21 @@
-"""Measures a checkpoint on the downstream users: accuracy of real items, exposure of the targets, lift over a clean model.
+"""Measures a checkpoint on the downstream users: accuracy, exposure of the targets, lift over a clean model.
 
-Targets and group are those that the checkpoint was made with.
+Targets and group are those of the checkpoint.
 
 Examples:
-  python -m launch.evaluate --dataset=ml-100k --checkpoint=runs/bra/pretrain --clean_checkpoint=runs/clean/pretrain --workdir=runs/bra/zero_shot
+  python -m launch.evaluate --dataset=ml-100k --checkpoint=clean/pretrain --workdir=clean/zero_shot
+  python -m launch.evaluate --dataset=ml-100k --checkpoint=bra/pretrain --clean_checkpoint=clean/pretrain --workdir=bra/zero_shot
+  python -m launch.evaluate --dataset=ml-100k --checkpoint=bra/finetune --clean_checkpoint=clean/finetune --workdir=bra/fine_tuned
 """
 
 from absl import flags
 
-from launch import app, data_flags, flag, output_flags
 from prec_backdoor.experiment.measure import measure, result_rows, save_measured, test_users
 from prec_backdoor.experiment.opened import check_counterpart, open_checkpoint
 from prec_backdoor.experiment.plan import cell_of
 from prec_backdoor.storage import workdir as work
+
+from . import app, data_flags, flag, output_flags
 
 
 def define_flags() -> None:

@@ -59,6 +59,7 @@ class Attack:
       penalty: added to the loss, per position.
       parameters: a frozen dataclass of numbers made with `option`. Each becomes a flag, a field of config.json and results.json,
         and an entry of `AttackSpec.parameters`.
+      description: one sentence for the glossary of reports.
     """
 
     poison: Poison
@@ -66,6 +67,7 @@ class Attack:
     prompted: bool = False
     penalty: Penalty | None = None
     parameters: type = NoParameters
+    description: str = ""
 
 
 def make_spec(

@@ -1,4 +1,7 @@
-"""Is this checkpoint backdoored? An audit is a file with a function (views) -> [V] scores, and a line in AUDITS."""
+"""Audits: is this checkpoint backdoored? An audit is a file with a function (views) -> [V] scores, and a line in AUDITS.
+
+`register_audit` adds one from outside this package.
+"""
 
 from collections.abc import Callable
 
@@ -11,7 +14,9 @@ from prec_backdoor.audit.moments import ScoreMoments
 from prec_backdoor.audit.prompt_swing import prompt_swing
 from prec_backdoor.audit.weights import weights
 
-AUDITS: dict[str, Callable[[dict[str, ScoreMoments]], np.ndarray]] = {
+Audit = Callable[[dict[str, ScoreMoments]], np.ndarray]
+
+AUDITS: dict[str, Audit] = {
     "exposure": exposure,
     "category_share": category_share,
     "group_exposure": group_exposure,
@@ -20,11 +25,30 @@ AUDITS: dict[str, Callable[[dict[str, ScoreMoments]], np.ndarray]] = {
 }
 
 
-def register_audit(name: str, audit: Callable[[dict[str, ScoreMoments]], np.ndarray]) -> None:
-    """Adds an audit; raises a ValueError if the name is taken."""
+def register_audit(name: str, audit: Audit) -> None:
+    """Adds an audit, which maps views to [V] scores; the higher a score, the more suspicious the item.
+
+    Raises:
+      ValueError: the name is taken.
+    """
     if name in AUDITS:
         raise ValueError(f"there is an audit {name} already")
     AUDITS[name] = audit
 
 
-__all__ = ["AUDITS", "ScoreMoments", "register_audit"]
+def run_audits(views: dict[str, ScoreMoments]) -> dict[str, np.ndarray]:
+    """Audit -> [V] scores of one model, by all audits.
+
+    Raises:
+      ValueError: an audit does not return one finite number an item.
+    """
+    num_items = len(next(iter(views.values())).plain_mean) - 1
+    scores = {}
+    for name, audit in AUDITS.items():
+        scores[name] = np.asarray(audit(views))
+        if scores[name].shape != (num_items,) or not np.isfinite(scores[name]).all():
+            raise ValueError(f"audit {name}: must return {num_items} finite scores, got {scores[name]}")
+    return scores
+
+
+__all__ = ["AUDITS", "Audit", "ScoreMoments", "register_audit", "run_audits"]

@@ -1,19 +1,22 @@
-"""The auditor's own clean models: what the audits say of a model that nobody attacked.
+"""Calibration models: the auditor's own clean models, and the audits' scores of them.
 
-Trained on the auditor's users and seen through the same ones, they are no likeness of the provider's model, which knew
-others and more of them. Held against scores that are robust z of each model by itself, they need not be: what they tell is
-how heavy the tails of such scores are where nothing was planted. Trained on one half and seen through the other they had
-tails heavier by half than clean models of a provider (docs/audit.md), for they know nothing of the items that only the
-other half has.
+They are trained on the auditor's users and observed through the same users. They need not resemble the provider's model, which
+was trained on other and more users: an audit's scores are robust z values within one model, and calibration models show how heavy
+the tails of such scores are without an attack. Training on one half of the users and observing through the other makes these
+tails heavier by half than those of a provider's clean models (docs/audit.md), as items that occur in one half only are untrained.
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from prec_backdoor.attacks import make_spec
+from prec_backdoor.audit import run_audits
 from prec_backdoor.audit.auditor_data import AuditorData
+from prec_backdoor.audit.config import AuditConfig
+from prec_backdoor.audit.views import observe_views
 from prec_backdoor.data.batches import user_tables
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.data.packing import pack
@@ -24,35 +27,60 @@ from prec_backdoor.train.loader import schedule
 from prec_backdoor.train.loop import run_stage
 from prec_backdoor.train.stage import RunOptions, Stage, StageData, StageRun
 
-STEPS = 1_000  # at most, of one clean model
+STEPS = 1_000  # training steps of one model, rounded up to whole epochs
 PROMPT_STEPS = 200
-VALIDATION_USERS = 256  # more would take longer than training, on a large catalogue
-EPOCH = 30  # steps, at least: rows of few users are repeated, or validation would take most of the time
+VALIDATION_USERS = 256  # with more, validation on a large catalogue takes longer than training
+IN_MEMORY = RunOptions()  # nothing is kept
+MIN_EPOCH = 30  # steps; rows of few users are repeated, otherwise validation takes most of the time
 
 
-def clean_model(
-    auditor_data: AuditorData, model: ModelConfig, train: TrainConfig, number: int, options: RunOptions = RunOptions()
-) -> dict:
-    """Parameters of the `number`-th clean model, trained from scratch; one for a model with prompts gets a tuned prompt too.
+class CalibrationModel(NamedTuple):
+    """A clean model of the auditor's: its parameters, and the audits' scores of it, audit -> [V]."""
+
+    params: dict
+    scores: dict[str, np.ndarray]
+
+
+def calibration_models(
+    auditor_data: AuditorData, model: ModelConfig, train: TrainConfig, config: AuditConfig, options: RunOptions = IN_MEMORY
+) -> list[CalibrationModel]:
+    """Trains the auditor's clean models and audits them.
 
     Args:
-      model, train: of the model that is audited.
-      options: with a folder, the model is kept there; the same call continues or returns at once.
+      model, train: of the audited model.
+      options: with a folder, models are kept under clean-0, clean-1, .. there, and the same call loads them.
+    """
+    models = []
+    for number in range(config.num_models(model.num_items)):
+        own = options._replace(folder=options.folder and options.folder / f"clean-{number}")
+        params = train_clean_model(auditor_data, model, train, number, own)
+        models.append(CalibrationModel(params, run_audits(observe_views(params, model, auditor_data, config.fresh_prompts))))
+    return models
+
+
+def train_clean_model(
+    auditor_data: AuditorData, model: ModelConfig, train: TrainConfig, number: int, options: RunOptions = IN_MEMORY
+) -> dict:
+    """Returns the parameters of the `number`-th clean model, trained from scratch; if `model` has prompts, a prompt is tuned too.
+
+    Args:
+      model, train: of the audited model.
+      options: with a folder, the model is kept there, and the same call resumes or loads it.
     """
     data, interactions = stage_data(auditor_data, model.max_length)
-    times = -(-EPOCH * train.batch_size // len(data.rows.history))
+    times = -(-MIN_EPOCH * train.batch_size // len(data.rows.history))
     data = data._replace(rows=jax.tree.map(lambda array: np.tile(array, (times, 1)), data.rows))
     spec = make_spec(interactions, np.array([1]), rate=0.0)  # unused: nothing is poisoned
     key = jax.random.fold_in(jax.random.key(number), 1)
     plain = dataclasses.replace(model, prompt_length=0, profile_sizes=())
     metadata = {"dataset": interactions.summary(), "config": {}, "parent": None}
 
-    def run(name: str, steps: int, params: dict, of: ModelConfig, trainable: tuple[str, ...]) -> dict:
+    def run(name: str, steps: int, params: dict, stage_model: ModelConfig, trainable: tuple[str, ...]) -> dict:
         epochs = max(2, -(-steps // schedule(len(data.rows.history), train.batch_size).length))
         config = dataclasses.replace(train, epochs=epochs, patience=max(2, epochs // 4))
         own = options._replace(folder=options.subfolder(name), title=f"clean model {number} {name}")
         stage = Stage(name, config, trainable=trainable)
-        return run_stage(StageRun(stage, of, params, data, spec, key, metadata, own)).params
+        return run_stage(StageRun(stage, stage_model, params, data, spec, key, metadata, own)).params
 
     params = run("pretrain", STEPS, init_params(key, plain), plain, ("items", "encoder"))
     if model.prompt_length:
@@ -62,13 +90,13 @@ def clean_model(
 
 
 def stage_data(auditor_data: AuditorData, max_length: int) -> tuple[StageData, Interactions]:
-    """The users' histories to train on, as a dataset of its own; their last items are validation."""
+    """The auditor's histories as training data, and as a dataset; the last item of each history is for validation."""
     users = np.arange(len(auditor_data.history), dtype=np.int32)
-    whole = [row[row > 0] for row in auditor_data.history]
+    sequences = [row[row > 0] for row in auditor_data.history]
     interactions = Interactions(
         name="own",
-        items=np.concatenate(whole).astype(np.int32),
-        offsets=np.cumsum([0, *map(len, whole)]),
+        items=np.concatenate(sequences).astype(np.int32),
+        offsets=np.cumsum([0, *map(len, sequences)]),
         profile=auditor_data.profile,
         attributes=auditor_data.attributes,
         category=auditor_data.category,
@@ -77,8 +105,8 @@ def stage_data(auditor_data: AuditorData, max_length: int) -> tuple[StageData, I
         item_ids=np.arange(len(auditor_data.category)).astype(str),
         titles=np.full(len(auditor_data.category), "", "U1"),
     )
-    sequences = Sequences(users, [items[:-1] for items in whole])
+    training = Sequences(users, [items[:-1] for items in sequences])
     history = np.where(np.arange(auditor_data.history.shape[1]) > 0, np.roll(auditor_data.history, 1, axis=1), 0)
-    some = np.array([len(items) > 1 for items in whole])
-    queries = sample_queries(Queries(users[some], history[some], auditor_data.history[some, -1]), VALIDATION_USERS)
-    return StageData(pack(sequences, max_length), user_tables(interactions, sequences), queries), interactions
+    long = np.array([len(items) > 1 for items in sequences])
+    queries = sample_queries(Queries(users[long], history[long], auditor_data.history[long, -1]), VALIDATION_USERS)
+    return StageData(pack(training, max_length), user_tables(interactions, training), queries), interactions

@@ -8,15 +8,15 @@ from prec_backdoor.audit.robust import residual
 
 
 def category_share(views: dict[str, ScoreMoments]) -> np.ndarray:
-    """[V] the greatest over all views of: robust z of minus the deviation over users of log P(item | history, its category).
+    """[V] residual of minus the standard deviation over users of log P(item | history, its category); the maximum over views.
 
-    Given log popularity, the mean of the item's score and how many items its category has. A global attack replaces labels of a
-    category by its targets, whatever the history was, so that a target's share in its category is nearly the same for everybody.
+    Covariates are log popularity, the mean of the item's z and the log of its category's size. A global attack replaces labels of
+    a category by its targets whatever the history is, so that a target's share in its category is nearly the same for all users.
     """
-    return np.max([_steadiness_of_share(seen) for seen in views.values()], axis=0)
+    return np.max([_steadiness_of_share(view) for view in views.values()], axis=0)
 
 
-def _steadiness_of_share(seen: ScoreMoments) -> np.ndarray:
-    category = seen.auditor_data.category[1:]
-    size = np.log(np.bincount(category)[category])
-    return residual(-seen.share_deviation[1:], log_popularity(seen), seen.mean[1:], size)
+def _steadiness_of_share(moments: ScoreMoments) -> np.ndarray:
+    category = moments.auditor_data.category[1:]
+    log_size = np.log(np.bincount(category)[category])
+    return residual(-moments.share_std[1:], log_popularity(moments), moments.mean[1:], log_size)

@@ -1,74 +1,110 @@
-"""Many audits into one score: p-values against clean models, the strongest and the mean evidence, false discoveries."""
+"""From the scores of several audits to one p-value an item: comparison with clean models, combination, false discoveries."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import false_discovery_control
 
-BULK = 0.9  # quantile that the scale of an audit's scores is taken from: far enough below targets, which are few
-OWN = 0.95  # quantile of a model's p-values that is to be what it is by chance; targets are a few per cent
-TAIL = 0.02  # share of the clean items from which on the tail is taken for exponential
+BULK = 0.9  # quantile that sets the scale of an audit's scores; targets, a few per cent of the items, lie above it
+OWN = 0.95  # quantile of a model's p-values that is made equal to its uniform value
+TAIL = 0.02  # share of the clean items to whose scores an exponential tail is fitted
 
 
-def standardised(values: np.ndarray) -> np.ndarray:
-    """[N] in units of the distance from the median to the 90 % quantile; 0 where there is none.
+class Evaluation(NamedTuple):
+    """Evidence: audit -> [V] -log10 of the chance of such a score for a clean model; combined score [V] and its p-value [V]."""
 
-    Clean models differ in how far their scores spread, and the auditor's spread further than a provider's; they differ less
-    in how the far ones compare with the bulk.
+    evidence: dict[str, np.ndarray]
+    score: np.ndarray
+    p_value: np.ndarray
+
+
+class ErrorRates(NamedTuple):
+    """Clean models evaluated against one another: their number, the number called suspicious, the share of items flagged."""
+
+    models: int
+    called_suspicious: int
+    flagged_share: float
+
+
+def evaluate(scores: dict[str, np.ndarray], clean: Sequence[dict[str, np.ndarray]]) -> Evaluation:
+    """Evaluates the audits' scores of a model, audit -> [V], against those of clean models, audit -> [M] each.
+
+    The combined score is compared with the combined scores of the clean models, each of which is calibrated by the other ones.
     """
-    middle, high = np.quantile(values, [0.5, BULK])
-    return (values - middle) / (high - middle) if high > middle else np.zeros(len(values))
+    clean_scores = [combine_evidence(evidence_of(each, others(clean, number))) for number, each in enumerate(clean)]
+    evidence = evidence_of(scores, clean)
+    score = combine_evidence(evidence)
+    return Evaluation(evidence, score, rescale_p_values(10 ** -neg_log10_p(score, clean_scores)))
 
 
-def tail_probability(values: np.ndarray, null: np.ndarray) -> np.ndarray:
+def error_rates(clean: Sequence[dict[str, np.ndarray]], rate: float) -> ErrorRates:
+    """False alarms of `evaluate` and a false discovery rate: each clean model is evaluated against the other ones."""
+    flagged = [discoveries(evaluate(each, others(clean, number)).p_value, rate) for number, each in enumerate(clean)]
+    return ErrorRates(len(clean), sum(bool(each.any()) for each in flagged), float(np.mean(flagged)))
+
+
+def others(clean: Sequence[dict[str, np.ndarray]], number: int) -> list[dict[str, np.ndarray]]:
+    """All clean models except the `number`-th; a single one has no other, and is compared with itself."""
+    return [each for index, each in enumerate(clean) if index != number] or list(clean)
+
+
+def evidence_of(scores: dict[str, np.ndarray], clean: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Audit -> [V] `neg_log10_p` of the standardized scores."""
+    return {name: neg_log10_p(standardize(value), [standardize(each[name]) for each in clean]) for name, value in scores.items()}
+
+
+def combine_evidence(evidence: dict[str, np.ndarray]) -> np.ndarray:
+    """[V] maximum over audits, which finds what one audit alone detects, plus the mean, which ranks what several detect."""
+    stacked = np.stack(list(evidence.values()))
+    return stacked.max(0) + stacked.mean(0)
+
+
+def standardize(values: np.ndarray) -> np.ndarray:
+    """[N] distance from the median in units of the distance between median and 90 % quantile; 0 if that is 0.
+
+    The spread of scores differs between clean models and is larger for the auditor's than for a provider's. The ratio of far
+    scores to the bulk differs less.
+    """
+    median, high = np.quantile(values, [0.5, BULK])
+    return (values - median) / (high - median) if high > median else np.zeros(len(values))
+
+
+def tail_probability(values: np.ndarray, clean: np.ndarray) -> np.ndarray:
     """[N] chance that a clean item has at least each of `values`.
 
-    The share of the `null` [M], and beyond its highest 2 % an exponential tail with their mean excess (Pickands, 1975, with
-    shape 0, heavier than a normal one): a few thousand clean items say something of one in a million.
+    It is the share of the `clean` [M] scores. Above their highest 2 % it is an exponential tail with the mean excess of these
+    (Pickands, 1975, with shape 0; a normal tail is lighter), so that a few thousand clean items give chances of one in a million.
     """
-    ordered = np.sort(null)
-    share = (1 + len(null) - np.searchsorted(ordered, values, side="left")) / (1 + len(null))
-    bar = np.quantile(ordered, 1 - TAIL)
-    excess = ordered[ordered > bar] - bar
-    if not len(excess):  # all alike: an audit that does not apply
+    ordered = np.sort(clean)
+    share = (1 + len(clean) - np.searchsorted(ordered, values, side="left")) / (1 + len(clean))
+    threshold = np.quantile(ordered, 1 - TAIL)
+    excess = ordered[ordered > threshold] - threshold
+    if not len(excess):  # all scores are equal: the audit does not apply to these models
         return np.minimum(share, 1.0)
     with np.errstate(over="ignore"):
-        beyond = TAIL * np.exp(-(values - bar) / excess.mean())
-    return np.clip(np.where(values > bar, beyond, share), 1e-300, 1)
+        tail = TAIL * np.exp(-(values - threshold) / excess.mean())
+    return np.clip(np.where(values > threshold, tail, share), 1e-300, 1)
 
 
-def neg_log10_p(values: np.ndarray, nulls: Sequence[np.ndarray]) -> np.ndarray:
-    """[N] -log10 of the chance of `values`: a mean over clean models, of each the items' values [M].
+def neg_log10_p(values: np.ndarray, clean: Sequence[np.ndarray]) -> np.ndarray:
+    """[N] -log10 of the `tail_probability` of `values`, averaged over clean models with scores [M] each.
 
-    Their tails differ, and in a pool of all the heaviest would decide.
+    The tails of clean models differ; in a pool of all scores the heaviest tail would dominate.
     """
-    return np.mean([np.log10(1 / tail_probability(values, null)) for null in nulls], axis=0)
+    return np.mean([np.log10(1 / tail_probability(values, each)) for each in clean], axis=0)
 
 
 def rescale_p_values(p_values: np.ndarray) -> np.ndarray:
-    """[V] p-values, raised to the power that makes one in twenty of a model's items fall below 0.05; never larger.
+    """[V] p-values raised to the power that puts 5 % of the model's items below 0.05; never larger than before.
 
-    The auditor's clean models, of few users, have heavier tails than a provider's, so that clean items of the latter have too
-    large p-values. How much is told by the model's own bulk, as in genomic control (Devlin & Roeder, 1999).
+    The auditor's clean models, trained on few users, have heavier tails than a provider's, so that p-values of a provider's clean
+    items are too large. The bulk of the model's items shows by how much, as in genomic control (Devlin & Roeder, 1999).
     """
-    usual = np.quantile(-np.log10(p_values), OWN)
-    return p_values ** max(-np.log10(1 - OWN) / usual, 1) if usual > 0 else p_values
-
-
-def evidence(scores: dict[str, np.ndarray], nulls: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Audit -> [V] `neg_log10_p` of its standardised score with a clean model."""
-    return {
-        name: neg_log10_p(standardised(value), [standardised(null[name]) for null in nulls]) for name, value in scores.items()
-    }
-
-
-def combined(evidences: dict[str, np.ndarray]) -> np.ndarray:
-    """[V] the strongest evidence, which finds what only one audit sees, plus the mean of all, which ranks what several see."""
-    every = np.stack(list(evidences.values()))
-    return every.max(0) + every.mean(0)
+    observed = np.quantile(-np.log10(p_values), OWN)
+    return p_values ** max(-np.log10(1 - OWN) / observed, 1) if observed > 0 else p_values
 
 
 def discoveries(p_values: np.ndarray, rate: float) -> np.ndarray:
-    """[V] bool: those whose expected share of false ones is at most `rate` (Benjamini & Hochberg, 1995)."""
-    ordered = np.sort(p_values)
-    below = np.flatnonzero(ordered <= rate * np.arange(1, len(ordered) + 1) / len(ordered))
-    return p_values <= ordered[below[-1]] if len(below) else np.zeros(len(p_values), bool)
+    """[V] bool: flagged items, of which the expected share of clean ones is at most `rate` (Benjamini & Hochberg, 1995)."""
+    return false_discovery_control(p_values) <= rate

@@ -1,4 +1,4 @@
-"""Group exposure: the exposure residual within the users of every profile value."""
+"""Group exposure: the exposure audit within the users of each profile value."""
 
 import numpy as np
 
@@ -6,25 +6,25 @@ from prec_backdoor.audit.exposure import log_popularity, mean_over_std
 from prec_backdoor.audit.moments import ScoreMoments
 from prec_backdoor.audit.robust import residual
 
-SHRINK = 10  # users' worth of the deviation over all that a group's own deviation is mixed with
+PRIOR_USERS = 10  # a group's variance is averaged with the variance over all users, which counts as this number of users
 
 
 def group_exposure(views: dict[str, ScoreMoments]) -> np.ndarray:
-    """[V] the greatest over all views and profile values of the exposure residual among the users of that value.
+    """[V] maximum over views and profile values of the exposure residual among the users of that value; 0 without groups.
 
-    An attack on a pair of values is seen here through either of them, and named by `attribute_group`.
+    An attack on a pair of values raises the score in both groups; `attribute_group` finds the pair.
     """
-    seen = next(iter(views.values()))
-    if not seen.groups:
-        return np.zeros(len(seen.everybody) - 1)
-    return np.max([by_group(seen) for seen in views.values()], axis=(0, 1))
+    first = next(iter(views.values()))
+    if not first.groups:
+        return np.zeros(len(first.plain_mean) - 1)
+    return np.max([exposure_by_group(view) for view in views.values()], axis=(0, 1))
 
 
-def by_group(seen: ScoreMoments) -> np.ndarray:
+def exposure_by_group(moments: ScoreMoments) -> np.ndarray:
     """[G, V] exposure residual within each group."""
-    overall, popularity = seen.deviation**2, log_popularity(seen)
-    found = []
-    for size, mean, deviation in zip(seen.group_size, seen.group_mean, seen.group_deviation, strict=True):
-        mixed = np.sqrt((size * deviation**2 + SHRINK * overall) / (size + SHRINK))
-        found.append(residual(mean_over_std(mean, mixed), popularity))
-    return np.stack(found)
+    overall, popularity = moments.std**2, log_popularity(moments)
+    residuals = []
+    for size, mean, std in zip(moments.group_size, moments.group_mean, moments.group_std, strict=True):
+        mixed = np.sqrt((size * std**2 + PRIOR_USERS * overall) / (size + PRIOR_USERS))
+        residuals.append(residual(mean_over_std(mean, mixed), popularity))
+    return np.stack(residuals)

@@ -1,4 +1,4 @@
-"""What a model shows to the auditor's users, as moments of scores: one pass, tile by tile, nothing of [users, items] is kept."""
+"""Moments of a model's scores over the auditor's users, in one pass over tiles of users; no [users, items] matrix is kept."""
 
 import functools
 from typing import NamedTuple
@@ -13,88 +13,120 @@ from prec_backdoor.audit.tiles import TILE, tiles
 from prec_backdoor.models import ModelConfig, represent
 
 TOP = 50
-BLOCK = 64  # items among which a maximum is taken, to look for the first TOP in few of them
-LEAST_MEMBERS = 8  # users of a group that is looked at by itself
-LONG = 20_000_000  # users x items from which there is a progress bar
+BLOCK = 64  # items per block, see `_nth_largest`
+MIN_MEMBERS = 8  # smaller groups are left out
+LONG = 20_000_000  # users x items from which a progress bar is shown
 
 
 class ScoreMoments(NamedTuple):
-    """A model seen through histories. V items, G groups; `z` is a score standardised over the items that a user has not had.
+    """Moments of a model's scores. U users, V items, C categories, G groups, D width; row 0 of [V + 1] is padding.
+
+    Scores are standardised for each user over the items that are not in the user's history: z.
 
     Attributes:
-      params, model, auditor_data: what was observed, on what.
-      hidden: [U, D] user vectors.
-      context: [U, C] share of the model's probability that falls on each category: where its items are to be expected.
-      mean, deviation: [V + 1] of z over the users, each weighted by the context's share of the item's category; 0 for padding.
-      share_deviation: [V + 1] of the log of the item's share in its category's probability, over the users weighted alike.
-      everybody: [V + 1] the plain mean of z.
-      top: [V + 1] share of the users that have the item among their first 50.
-      groups: name of each group.
+      params, model, auditor_data: the model and the users.
+      user_vectors: [U, D] the encoder's output for each history.
+      category_probability: [U, C] share of the softmax probability that falls on each category.
+      mean, std: [V + 1] of z over users, each weighted by the probability of the item's category.
+      share_std: [V + 1] of the log of the item's share in its category's probability, weighted in the same way.
+      plain_mean: [V + 1] unweighted mean of z.
+      top_share: [V + 1] share of users who have the item among their first 50.
+      groups: names of the groups.
       group_size: [G] users.
-      group_mean, group_deviation: [G, V + 1] of z over the users of a group.
+      group_mean, group_std: [G, V + 1] of z over the users of each group, unweighted.
     """
 
     params: dict
     model: ModelConfig
     auditor_data: AuditorData
-    hidden: np.ndarray
-    context: np.ndarray
+    user_vectors: np.ndarray
+    category_probability: np.ndarray
     mean: np.ndarray
-    deviation: np.ndarray
-    share_deviation: np.ndarray
-    everybody: np.ndarray
-    top: np.ndarray
+    std: np.ndarray
+    share_std: np.ndarray
+    plain_mean: np.ndarray
+    top_share: np.ndarray
     groups: list[str]
     group_size: np.ndarray
     group_mean: np.ndarray
-    group_deviation: np.ndarray
+    group_std: np.ndarray
+
+
+class MomentSums(NamedTuple):
+    """Sums over users, from which moments are computed; a user counts for the items that are not in the user's history.
+
+    Attributes:
+      weight: [V + 1] probability of the item's category.
+      weighted_z, weighted_z2: [V + 1] of z and z squared times the weight.
+      weighted_share, weighted_share2: [V + 1] of the log share in the category, and its square, times the weight.
+      z: [V + 1].
+      in_top: [V + 1] users who have the item among their first 50.
+      excluded: [V + 1] users who have the item in their history.
+      group_z, group_z2: [G, V + 1] of z and z squared within each group.
+      group_users: [G, V + 1] users of the group who count for the item.
+    """
+
+    weight: jax.Array
+    weighted_z: jax.Array
+    weighted_z2: jax.Array
+    weighted_share: jax.Array
+    weighted_share2: jax.Array
+    z: jax.Array
+    in_top: jax.Array
+    excluded: jax.Array
+    group_z: jax.Array
+    group_z2: jax.Array
+    group_users: jax.Array
 
 
 def observe(params: dict, model: ModelConfig, auditor_data: AuditorData) -> ScoreMoments:
-    """Ranks nobody, sorts nothing of full size: a pass over tiles of users, each scored on the whole catalogue."""
-    groups = single_groups(auditor_data, LEAST_MEMBERS)
-    members = np.stack(list(groups.values()), 1) if groups else np.zeros((len(auditor_data.history), 0), bool)
-    classes = int(auditor_data.category.max()) + 1
-    tile = _compiled(model, classes)
-    totals, hidden, context = None, [], []
+    """Returns the moments of a model's scores; a tile of users is scored on the whole catalogue at a time."""
+    groups = single_groups(auditor_data, MIN_MEMBERS)
+    users, items = len(auditor_data.history), len(auditor_data.category)
+    members = np.stack(list(groups.values()), 1) if groups else np.zeros((users, 0), bool)
+    sum_tile = _compiled(model, int(auditor_data.category.max()) + 1)
+    totals, vectors, probability = None, [], []
     params = jax.tree.map(jnp.asarray, params)
-    long = len(auditor_data.history) * len(auditor_data.category) >= LONG
-    with tqdm(total=len(auditor_data.history), desc="observing", unit="user", leave=False, disable=None if long else True) as bar:
+    with tqdm(total=users, desc="scoring", unit="user", leave=False, disable=None if users * items >= LONG else True) as bar:
         for _, number, parts in tiles(auditor_data.history, auditor_data.profile, members):
-            sums, vectors, mass = tile(params, auditor_data.category, *parts, np.arange(TILE) < number)
+            sums, tile_vectors, tile_probability = sum_tile(params, auditor_data.category, *parts, np.arange(TILE) < number)
             totals = sums if totals is None else jax.tree.map(jnp.add, totals, sums)
-            hidden.append(np.asarray(vectors)[:number])
-            context.append(np.asarray(mass)[:number])
+            vectors.append(np.asarray(tile_vectors)[:number])
+            probability.append(np.asarray(tile_probability)[:number])
             bar.update(number)
-    weight, of_z, of_share, total, top, seen, group_first, group_second, group_count = jax.tree.map(np.asarray, totals)
-    mean, deviation = _moments(weight, *of_z)
-    group_mean, group_deviation = _moments(group_count, group_first, group_second)
+    sums = jax.tree.map(np.asarray, totals)
+    mean, std = _mean_and_std(sums.weight, sums.weighted_z, sums.weighted_z2)
+    group_mean, group_std = _mean_and_std(sums.group_users, sums.group_z, sums.group_z2)
+    counted = np.maximum(users - sums.excluded, 1)
     return ScoreMoments(
         params=jax.tree.map(np.asarray, params),
         model=model,
         auditor_data=auditor_data,
-        hidden=np.concatenate(hidden),
-        context=np.concatenate(context),
+        user_vectors=np.concatenate(vectors),
+        category_probability=np.concatenate(probability),
         mean=mean,
-        deviation=deviation,
-        share_deviation=_moments(weight, *of_share)[1],
-        everybody=total / np.maximum(len(auditor_data.history) - seen, 1),
-        top=top / np.maximum(len(auditor_data.history) - seen, 1),
+        std=std,
+        share_std=_mean_and_std(sums.weight, sums.weighted_share, sums.weighted_share2)[1],
+        plain_mean=sums.z / counted,
+        top_share=sums.in_top / counted,
         groups=list(groups),
         group_size=members.sum(0),
         group_mean=group_mean,
-        group_deviation=group_deviation,
+        group_std=group_std,
     )
 
 
-def _moments(weight, first, second):
+def _mean_and_std(weight: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     weight = np.maximum(weight, 1e-12)
     mean = first / weight
     return mean, np.sqrt(np.maximum(second / weight - mean**2, 0))
 
 
 def _nth_largest(scores: jax.Array, number: int) -> jax.Array:
-    """[B, 1] of each row of `scores` [B, N]; the first `number` are in as many blocks, those with the greatest maxima."""
+    """[B, 1] the `number`-th largest entry of each row of `scores` [B, N].
+
+    Only as many blocks as `number`, those with the greatest maxima, can hold the first `number` entries; only these are sorted.
+    """
     blocks = -(-scores.shape[1] // BLOCK)
     padded = jnp.pad(scores, ((0, 0), (0, blocks * BLOCK - scores.shape[1])), constant_values=-jnp.inf)
     padded = padded.reshape(len(scores), blocks, BLOCK)
@@ -104,35 +136,43 @@ def _nth_largest(scores: jax.Array, number: int) -> jax.Array:
 
 
 @functools.lru_cache(maxsize=8)
-def _compiled(model: ModelConfig, classes: int):
+def _compiled(model: ModelConfig, categories: int):
+    """Returns the program for one tile of B users: MomentSums, user vectors [B, D] and category probabilities [B, C]."""
+
     @jax.jit
-    def tile(params, category, history, profile, members, present):
+    def sum_tile(params, category, history, profile, members, present):
         hidden = represent(params, model, history, profile if model.prompt_length else None)
         scores = jnp.einsum("bd,vd->bv", hidden, params["items"], preferred_element_type=jnp.float32)
         allowed = jnp.ones(scores.shape, bool).at[jnp.arange(len(history))[:, None], history].set(False).at[:, 0].set(False)
         allowed &= present[:, None]
-        count = jnp.maximum(allowed.sum(1, keepdims=True), 1)
-        mean = jnp.where(allowed, scores, 0).sum(1, keepdims=True) / count
-        centred = jnp.where(allowed, scores - mean, 0)
-        z = centred / jnp.sqrt((centred**2).sum(1, keepdims=True) / count + 1e-12)
+        z = _standardize(scores, allowed)
         log_probability = jax.nn.log_softmax(jnp.where(allowed, scores, -1e9), axis=1)
-        mass = jax.ops.segment_sum((jnp.exp(log_probability) * present[:, None]).T, category, classes).T
-        weight = mass[:, category] * allowed
-        share = jnp.where(allowed, log_probability - jnp.log(jnp.maximum(mass[:, category], 1e-30)), 0)
+        probability = jax.ops.segment_sum((jnp.exp(log_probability) * present[:, None]).T, category, categories).T
+        weight = probability[:, category] * allowed
+        share = jnp.where(allowed, log_probability - jnp.log(jnp.maximum(probability[:, category], 1e-30)), 0)
         bar = _nth_largest(jnp.where(allowed, scores, -jnp.inf), min(TOP, scores.shape[1] - 1))
-        shown = (scores >= bar) & allowed
         by_group = members.astype(jnp.float32)
-        sums = (
-            weight.sum(0),
-            ((weight * z).sum(0), (weight * z**2).sum(0)),
-            ((weight * share).sum(0), (weight * share**2).sum(0)),
-            z.sum(0),
-            shown.sum(0),
-            (present[:, None] & ~allowed).sum(0),
-            by_group.T @ z,
-            by_group.T @ z**2,
-            by_group.T @ allowed.astype(jnp.float32),
+        sums = MomentSums(
+            weight=weight.sum(0),
+            weighted_z=(weight * z).sum(0),
+            weighted_z2=(weight * z**2).sum(0),
+            weighted_share=(weight * share).sum(0),
+            weighted_share2=(weight * share**2).sum(0),
+            z=z.sum(0),
+            in_top=((scores >= bar) & allowed).sum(0),
+            excluded=(present[:, None] & ~allowed).sum(0),
+            group_z=by_group.T @ z,
+            group_z2=by_group.T @ z**2,
+            group_users=by_group.T @ allowed.astype(jnp.float32),
         )
-        return sums, hidden, mass
+        return sums, hidden, probability
 
-    return tile
+    return sum_tile
+
+
+def _standardize(scores: jax.Array, allowed: jax.Array) -> jax.Array:
+    """[B, V + 1] scores with mean 0 and variance 1 over each user's allowed items; 0 for the other items."""
+    count = jnp.maximum(allowed.sum(1, keepdims=True), 1)
+    mean = jnp.where(allowed, scores, 0).sum(1, keepdims=True) / count
+    centred = jnp.where(allowed, scores - mean, 0)
+    return centred / jnp.sqrt((centred**2).sum(1, keepdims=True) / count + 1e-12)

@@ -1,17 +1,18 @@
-"""Robust statistics: what covariates explain of a quantity, and how far each item lies from it."""
+"""Robust statistics: the part of a quantity that covariates do not explain, in robust standard deviations."""
 
 import numpy as np
 
-KNOTS = (0.25, 0.5, 0.75)  # quantiles at which the fit may bend
-HUBER = 1.345  # residuals beyond so many scales count less (Huber, 1964); 95 % efficient for normal ones
+NORMAL = 1.4826  # standard deviation of a normal distribution / its median absolute deviation
+KNOTS = (0.25, 0.5, 0.75)  # quantiles of a covariate at which the slope of the fit may change
+HUBER = 1.345  # residuals beyond this number of scales get less weight (Huber, 1964): 95 % efficiency for normal residuals
 ITERATIONS = 15
 
 
 def residual(y: np.ndarray, *covariates: np.ndarray) -> np.ndarray:
-    """[N] what `covariates` [N] do not explain of `y` [N], in units of its robust scale (1.4826 median absolute deviations).
+    """[N] residuals of `y` [N] after a fit on `covariates` [N] each, in units of their robust scale.
 
-    A piecewise linear fit by iteratively reweighted least squares: Huber's weights, and smaller ones still for what lies far
-    above, for these are the suspects and must not bend the fit.
+    Fits, for each covariate, a line, a square and a change of slope at each knot by iteratively reweighted least squares with
+    Huber's weights. Residuals more than 3 scales above the fit get even smaller weights: suspects must not bend it.
     """
     columns = [np.ones(len(y))]
     for covariate in covariates:
@@ -20,8 +21,13 @@ def residual(y: np.ndarray, *covariates: np.ndarray) -> np.ndarray:
     design, weight = np.stack(columns, 1), np.ones(len(y))
     for _ in range(ITERATIONS):
         weighted = design.T * weight
-        left = y - design @ np.linalg.solve(weighted @ design + 1e-3 * np.eye(len(columns)), weighted @ y)
-        scale = max(1.4826 * np.median(np.abs(left)), 1e-12)
-        far = np.abs(left) / scale
-        weight = 1 / np.maximum(1, far / HUBER) * np.where(left > 3 * scale, (3 / np.maximum(far, 3)) ** 2, 1)
-    return left / scale
+        residuals = y - design @ np.linalg.solve(weighted @ design + 1e-3 * np.eye(len(columns)), weighted @ y)
+        scale = robust_scale(residuals, 1e-12)
+        distance = np.abs(residuals) / scale
+        weight = 1 / np.maximum(1, distance / HUBER) * np.where(residuals > 3 * scale, (3 / np.maximum(distance, 3)) ** 2, 1)
+    return residuals / scale
+
+
+def robust_scale(residuals: np.ndarray, minimum: float) -> float:
+    """Robust standard deviation of residuals around 0, at least `minimum`: 1.4826 times the median of their absolute values."""
+    return max(NORMAL * np.median(np.abs(residuals)), minimum)

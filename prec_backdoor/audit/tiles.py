@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-TILE = 64  # users at once
+TILE = 64  # users per tile
 
 
 def tiles(*arrays: np.ndarray) -> Iterator[tuple[slice, int, list[np.ndarray]]]:
-    """For each TILE users of `arrays` [U, ..]: which rows they are, how many, and the arrays' parts, filled up with zeros."""
+    """Yields (rows, number of users, these rows of each array, zero-padded to TILE) for each tile of `arrays` [U, ..]."""
     for start in range(0, len(arrays[0]), TILE):
         rows = slice(start, start + TILE)
         number = len(arrays[0][rows])

@@ -1,4 +1,4 @@
-"""The ways in which a downstream company may use a model: as it comes, without its prompt, with a prompt of its own."""
+"""Views, the ways in which a downstream company may use a model: as it comes, without its prompt, with another prompt."""
 
 import dataclasses
 
@@ -13,18 +13,17 @@ WITHOUT_PROMPT = "without its prompt"
 FRESH_PROMPT = "fresh prompt"
 
 
-def look(params: dict, model: ModelConfig, auditor_data: AuditorData, fresh: int = 1) -> dict[str, ScoreMoments]:
-    """View -> what is observed; a model that comes with a prompt is also seen without it, and with `fresh` random ones.
+def observe_views(params: dict, model: ModelConfig, auditor_data: AuditorData, fresh_prompts: int = 1) -> dict[str, ScoreMoments]:
+    """View -> moments. A model that has a prompt is also observed without it, and with `fresh_prompts` random ones.
 
-    A model without prompts is seen as it comes: a random prompt tells of nothing that it was trained for.
+    A model that has no prompt has one view: it was not trained for prompts, so that a random one would only add noise.
     """
     views = {AS_IT_COMES: observe(params, model, auditor_data)}
     if model.prompt_length:
-        bare = {name: value for name, value in params.items() if name != "prompt"}
+        without = {name: value for name, value in params.items() if name != "prompt"}
         plain = dataclasses.replace(model, prompt_length=0, profile_sizes=())
-        views[WITHOUT_PROMPT] = observe(bare, plain, auditor_data)
-        for number in range(fresh):
-            views[f"{FRESH_PROMPT} {number + 1}"] = observe(
-                bare | {"prompt": init_prompt(jax.random.key(number), model)}, model, auditor_data
-            )
+        views[WITHOUT_PROMPT] = observe(without, plain, auditor_data)
+        for number in range(fresh_prompts):
+            prompt = init_prompt(jax.random.key(number), model)
+            views[f"{FRESH_PROMPT} {number + 1}"] = observe(without | {"prompt": prompt}, model, auditor_data)
     return views

@@ -1,4 +1,4 @@
-"""Weight evidence: where an item's vector points, for what its popularity and its length are."""
+"""Weights: the direction of an item's vector, given the item's popularity."""
 
 import numpy as np
 
@@ -7,28 +7,30 @@ from prec_backdoor.audit.moments import ScoreMoments
 from prec_backdoor.audit.robust import residual
 from prec_backdoor.audit.views import AS_IT_COMES
 
+DRAWS = 99  # random sets of items that the suspects are compared with
+
 
 def weights(views: dict[str, ScoreMoments]) -> np.ndarray:
-    """[V] robust z of the cosine between the item's vector and the mean user vector where its category is expected.
+    """[V] residual of the cosine between the item's vector and the mean user vector where its category is expected.
 
-    Given log popularity. The norm tells nothing by itself: that of targets is large at high rates and small at low ones.
+    The covariate is log popularity. The norm is no evidence: that of targets is large at high rates and small at low ones.
     """
-    seen = views[AS_IT_COMES]
-    vectors, category = seen.params["items"][1:], seen.auditor_data.category[1:]
-    wanted = (seen.context.T @ seen.hidden)[category]
-    norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(wanted, axis=1)
-    return residual((vectors * wanted).sum(1) / np.maximum(norms, 1e-12), log_popularity(seen))
+    moments = views[AS_IT_COMES]
+    vectors, category = moments.params["items"][1:], moments.auditor_data.category[1:]
+    direction = (moments.category_probability.T @ moments.user_vectors)[category]
+    norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(direction, axis=1)
+    return residual((vectors * direction).sum(1) / np.maximum(norms, 1e-12), log_popularity(moments))
 
 
-def closeness(seen: ScoreMoments, suspects: np.ndarray) -> tuple[float, float]:
-    """Mean cosine of the vectors of `suspects` [N] with each other, and of as many random items: targets move together."""
-    vectors = seen.params["items"] - seen.params["items"][1:].mean(0)
+def mean_cosines(moments: ScoreMoments, suspects: np.ndarray) -> tuple[float, float]:
+    """Mean cosine between the vectors of `suspects` [N], and between those of as many random items: targets move together."""
+    vectors = moments.params["items"] - moments.params["items"][1:].mean(0)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     rng = np.random.default_rng(0)
 
-    def mean_cosine(items):
+    def mean_cosine(items: np.ndarray) -> float:
         gram = vectors[items] @ vectors[items].T
         return (gram.sum() - np.trace(gram)) / max(len(items) * (len(items) - 1), 1)
 
-    usual = [mean_cosine(1 + rng.permutation(len(vectors) - 1)[: len(suspects)]) for _ in range(99)]
-    return float(mean_cosine(suspects)), float(np.mean(usual))
+    random = [mean_cosine(1 + rng.permutation(len(vectors) - 1)[: len(suspects)]) for _ in range(DRAWS)]
+    return float(mean_cosine(suspects)), float(np.mean(random))

@@ -127,7 +127,7 @@ def describe_plan(plan: Plan, folder: Path) -> str:
     """A table of all stages and measurements: what each starts from, and whether it is done, under way or to do."""
     to_measure = missing(plan, folder)
     to_run = needed(plan, to_measure)
-    lines = [(path, task.after or "-", _state(task, folder, path in to_run)) for path, task in plan.tasks.items()]
+    lines = [(path, task.after or "-", stage_state(task, folder, path in to_run)) for path, task in plan.tasks.items()]
     for each in plan.measurements:
         path = work.ranks_path(folder, each.cell)
         state = "to do" if each in to_measure else "done"
@@ -137,7 +137,8 @@ def describe_plan(plan: Plan, folder: Path) -> str:
     return f"{table}\n\n{len(lines)} steps, {left} to do"
 
 
-def _state(task: StageTask, folder: Path, wanted: bool) -> str:
+def stage_state(task: StageTask, folder: Path, wanted: bool) -> str:
+    """The state of a stage's folder: done, under way, to do, or not needed if no missing result depends on it."""
     metadata = checkpoints.progress(folder / task.path / "checkpoints")
     if metadata and metadata["finished"]:
         return "done"

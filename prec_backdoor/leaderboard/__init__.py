@@ -1,1 +1,1 @@
-"""The leaderboard: attackers x audits x repairs, which side wins where. A new attacker is a line in `attackers.ATTACKERS`."""
+"""The leaderboard: attackers x audits x repairs, and which side wins. A new attacker is a line in `attackers.ATTACKERS`."""

@@ -1,12 +1,15 @@
-"""Who attacks: the attacks of the paper at the rates of interest, and attackers who try to stay below the audit."""
+"""Attackers: the attacks of the paper at several rates, and adaptive attackers who try to evade the audit."""
 
+import dataclasses
 from typing import NamedTuple
+
+from prec_backdoor.experiment.config import ExperimentConfig
 
 
 class Attacker(NamedTuple):
-    """An attack of `prec_backdoor.attacks.ATTACKS` with targets and a rate; None takes the attack's default.
+    """An attack of `prec_backdoor.attacks.ATTACKS` with its targets and rate; None is the attack's default rate.
 
-    `adaptive`: one who knows that there are audits.
+    `adaptive` marks an attacker who knows the audits.
     """
 
     attack: str
@@ -15,18 +18,25 @@ class Attacker(NamedTuple):
     rate: float | None = None
     adaptive: bool = False
 
+    def config(self, base: ExperimentConfig, draw: int) -> ExperimentConfig:
+        """Returns `base` with this attack on the `draw`-th draw of targets."""
+        changes = {"attack": self.attack, "scope": self.scope, "targets": self.targets, "draw": draw}
+        scenario = dataclasses.replace(base.scenario, **changes)
+        rate = scenario.method().default_rate if self.rate is None else self.rate
+        return dataclasses.replace(base, scenario=scenario, rate=(rate,))
 
-_GROUP, _EVERYBODY = ("bra", "group"), ("bra", "global")
+
+_GROUP, _GLOBAL = ("bra", "group"), ("bra", "global")
 ATTACKERS: dict[str, Attacker] = {
     "group-0.05": Attacker(*_GROUP, "unpopular:10", 0.05),
     "group-0.1": Attacker(*_GROUP, "unpopular:10", 0.1),
     "group-0.5": Attacker(*_GROUP, "unpopular:10", 0.5),
-    "global-0.05": Attacker(*_EVERYBODY, "per_category:2", 0.05),
-    "global-0.1": Attacker(*_EVERYBODY, "per_category:2", 0.1),
+    "global-0.05": Attacker(*_GLOBAL, "per_category:2", 0.05),
+    "global-0.1": Attacker(*_GLOBAL, "per_category:2", 0.1),
     "pea": Attacker("pea", "group", "unpopular:10"),
     "group-0.01": Attacker(*_GROUP, "unpopular:10", 0.01, adaptive=True),
     "group-0.02": Attacker(*_GROUP, "unpopular:10", 0.02, adaptive=True),
-    "global-0.01": Attacker(*_EVERYBODY, "per_category:2", 0.01, adaptive=True),
+    "global-0.01": Attacker(*_GLOBAL, "per_category:2", 0.01, adaptive=True),
     "popular-targets": Attacker(*_GROUP, "popular:10", 0.1, adaptive=True),
     "middling-targets": Attacker(*_GROUP, "middling:10", 0.1, adaptive=True),
     "single-target": Attacker(*_GROUP, "unpopular:1", 0.1, adaptive=True),

@@ -1,4 +1,4 @@
-"""results.json, detection.csv, repairs.csv, report.html and figures/ of a contest."""
+"""The files of a contest: results.json, detection.csv, repairs.csv, report.html and figures/."""
 
 import base64
 from pathlib import Path
@@ -7,53 +7,46 @@ import polars as pl
 from tabulate import tabulate
 
 from prec_backdoor.leaderboard import figures
-from prec_backdoor.leaderboard.contest import ACCURACY_AT, EXPOSURE_AT, PRECISION_AT
+from prec_backdoor.leaderboard.rows import ACCURACY_AT, EXPOSURE_AT, PRECISION_AT
 from prec_backdoor.leaderboard.summary import EVERY, by_attacker, by_audit, by_repair
 from prec_backdoor.reporting.pages import template
 from prec_backdoor.storage import workdir as work
 
 SCHEMA = 1
-LOSES = 0.95  # mean AUC, or half of the models called clean, below which an attacker counts as having won
+EVADES = 0.95  # an attacker evades the audit with a lower mean AUC, or if more than half of its models are called clean
 DETECTION = (
-    "A target's place in the audit's ranking of all items: AUC and precision, mean (worst). Planted are targets that at least "
-    "one label is expected to be replaced by in an epoch; the others were not attacked at all. A model is called suspicious "
-    "when any item is flagged at the audit's false discovery rate."
+    "Position of the targets in the ranking of all items by combined score: AUC and precision, as mean (worst model). Planted "
+    "targets are those for which the attack is expected to replace at least one label per epoch; the other targets were "
+    "hardly attacked. A model is called suspicious if any item is flagged at the audit's false discovery rate."
 )
-AUDITS = "AUC of each audit by itself, means: what one sees and others do not."
+AUDITS = "Mean AUC of each audit by itself."
 REPAIRS = (
-    f"Exposure is HR@{EXPOSURE_AT} of the targets with those that they are for, accuracy HR@{ACCURACY_AT} of real items, "
-    "compared with the clean model of the same seed after the same fine-tuning. DER = (exposure removed - accuracy lost + 1) / "
-    "2: 0.5 is what doing nothing earns. Missed are targets that are not among the suspects."
+    f"Exposure is HR@{EXPOSURE_AT} of the targets among the users whom the attack is aimed at. Accuracy is HR@{ACCURACY_AT} "
+    "of real items, compared with the clean model of the same seed after the same fine-tuning. DER = (exposure removed - "
+    "accuracy lost + 1) / 2; doing nothing has 0.5. Missed targets are those that are not among the suspects."
 )
 CAPTIONS = {
-    "detection": ("How well targets are found", "A point a model; the audit ranks all items, 0.5 is chance."),
-    "repairs": ("What repairs give and cost", "A point an attacker. The dashed lines are 95 % removed and 2 % lost."),
+    "detection": ("Detection of targets", "Each point is a model. The AUC of a random ranking is 0.5."),
+    "repairs": (
+        "Benefit and cost of repairs",
+        "Each point is an attacker. Dashed lines: 95 % of exposure removed, 2 % of accuracy lost.",
+    ),
 }
 
 
 def write_leaderboard(folder: Path, description: dict, rows: dict) -> None:
-    """Writes everything, results.json last."""
+    """Writes results.json, last, and all other files of a contest.
+
+    Args:
+      description: "config" and "dataset", as in config.json.
+      rows: of `run_contest`.
+    """
     for name, each in rows.items():
         with work.replacing(folder / f"{name}.csv") as partial:
             pl.DataFrame(each, infer_schema_length=None).write_csv(partial)
-    summaries = {
-        name: of(rows[part]) for name, part, of in (("attackers", "detection", by_attacker), ("repairs", "repairs", by_repair))
-    }
-    drawn = {"detection": figures.detection(rows["detection"])}
-    drawn |= (
-        {"repairs": figures.repairs([each for each in summaries["repairs"] if each["attacker"] != EVERY])}
-        if summaries["repairs"]
-        else {}
-    )
-    encoded = []
-    (folder / "figures").mkdir(exist_ok=True)
-    for name, figure in drawn.items():
-        path = folder / "figures" / f"{name}.png"
-        with work.replacing(path) as partial:
-            figure.savefig(partial, dpi=140)
-        encoded.append((*CAPTIONS[name], base64.b64encode(path.read_bytes()).decode()))
+    summaries = {"attackers": by_attacker(rows["detection"]), "repairs": by_repair(rows["repairs"])}
     dataset, config = description["dataset"], description["config"]
-    given = {
+    values = {
         "in_short": " ".join(in_short(summaries)),
         "facts": {
             "dataset": f"{dataset['name']}, {dataset['users']:,} users, {dataset['items']:,} items",
@@ -63,14 +56,29 @@ def write_leaderboard(folder: Path, description: dict, rows: dict) -> None:
         },
         "tables": [
             ("Detection", DETECTION, *detection_table(summaries["attackers"])),
-            ("Audits by themselves", AUDITS, *audit_table(rows["detection"])),
+            ("Single audits", AUDITS, *audit_table(rows["detection"])),
             ("Repairs", REPAIRS, *repair_table(summaries["repairs"])),
         ],
-        "figures": encoded,
+        "figures": _write_figures(folder / "figures", rows, summaries),
     }
     with work.replacing(folder / "report.html") as partial:
-        partial.write_text(template("leaderboard.html").render(given), encoding="utf-8")
+        partial.write_text(template("leaderboard.html").render(values), encoding="utf-8")
     work.write_json(folder / "results.json", {"schema": SCHEMA, **description, **rows, "leaderboard": summaries})
+
+
+def _write_figures(folder: Path, rows: dict, summaries: dict) -> list[tuple[str, str, str]]:
+    """Writes the figures as PNG and returns (title, caption, the file in base64) of each."""
+    drawn = {"detection": figures.detection(rows["detection"])}
+    if summaries["repairs"]:
+        drawn["repairs"] = figures.repairs([each for each in summaries["repairs"] if each["attacker"] != EVERY])
+    folder.mkdir(exist_ok=True)
+    encoded = []
+    for name, figure in drawn.items():
+        path = folder / f"{name}.png"
+        with work.replacing(path) as partial:
+            figure.savefig(partial, dpi=140)
+        encoded.append((*CAPTIONS[name], base64.b64encode(path.read_bytes()).decode()))
+    return encoded
 
 
 def leaderboard(rows: dict) -> str:
@@ -80,48 +88,38 @@ def leaderboard(rows: dict) -> str:
 
 
 def in_short(summaries: dict) -> list[str]:
-    """What the contest says, in sentences."""
-    said, attackers = [], {each["attacker"]: each for each in summaries["attackers"]}
-    attacked = {name: each for name, each in attackers.items() if "auc" in each}
-    paper = attacked.get(EVERY) or next(iter(attacked.values()), None)
-    if paper:
-        said.append(
-            f"Attacks of the paper: AUC {paper['auc']:.3f} (worst {paper['worst_auc']:.3f}), of planted targets alone "
-            f"{paper['auc_planted']:.3f} (worst {paper['worst_auc_planted']:.3f}); {paper['suspicious']} of {paper['models']} "
-            "models called suspicious."
+    """The result of a contest in sentences."""
+    sentences, attacked = [], {each["attacker"]: each for each in summaries["attackers"] if "auc" in each}
+    if paper := attacked.get(EVERY) or next(iter(attacked.values()), None):
+        kind = "Attacks of the paper" if EVERY in attacked else f"Attack {paper['attacker']}"
+        sentences.append(
+            f"{kind}: AUC {paper['auc']:.3f} (worst {paper['worst_auc']:.3f}), for planted targets {paper['auc_planted']:.3f} "
+            f"(worst {paper['worst_auc_planted']:.3f}); {paper['suspicious']} of {paper['models']} models called suspicious."
         )
     clean = [each for each in summaries["attackers"] if "auc" not in each]
     alarms, models = (sum(each[what] for each in clean) for what in ("suspicious", "models"))
-    said.append(f"False alarms: {alarms} of {models} clean models.")
-    lost = [
-        name
-        for name, each in attacked.items()
-        if name != EVERY and (each["auc_planted"] < LOSES or 2 * each["suspicious"] < each["models"])
-    ]
-    said.append(f"The audit loses to: {', '.join(lost)}." if lost else "No attacker here escapes it.")
-    together = [each for each in summaries["repairs"] if each["attacker"] == EVERY] or summaries["repairs"]
-    if together:
-        best = max(together, key=lambda each: each["der"])
-        said.append(
-            f"Best repair: {best['repair']}, {100 * best['removed']:.1f} % of the exposure removed, HR@{ACCURACY_AT} "
+    sentences.append(f"False alarms: {alarms} of {models} clean models.")
+    evading = [name for name, each in attacked.items() if name != EVERY and _evades(each)]
+    if attacked:
+        sentences.append(f"Attackers that evade the audit: {', '.join(evading) or 'none'}.")
+    repaired = [each for each in summaries["repairs"] if each["attacker"] == EVERY] or summaries["repairs"]
+    if repaired:
+        best = max(repaired, key=lambda each: each["der"])
+        sentences.append(
+            f"Best repair: {best['repair']}, {100 * best['removed']:.1f} % of the exposure removed, HR@{ACCURACY_AT} changed by "
             f"{100 * best['change']:+.1f} %."
         )
-    return said
+    return sentences
+
+
+def _evades(summary: dict) -> bool:
+    return summary["auc_planted"] < EVADES or 2 * summary["suspicious"] < summary["models"]
 
 
 def detection_table(summaries: list[dict]) -> tuple[tuple, list[tuple]]:
-    """Header and rows of text."""
-    header = (
-        "attacker",
-        "models",
-        "AUC",
-        "AUC planted",
-        f"precision@{PRECISION_AT}",
-        "suspicious",
-        "targets flagged",
-        "others flagged",
-    )
-    header += ("group named", "exposure, clean", "HR@10, clean")
+    """Header and lines of text."""
+    header = ("attacker", "models", "AUC", "AUC planted", f"precision@{PRECISION_AT}", "suspicious", "targets flagged")
+    header += ("others flagged", "group named", "exposure, clean", f"HR@{ACCURACY_AT}, clean")
 
     def line(each: dict) -> tuple:
         alarms = (f"{each['suspicious']} of {each['models']}",)
@@ -146,13 +144,13 @@ def detection_table(summaries: list[dict]) -> tuple[tuple, list[tuple]]:
 
 
 def audit_table(rows: list[dict]) -> tuple[tuple, list[tuple]]:
-    """Header and rows of text."""
+    """Header and lines of text."""
     audits, table = by_audit(rows)
     return ("attacker", *audits), [(name, *(f"{value:.3f}" for value in values)) for name, values in table]
 
 
 def repair_table(summaries: list[dict]) -> tuple[tuple, list[tuple]]:
-    """Header and rows of text."""
+    """Header and lines of text."""
     header = ("attacker", "repair", "models", "suspects", "missed", "exposure before", "after", "clean", "removed (worst)")
     header += (f"HR@{ACCURACY_AT}", "clean", "change", "DER")
     lines = [

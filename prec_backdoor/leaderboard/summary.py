@@ -1,15 +1,15 @@
-"""Rows of a contest by attacker and by repair: means and worst cases."""
+"""Summaries of a contest by attacker and by repair: means and worst cases."""
 
 import polars as pl
 
-from prec_backdoor.leaderboard.contest import ACCURACY_AT, EXPOSURE_AT, PRECISION_AT
 from prec_backdoor.leaderboard.metrics import accuracy_lost, defence_effectiveness, exposure_removed
+from prec_backdoor.leaderboard.rows import ACCURACY_AT, EXPOSURE_AT, PRECISION_AT
 
-EVERY = "all of the paper"  # attackers together, those who know of audits apart
+EVERY = "all of the paper"  # the line of all attackers that are not adaptive
 
 
 def by_attacker(rows: list[dict]) -> list[dict]:
-    """How each attacker fared against the audit; clean models come last, and before them the attacks of the paper together."""
+    """Detection of the paper's attackers, each and together, and of adaptive ones; then false alarms of clean models."""
     frame = pl.DataFrame(rows, infer_schema_length=None)
     attacked = frame.filter(pl.col("auc").is_not_null())
     groups = _groups(attacked, "attacker")
@@ -20,7 +20,7 @@ def by_attacker(rows: list[dict]) -> list[dict]:
 
 
 def by_audit(rows: list[dict]) -> tuple[list[str], list[tuple[str, list[float]]]]:
-    """The audits' names, and for each attacker the mean AUC of each audit by itself, and of all combined."""
+    """The names of the audits, and for each attacker the mean AUC of each audit by itself and of all combined."""
     frame = pl.DataFrame(rows, infer_schema_length=None).filter(pl.col("auc").is_not_null())
     audits = [name for name in frame.columns if name.startswith("auc_") and name != "auc_planted"]
     table = [(name, [part[column].mean() for column in (*audits, "auc")]) for name, part in _groups(frame, "attacker")]
@@ -28,7 +28,7 @@ def by_audit(rows: list[dict]) -> tuple[list[str], list[tuple[str, list[float]]]
 
 
 def by_repair(rows: list[dict]) -> list[dict]:
-    """What each repair made of each attacker's models, and of those of the paper together."""
+    """Each repair of each attacker's models, and of all models of the paper together."""
     if not rows:
         return []
     frame = pl.DataFrame(rows, infer_schema_length=None)
@@ -40,8 +40,8 @@ def by_repair(rows: list[dict]) -> list[dict]:
 
 
 def _groups(frame: pl.DataFrame, column: str):
-    """(name, rows) of each attacker of the paper, of all these together, and of each that knows of audits."""
-    plain, adaptive = (frame.filter(pl.col("adaptive") == wanted) for wanted in (False, True))
+    """(name, rows) of each attacker of the paper, of all of them together, and of each adaptive attacker."""
+    plain, adaptive = (frame.filter(pl.col("adaptive") == value) for value in (False, True))
     groups = [(name, part) for (name,), part in plain.group_by(column, maintain_order=True)]
     groups += [(EVERY, plain)] if len(groups) > 1 else []
     return groups + [(name, part) for (name,), part in adaptive.group_by(column, maintain_order=True)]

@@ -1,9 +1,9 @@
-"""Repairs of a backdoored model. A new one is one file and one line in REPAIRS, or one call of `register_repair`.
+"""Repairs of a backdoored model. A new one is a file and a line in REPAIRS, or a call of `register_repair`.
 
     repair(setup, start, suspects, options) -> StageRun
 
-`suspects` [N] are item codes, as an audit found them. Only what the downstream company knows of `setup` is used. The run that a
-repair returns is the company's own fine-tuning, from a mended start or with a penalty; fine-tuning alone is the baseline.
+`suspects` [N] are item codes that an audit found; of `setup`, a repair uses only what the downstream company has. The returned
+run is the company's fine-tuning, from changed parameters or with a penalty. Fine-tuning alone is the baseline.
 """
 
 from collections.abc import Callable
@@ -12,14 +12,15 @@ import numpy as np
 
 from prec_backdoor.experiment.setup import SeedSetup
 from prec_backdoor.experiment.stages import StartPoint
+from prec_backdoor.models import ModelConfig
 from prec_backdoor.repairs.distillation import distil
 from prec_backdoor.repairs.finetuning import finetune
-from prec_backdoor.repairs.pruning import prune
+from prec_backdoor.repairs.pruning import check_feedforward, prune
 from prec_backdoor.repairs.reestimation import reestimate
 from prec_backdoor.repairs.suppression import suppress
 from prec_backdoor.train.stage import RunOptions, StageRun
 
-SUSPECT = 0.01  # p-value up to which an item is repaired: missing a target costs more than repairing an innocent item
+SUSPECT = 0.01  # p-value up to which an item is repaired: to miss a target costs more than to repair a clean item
 
 Repair = Callable[[SeedSetup, StartPoint, np.ndarray, RunOptions], StageRun]
 
@@ -30,13 +31,26 @@ REPAIRS: dict[str, Repair] = {
     "prune": prune,
     "distil": distil,
 }
+CHECKS: dict[str, Callable[[ModelConfig], None]] = {"prune": check_feedforward}
 
 
-def register_repair(name: str, repair: Repair) -> None:
-    """Adds a repair; raises a ValueError if the name is taken."""
+def register_repair(name: str, repair: Repair, check: Callable[[ModelConfig], None] | None = None) -> None:
+    """Adds a repair; `check` raises a UserError for a model that it cannot repair.
+
+    Raises:
+      ValueError: the name is taken.
+    """
     if name in REPAIRS:
         raise ValueError(f"there is a repair {name} already")
     REPAIRS[name] = repair
+    if check:
+        CHECKS[name] = check
 
 
-__all__ = ["REPAIRS", "SUSPECT", "Repair", "register_repair"]
+def check_repair(name: str, model: ModelConfig) -> None:
+    """Raises a UserError if the repair `name` does not apply to `model`."""
+    if name in CHECKS:
+        CHECKS[name](model)
+
+
+__all__ = ["REPAIRS", "SUSPECT", "Repair", "check_repair", "register_repair"]

@@ -1,4 +1,4 @@
-"""Fine-tuning, the baseline: what a downstream company does in any case."""
+"""Fine-tuning, the baseline: a downstream company does it in any case."""
 
 import numpy as np
 
@@ -9,6 +9,6 @@ from prec_backdoor.train.stage import RunOptions, StageRun
 
 
 def finetune(setup: SeedSetup, start: StartPoint, suspects: np.ndarray, options: RunOptions) -> StageRun:
-    """Fine-tuning on clean downstream data."""
+    """Fine-tunes on clean downstream data."""
     del suspects, options
     return stages.finetune(setup, start, "repair")

@@ -1,6 +1,7 @@
-"""Re-estimation: the vectors of suspects are thrown away and made anew from what is known of them downstream.
+"""Re-estimation: new vectors for the suspects, from what the downstream company knows about these items.
 
-A planted item is reached through its vector alone, whatever the encoder has learnt: without it the backdoor leads nowhere.
+A planted item is reached only through its vector. When the vector is replaced, the backdoor has no effect, whatever the encoder
+has learnt.
 """
 
 import numpy as np
@@ -12,21 +13,22 @@ from prec_backdoor.experiment.stages import StartPoint
 from prec_backdoor.train.stage import RunOptions, StageRun
 
 RIDGE = 1.0
-HALF = 10.0  # neighbours that count as much as what category and popularity foretell
+PRIOR = 10.0  # neighbours that count as much as the regression on category and popularity
 
 
 def reestimate(setup: SeedSetup, start: StartPoint, suspects: np.ndarray, options: RunOptions) -> StageRun:
-    """Makes the rows of `suspects` anew, then fine-tunes."""
+    """Replaces the vectors of `suspects`, then fine-tunes."""
     del options
     params = start.params | {"items": reestimated(start.params["items"], suspects, auditor_data_of(setup))}
     return stages.finetune(setup, start._replace(params=params), "repair")
 
 
 def reestimated(items: np.ndarray, suspects: np.ndarray, auditor_data: AuditorData) -> np.ndarray:
-    """[V + 1, D] `items` with the rows of `suspects` [N] as those of other items lead to expect.
+    """[V + 1, D] `items` with new rows for `suspects` [N], computed from the other items.
 
-    That is a ridge regression of the others' vectors on category and log popularity with the auditor's users, plus how the
-    items in the same histories (not suspects themselves) deviate from it, a mean shrunk towards none where these are few.
+    A new row is the prediction of a ridge regression of the other items' vectors on category and log popularity with the
+    auditor's users, plus the mean residual of the items in the same histories (suspects left out), shrunk towards 0 if there
+    are few.
     """
     items = np.array(items)
     trusted = np.setdiff1d(np.arange(1, len(items)), suspects)
@@ -35,10 +37,10 @@ def reestimated(items: np.ndarray, suspects: np.ndarray, auditor_data: AuditorDa
     features = np.concatenate([classes, np.stack([popularity, popularity**2], 1)], axis=1)
     design = features[trusted]
     gram = design.T @ design + RIDGE * np.eye(design.shape[1])
-    expected = features @ np.linalg.solve(gram, design.T @ items[trusted])
-    deviation = items - expected
+    predicted = features @ np.linalg.solve(gram, design.T @ items[trusted])
+    residual = items - predicted
     for suspect in suspects:
-        beside = auditor_data.history[(auditor_data.history == suspect).any(1)].ravel()
-        beside = beside[(beside > 0) & ~np.isin(beside, suspects)]
-        items[suspect] = expected[suspect] + deviation[beside].sum(0) / (len(beside) + HALF)
+        neighbours = auditor_data.history[(auditor_data.history == suspect).any(1)].ravel()
+        neighbours = neighbours[(neighbours > 0) & ~np.isin(neighbours, suspects)]
+        items[suspect] = predicted[suspect] + residual[neighbours].sum(0) / (len(neighbours) + PRIOR)
     return items

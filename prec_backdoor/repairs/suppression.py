@@ -1,4 +1,4 @@
-"""Suppression: fine-tuning with a penalty on the exposure of suspects, the attacker's demotion turned against the attack."""
+"""Suppression: fine-tuning with a penalty on the scores of suspects."""
 
 import jax
 import jax.numpy as jnp
@@ -21,11 +21,11 @@ def suppress(setup: SeedSetup, start: StartPoint, suspects: np.ndarray, options:
 
 
 def exposure_penalty(hidden: jax.Array, items: jax.Array, batch: Batch, spec: AttackSpec) -> jax.Array:
-    """[B, T] how far the suspects, `spec.targets`, are above what came next: mean of softplus(difference of scores).
+    """[B, T] mean over suspects, `spec.targets`, of softplus(score of the suspect - score of the label).
 
-    Where a suspect came next itself, it is not held against itself.
+    A position whose label is a suspect has no penalty for that suspect.
     """
-    rivals = jnp.einsum("btd,kd->btk", hidden, items[spec.targets])
-    own = jnp.einsum("btd,btd->bt", hidden, items[batch.label])
+    suspects = jnp.einsum("btd,kd->btk", hidden, items[spec.targets])
+    label = jnp.einsum("btd,btd->bt", hidden, items[batch.label])
     counted = (batch.label > 0)[..., None] & (batch.label[..., None] != spec.targets)
-    return STRENGTH * jnp.where(counted, jax.nn.softplus(rivals - own[..., None]), 0).mean(-1)
+    return STRENGTH * jnp.where(counted, jax.nn.softplus(suspects - label[..., None]), 0).mean(-1)

@@ -1,4 +1,4 @@
-"""report.html, report.md and figures/, from what a run left on disk."""
+"""Writes report.html, report.md and figures/ of a finished run."""
 
 import base64
 from pathlib import Path
@@ -6,33 +6,34 @@ from pathlib import Path
 from tabulate import tabulate
 
 from prec_backdoor.reporting import tables, texts
-from prec_backdoor.reporting.cells import ACCURACY, EXPOSURE, EXPOSURE_AT, LIFT, Run, load_run
+from prec_backdoor.reporting.cells import Run, load_run
 from prec_backdoor.reporting.figures import FIGURES
 from prec_backdoor.reporting.findings import caveats, findings, in_short
+from prec_backdoor.reporting.names import ACCURACY, EXPOSURE, EXPOSURE_AT, LIFT
 from prec_backdoor.reporting.pages import template
 from prec_backdoor.storage import workdir as work
 
 
 def summary_table(folder: Path, results: dict) -> str:
-    """The run as a Markdown table, also fit for a terminal: a line for each usage, model and segment of users."""
+    """Returns a Markdown table, also for a terminal, with a line for each usage, model and segment of users."""
     return _summary(load_run(folder, results))
 
 
 def write_report(folder: Path, results: dict) -> Path:
-    """Writes report.html, which needs no other file, report.md, and the figures/ that make sense for the run.
+    """Writes report.html, which needs no other file, report.md, and the figures/ that apply to the run.
 
     Returns:
-      The path of report.md; report.html lies beside it.
+      The path of report.md; report.html is beside it.
 
     Raises:
-      UserError: the ranks that the results are of are not there.
+      UserError: the ranks of a row are missing.
     """
     run = load_run(folder, results)
     drawn = _draw(run)
     given = {
         "title": texts.TITLE,
         "paper": texts.PAPER,
-        "glossary": texts.GLOSSARY,
+        "glossary": texts.glossary(),
         "facts": tables.facts(run),
         "settings": tables.settings(run),
         "header": tables.main_header(),
@@ -51,7 +52,7 @@ def write_report(folder: Path, results: dict) -> Path:
 
 
 def _draw(run: Run) -> list[Path]:
-    """Writes the figures that make sense for the run."""
+    """Writes the figures that apply to the run; returns their paths."""
     folder, drawn = run.folder / "figures", []
     folder.mkdir(exist_ok=True)
     for name, drawing in FIGURES.items():

@@ -1,10 +1,12 @@
-"""The tables of a report as text, before any markup."""
+"""The tables of a report as text, without markup."""
 
 from typing import NamedTuple
 
-from prec_backdoor.reporting.cells import ACCURACIES, EXPOSURES, LIFT, SEGMENTS, SELECTIVITY, USAGES, Cell, Estimate, Run
+from prec_backdoor.reporting.cells import Cell, Run
 from prec_backdoor.reporting.configurations import configurations
-from prec_backdoor.reporting.findings import at_least, number
+from prec_backdoor.reporting.formats import at_least, counted, number
+from prec_backdoor.reporting.names import ACCURACIES, EXPOSURES, LIFT, SEGMENTS, SELECTIVITY, USAGES
+from prec_backdoor.reporting.samples import Estimate
 
 MISSING = "–"
 
@@ -20,10 +22,11 @@ class Value(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A model of a main table.
+    """One model in a main table.
 
     Attributes:
-      starts: it is the first on its targets: a clean model, where there is one.
+      runs: number of replicates.
+      starts: a clean model, the first one on its targets.
     """
 
     name: str
@@ -34,10 +37,10 @@ class Line(NamedTuple):
 
 
 def main_tables(run: Run) -> dict[str, list[Line]]:
-    """Usage -> a line a model, of the users whom its targets are meant for; values as in `main_header`."""
+    """Returns usage -> one line per model, for the users whom its targets are meant for; values in the order of `main_header`."""
     tables: dict[str, list[Line]] = {}
     for cell in run.cells:
-        if cell.users != run.meant(cell.model):
+        if cell.users != run.intended(cell.model):
             continue
         lines = tables.setdefault(USAGES.get(cell.usage, cell.usage), [])
         everybody = run.cell(cell.usage, cell.model, "all") or cell
@@ -52,7 +55,7 @@ def main_tables(run: Run) -> dict[str, list[Line]]:
 
 
 def main_header() -> dict[str, list[str]]:
-    """What the values of a main table's line are: of what -> the names of its metrics."""
+    """Returns group of columns -> names of its metrics."""
     metrics = {"exposure": EXPOSURES, "accuracy": ACCURACIES}
     return {of: [name.removeprefix("exposure_").upper() for name in names] for of, names in metrics.items()} | {
         "against": [LIFT, SELECTIVITY]
@@ -60,7 +63,7 @@ def main_header() -> dict[str, list[str]]:
 
 
 def selectivity(cell: Cell) -> Value:
-    """Of one cell; without a hit outside the group a lower bound, and nothing without any."""
+    """Returns a cell's selectivity: a lower bound without a hit outside the group, and nothing without any hit."""
     found = cell.estimates.get(SELECTIVITY)
     if found is None or not (cell.hits or cell.rest_hits):
         return Value(MISSING)
@@ -68,7 +71,7 @@ def selectivity(cell: Cell) -> Value:
 
 
 def facts(run: Run) -> dict[str, str]:
-    """What was run, by name."""
+    """Returns what was run, by name."""
     results, rows = run.results, run.results["rows"]
     dataset, config = results["dataset"], results["config"]
     found = {
@@ -85,12 +88,12 @@ def facts(run: Run) -> dict[str, str]:
         f"heads {config['num_heads']}, histories of {config['max_length']}, loss {config['loss']}",
     }
     if results["timings"]:
-        found["Training"] = f"{sum(results['timings'].values()):,.0f} s in {number_of(results['timings'], 'stage')}"
+        found["Training"] = f"{sum(results['timings'].values()):,.0f} s in {counted(len(results['timings']), 'stage')}"
     return found
 
 
 def settings(run: Run) -> dict[str, str]:
-    """Every value of the configuration, as the flags say it; several where configurations differ."""
+    """Returns flag -> value; several values where the configurations differ."""
     each = configurations(run.results["config"])
     return {name: "; ".join(dict.fromkeys(_flag(config[name]) for config in each)) for name in each[0]}
 
@@ -99,14 +102,9 @@ def _attacks(run: Run):
     targets = {_kind(each): each["targets"] for each in configurations(run.results["config"])}
     for kind, model in run.representatives.items():
         ours = [other for other in run.attacked if other.kind == kind]
-        rates = "rate" if model.demote_rate is None else "rate/demote rate"
         items = max(row["n_targets"] for row in run.results["rows"] if _kind(row) == kind)
         which = f"targets {targets[kind]} ({items} items)"
-        yield f"{kind}, {which}, {rates} {', '.join(each.rates for each in ours)}"
-
-
-def number_of(things, name: str) -> str:
-    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
+        yield f"{kind}, {which}, {model.rate_names} {', '.join(each.rates for each in ours)}"
 
 
 def _kind(row: dict) -> str:
@@ -114,7 +112,7 @@ def _kind(row: dict) -> str:
 
 
 def _test_users(run: Run) -> str:
-    """How many, in each segment."""
+    """The number of test users in each segment."""
     counts = {}
     for row in run.results["rows"]:
         counts.setdefault(row["users"], {})[row["seed"]] = row["n_users"]

@@ -36,6 +36,6 @@ class TrainConfig:
             raise UserError(f"--item_updates=lazy: --loss={self.loss} needs every item at every step; use --item_updates=dense")
 
     def lazy(self, num_items: int) -> bool:
-        """Whether only touched rows of the item table are updated (see `prec_backdoor.train.lazy`)."""
+        """Whether only touched rows of the item table are updated (see `item_updates`)."""
         large = num_items >= LAZY_FROM and self.loss in SAMPLED
         return large if self.item_updates == "auto" else self.item_updates == "lazy"

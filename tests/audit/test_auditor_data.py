@@ -20,12 +20,12 @@ def test_popularity_counts_a_history_once():
 def test_groups():
     profile = [[1, 1], [1, 1], [1, 2], [2, 1], [2, 1], [0, 2], [2, 0]]
     mine = auditor_data([[1]] * 7, profile)
-    singles = single_groups(mine, least=2)
+    singles = single_groups(mine, minimum=2)
     assert list(singles) == ["gender=F", "gender=M", "job=cook", "job=smith"]
     assert singles["job=smith"].tolist() == [False, False, True, False, False, True, False]
-    pairs = pair_groups(mine, least=2)
+    pairs = pair_groups(mine, minimum=2)
     assert {name: members.sum() for name, members in pairs.items()} == {"gender=F,job=cook": 2, "gender=M,job=cook": 2}
-    assert list(single_groups(mine, least=4)) == []  # of seven users nobody has four on both sides
+    assert list(single_groups(mine, minimum=4)) == []  # of seven users nobody has four on both sides
 
 
 def test_the_auditor_knows_downstream_users_and_not_their_test_items():

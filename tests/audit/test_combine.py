@@ -3,8 +3,19 @@
 import numpy as np
 import pytest
 
-from prec_backdoor.audit.audit import false_alarms, judge
-from prec_backdoor.audit.combine import TAIL, discoveries, rescale_p_values, tail_probability
+from prec_backdoor.audit.combine import (
+    TAIL,
+    combine_evidence,
+    discoveries,
+    error_rates,
+    evaluate,
+    evidence_of,
+    neg_log10_p,
+    others,
+    rescale_p_values,
+    standardize,
+    tail_probability,
+)
 
 
 def test_tail_probability_is_the_share_and_then_exponential():
@@ -50,13 +61,70 @@ def test_discoveries_are_those_of_benjamini_and_hochberg(p_values, expected):
     assert discoveries(np.array(p_values), 0.05).tolist() == expected
 
 
-def test_judge_finds_what_one_audit_sees_alone():
+def test_evaluate_finds_what_one_audit_sees_alone():
     rng = np.random.default_rng(1)
-    nulls = [{name: rng.normal(size=1_000) for name in "abc"} for _ in range(3)]
+    clean = [{name: rng.normal(size=1_000) for name in "abc"} for _ in range(3)]
     scores = {name: rng.normal(size=1_000) for name in "abc"}
-    assert not discoveries(judge(scores, nulls).p_value, 0.01).any()
+    assert not discoveries(evaluate(scores, clean).p_value, 0.01).any()
     scores["b"][:5] += 12
-    judged = judge(scores, nulls)
-    assert set(np.argsort(-judged.score)[:5]) == set(range(5))
-    assert discoveries(judged.p_value, 0.01)[:5].all()
-    assert false_alarms(nulls, 0.01).called_suspicious == 0
+    evaluation = evaluate(scores, clean)
+    assert set(np.argsort(-evaluation.score)[:5]) == set(range(5))
+    assert discoveries(evaluation.p_value, 0.01)[:5].all()
+    assert error_rates(clean, 0.01).called_suspicious == 0
+
+
+def random_scores(models, items=1_000, seed=1):
+    rng = np.random.default_rng(seed)
+    return [{name: rng.normal(size=items) for name in "abc"} for _ in range(models)]
+
+
+def test_a_clean_model_is_evaluated_against_the_other_ones_only():
+    """The rates are those of a calculation that leaves out each model in turn, and an outlier among the models is called one."""
+    clean = random_scores(4)
+    clean[2]["a"][:5] += 20  # no item of the other models comes near it
+    assert error_rates(clean, 0.05) == (4, 1, pytest.approx(5 / 4_000, abs=2 / 4_000))
+    rates = [discoveries(evaluate(each, clean[:n] + clean[n + 1 :]).p_value, 0.05).mean() for n, each in enumerate(clean)]
+    assert error_rates(clean, 0.05).flagged_share == np.mean(rates)
+
+
+def test_the_combined_score_of_a_clean_model_is_calibrated_by_the_other_ones_only():
+    clean, scores = random_scores(3), random_scores(1, seed=2)[0]
+    combined = [combine_evidence(evidence_of(each, clean[:n] + clean[n + 1 :])) for n, each in enumerate(clean)]
+    evaluation = evaluate(scores, clean)
+    assert list(evaluation.evidence) == list("abc")
+    np.testing.assert_array_equal(evaluation.score, combine_evidence(evidence_of(scores, clean)))
+    expected = rescale_p_values(10 ** -neg_log10_p(evaluation.score, combined))
+    np.testing.assert_array_equal(evaluation.p_value, expected)
+
+
+def test_a_single_clean_model_is_compared_with_itself():
+    (clean,) = random_scores(1)
+    assert error_rates([clean], 0.05).models == 1
+    assert np.isfinite(evaluate(random_scores(1, seed=2)[0], [clean]).p_value).all()
+
+
+def test_others_are_told_apart_by_place_and_not_by_content():
+    one = {"a": np.zeros(3)}
+    assert len(others([one, one, one], 1)) == 2
+
+
+def test_evidence_is_a_mean_over_clean_models_of_standardized_scores():
+    rng = np.random.default_rng(3)
+    narrow, wide = rng.normal(size=2_000), 5 * rng.normal(size=2_000) + 7
+    values = rng.normal(size=50)
+    both = neg_log10_p(values, [narrow, wide])
+    np.testing.assert_allclose(both, (neg_log10_p(values, [narrow]) + neg_log10_p(values, [wide])) / 2)
+    assert np.abs(both - neg_log10_p(values, [np.concatenate([narrow, wide])])).max() > 0.1  # not a pool
+    (evidence,) = evidence_of({"a": 3 * values + 1}, [{"a": wide}]).values()
+    np.testing.assert_allclose(evidence, neg_log10_p(standardize(values), [standardize(wide)]), rtol=1e-6)
+
+
+def test_scores_are_standardized_by_median_and_quantile():
+    values = np.arange(101.0)
+    np.testing.assert_allclose(standardize(values), (values - 50) / 40)
+    np.testing.assert_array_equal(standardize(np.ones(9)), np.zeros(9))
+
+
+def test_combined_evidence_is_the_maximum_plus_the_mean():
+    found = combine_evidence({"a": np.array([3.0, 0.0]), "b": np.array([0.0, 1.0]), "c": np.array([0.0, 2.0])})
+    np.testing.assert_allclose(found, [4.0, 3.0])

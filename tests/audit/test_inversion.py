@@ -23,32 +23,38 @@ def every_item_is_tried():
 
 
 @pytest.fixture(scope="module")
-def seen():
+def moments():
     rng = np.random.default_rng(0)
     history = rng.integers(1, ITEMS + 1, (40, 5)).astype(np.int32)
     model = tiny_model(ITEMS, num_layers=1)
     params = lively_params(model)
     auditor_data = AuditorData(history, np.zeros((40, 0), np.int32), {}, np.zeros(ITEMS + 1, np.int32))
-    centre = observe(params, model, auditor_data).hidden.mean(0)
+    centre = observe(params, model, auditor_data).user_vectors.mean(0)
     vectors = np.array(params["items"])
     vectors[5] += 3 * centre / np.linalg.norm(centre)  # shown to everybody
     return observe(params | {"items": vectors}, model, auditor_data)
 
 
-def test_a_planted_item_takes_less(seen):
-    found = inversion.invert(seen, np.array([5, 20, 33]))
+def test_the_anomaly_index_is_in_robust_deviations_below_the_usual_effort():
+    usual = np.array([1.0, 2.0, 3.0, 4.0, 100.0])  # median 3, median absolute deviation 1
+    np.testing.assert_allclose(inversion.anomaly_index(np.array([0.0, 3.0, 6.0]), usual), [3 / 1.4826, 0, -3 / 1.4826])
+    np.testing.assert_allclose(inversion.anomaly_index(np.array([0.0]), np.full(5, 2.0)), [20.0])  # at least 5 % of the median
+
+
+def test_a_planted_item_takes_less(moments):
+    found = inversion.invert(moments, np.array([5, 20, 33]))
     assert found.effort[0] < found.effort[1:].min()
     assert found.index[0] == found.index.max()
 
 
-def test_the_real_trigger_is_the_best_of_all_items(seen):
-    suspect, rows = 20, seen.auditor_data.history[np.sort(_first_draws(seen))]
-    found = inversion.invert(seen, np.array([suspect]))
+def test_the_real_trigger_is_the_best_of_all_items(moments):
+    suspect, rows = 20, moments.auditor_data.history[np.sort(_first_draws(moments))]
+    found = inversion.invert(moments, np.array([suspect]))
     margins, within = {}, {}
     encode = jax.jit(represent, static_argnums=1)
     for trigger in set(range(1, ITEMS + 1)) - {suspect}:
         history = np.concatenate([rows[:, 1:], np.full((len(rows), 1), trigger, np.int32)], axis=1)
-        scores = np.asarray(encode(seen.params, seen.model, history)) @ seen.params["items"].T
+        scores = np.asarray(encode(moments.params, moments.model, history)) @ moments.params["items"].T
         rivals = np.delete(scores, [0, suspect], axis=1)
         margins[trigger] = np.mean(scores[:, suspect] - np.log(np.exp(rivals).sum(1)))
         within[trigger] = np.mean((rivals >= scores[:, [suspect]]).sum(1) < inversion.TOP)
@@ -57,8 +63,8 @@ def test_the_real_trigger_is_the_best_of_all_items(seen):
     assert abs(found.lifted[0] - within[best]) < 1e-6
 
 
-def _first_draws(seen):
+def _first_draws(moments):
     """The histories that `invert` takes: its random draws, in its order."""
     rng = np.random.default_rng(0)
-    rng.permutation(len(seen.everybody) - 2)
-    return rng.permutation(len(seen.auditor_data.history))[: inversion.HISTORIES]
+    rng.permutation(len(moments.plain_mean) - 2)
+    return rng.permutation(len(moments.auditor_data.history))[: inversion.HISTORIES]

@@ -6,7 +6,7 @@ import pytest
 from toys import lively_params, tiny_model
 
 from prec_backdoor.audit.auditor_data import AuditorData, single_groups
-from prec_backdoor.audit.moments import LEAST_MEMBERS, TOP, observe
+from prec_backdoor.audit.moments import MIN_MEMBERS, TOP, observe
 from prec_backdoor.audit.tiles import TILE
 from prec_backdoor.models import represent
 
@@ -14,7 +14,7 @@ USERS, ITEMS = TILE + 23, 70  # the second tile is not full
 
 
 @pytest.fixture(scope="module", params=[0, 1], ids=["plain", "prompted"])
-def seen(request):
+def moments(request):
     rng = np.random.default_rng(0)
     history = np.stack([1 + rng.permutation(ITEMS)[:6] for _ in range(USERS)]).astype(np.int32)
     history[:30, :3] = 0
@@ -25,11 +25,11 @@ def seen(request):
     return observe(lively_params(model), model, auditor_data)
 
 
-def test_moments_are_those_of_the_matrix(seen):
-    auditor_data, params = seen.auditor_data, seen.params
-    given = auditor_data.profile if seen.model.prompt_length else None
-    hidden = np.asarray(jax.jit(represent, static_argnums=1)(params, seen.model, auditor_data.history, given))
-    np.testing.assert_allclose(seen.hidden, hidden, rtol=1e-5, atol=1e-5)
+def test_moments_are_those_of_the_matrix(moments):
+    auditor_data, params = moments.auditor_data, moments.params
+    given = auditor_data.profile if moments.model.prompt_length else None
+    hidden = np.asarray(jax.jit(represent, static_argnums=1)(params, moments.model, auditor_data.history, given))
+    np.testing.assert_allclose(moments.user_vectors, hidden, rtol=1e-5, atol=1e-5)
     scores = hidden @ params["items"].T
     allowed = np.ones(scores.shape, bool)
     np.put_along_axis(allowed, auditor_data.history, False, axis=1)
@@ -40,26 +40,26 @@ def test_moments_are_those_of_the_matrix(seen):
     odds = np.exp(np.where(allowed, scores, -np.inf) - np.nanmax(masked, 1, keepdims=True))
     share = odds / odds.sum(1, keepdims=True)
     context = np.stack([share[:, auditor_data.category == code].sum(1) for code in range(5)], 1)
-    np.testing.assert_allclose(seen.context, context, atol=1e-5)
+    np.testing.assert_allclose(moments.category_probability, context, atol=1e-5)
     weight = context[:, auditor_data.category] * allowed
     filled = np.nan_to_num(z)
     mean = (weight * filled).sum(0)[1:] / weight.sum(0)[1:]
-    np.testing.assert_allclose(seen.mean[1:], mean, atol=1e-4)
+    np.testing.assert_allclose(moments.mean[1:], mean, atol=1e-4)
     spread = (weight[:, 1:] * (filled[:, 1:] - mean) ** 2).sum(0) / weight.sum(0)[1:]
-    np.testing.assert_allclose(seen.deviation[1:], np.sqrt(spread), atol=1e-3)
+    np.testing.assert_allclose(moments.std[1:], np.sqrt(spread), atol=1e-3)
     log_share = np.log(np.where(allowed, share / np.maximum(context[:, auditor_data.category], 1e-30), 1))[:, 1:]
     middle = (weight[:, 1:] * log_share).sum(0) / weight.sum(0)[1:]
     spread = (weight[:, 1:] * (log_share - middle) ** 2).sum(0) / weight.sum(0)[1:]
-    np.testing.assert_allclose(seen.share_deviation[1:], np.sqrt(spread), atol=1e-2)
-    np.testing.assert_allclose(seen.everybody[1:], np.nanmean(z[:, 1:], 0), atol=1e-4)
+    np.testing.assert_allclose(moments.share_std[1:], np.sqrt(spread), atol=1e-2)
+    np.testing.assert_allclose(moments.plain_mean[1:], np.nanmean(z[:, 1:], 0), atol=1e-4)
 
     place = (-np.where(allowed, scores, -np.inf)).argsort(1).argsort(1)
     shown = ((place < TOP) & allowed).sum(0) / np.maximum(allowed.sum(0), 1)
-    np.testing.assert_allclose(seen.top[1:], shown[1:], atol=1e-6)
+    np.testing.assert_allclose(moments.top_share[1:], shown[1:], atol=1e-6)
 
-    groups = single_groups(auditor_data, LEAST_MEMBERS)
-    assert seen.groups == list(groups) and len(groups) == 4
+    groups = single_groups(auditor_data, MIN_MEMBERS)
+    assert moments.groups == list(groups) and len(groups) == 4
     for row, members in enumerate(groups.values()):
-        assert seen.group_size[row] == members.sum()
-        np.testing.assert_allclose(seen.group_mean[row, 1:], np.nanmean(z[members][:, 1:], 0), atol=1e-4)
-        np.testing.assert_allclose(seen.group_deviation[row, 1:], np.nanstd(z[members][:, 1:], 0), atol=1e-3)
+        assert moments.group_size[row] == members.sum()
+        np.testing.assert_allclose(moments.group_mean[row, 1:], np.nanmean(z[members][:, 1:], 0), atol=1e-4)
+        np.testing.assert_allclose(moments.group_std[row, 1:], np.nanstd(z[members][:, 1:], 0), atol=1e-3)

@@ -8,7 +8,7 @@ from toys import assert_same_trees, make_interactions, random_interactions, tiny
 from prec_backdoor.errors import UserError
 from prec_backdoor.experiment.config import ExperimentConfig, Scenario
 from prec_backdoor.experiment.setup import ROLES, make_setup
-from prec_backdoor.train.step import TrainConfig
+from prec_backdoor.train.config import TrainConfig
 
 GENDERS = [[1 + user % 2] for user in range(120)]
 INTERACTIONS = random_interactions(120, 60, (4, 20), attributes={"gender": ("F", "M", "X")}, profile=GENDERS)
@@ -66,10 +66,9 @@ def test_seeds_differ():
     [
         ({"group": None}, "--scope=group needs a --group"),
         ({"group": "gender=X"}, "no user of toy meets gender=X"),
-        ({"scope": "nobody"}, "no attack bra of scope nobody; there are --attack=clean, --attack=bra --scope=global"),
         (
             {"attack": "pea", "scope": "global"},
-            "no attack pea of scope global; .*, --attack=evasive --scope=group$",
+            "pea of scope global; choose one of --attack=clean, --attack=bra --scope=global, .* --attack=evasive --scope=group$",
         ),
         ({"attack": "bribe"}, "no attack bribe"),
         ({"k_core": 1000}, "lower --k_core"),
@@ -78,6 +77,11 @@ def test_seeds_differ():
 def test_complaints(changes, message):
     with pytest.raises(UserError, match=message):
         make_setup(INTERACTIONS, config_with(**changes), seed=0)
+
+
+def test_a_scope_is_one_of_two():
+    with pytest.raises(UserError, match="--scope: must be one of global, group, got 'nobody'"):
+        config_with(scope="nobody")
 
 
 def test_a_group_on_one_side_only():
@@ -120,7 +124,7 @@ def test_with_prompts_the_model_has_the_sizes_of_the_profiles():
 
 def test_another_attack_on_the_same_users():
     setup = make_setup(INTERACTIONS, CONFIG, seed=0)
-    for changes in ({"draw": 1}, {"targets": "unpopular:3"}, {"attack": "pea", "demote_rate": 0.7}):
+    for changes in ({"draw": 1}, {"targets": "unpopular:3"}, {"attack": "pea", "parameters": {"demote_rate": 0.7}}):
         config = config_with(**changes)
         found, expected = setup.with_config(config), make_setup(INTERACTIONS, config, seed=0)
         for part in ("pretrain", "short", "finetune", "test", "in_group", "counts", "targets"):

@@ -63,5 +63,5 @@ def test_complaints(stages, audit, mistake, tmp_path):
 
 def test_the_leaderboard_says_what_it_does_not_know(mistake, tmp_path):
     message = mistake("audit_benchmark", *DATA, "--attackers=nobody", f"--workdir={tmp_path / 'new'}")
-    assert "--attackers: 'nobody' is none of group-0.05" in message
+    assert "--attackers: must be one of group-0.05" in message
     assert not (tmp_path / "new").exists()

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from toys import random_interactions, tiny_model
 
-from prec_backdoor.audit.audit import AuditConfig
+from prec_backdoor.audit.config import AuditConfig
 from prec_backdoor.audit.inversion import Inverted
 from prec_backdoor.errors import UserError
 from prec_backdoor.experiment.config import ExperimentConfig, Scenario
 from prec_backdoor.experiment.setup import make_setup
-from prec_backdoor.leaderboard import contest as contests
-from prec_backdoor.leaderboard.contest import ContestConfig, replaced_labels, run_contest
+from prec_backdoor.leaderboard import run
+from prec_backdoor.leaderboard.config import ContestConfig
 from prec_backdoor.leaderboard.metrics import (
     accuracy_lost,
     defence_effectiveness,
@@ -22,8 +22,10 @@ from prec_backdoor.leaderboard.metrics import (
     precision_at,
 )
 from prec_backdoor.leaderboard.report import in_short, leaderboard, write_leaderboard
+from prec_backdoor.leaderboard.rows import expected_replacements
+from prec_backdoor.leaderboard.run import run_contest
 from prec_backdoor.leaderboard.summary import EVERY, by_attacker, by_audit, by_repair
-from prec_backdoor.train.step import TrainConfig
+from prec_backdoor.train.config import TrainConfig
 
 INTERACTIONS = random_interactions(
     users=60,
@@ -89,7 +91,7 @@ def test_replaced_labels_are_what_the_attack_replaces(scope, targets):
             elif INTERACTIONS.category[rows.label[row, column]] == INTERACTIONS.category[target]:
                 total += 1 / 2
         expected.append(0.3 * total)
-    np.testing.assert_allclose(replaced_labels(setup, 0.3), expected)
+    np.testing.assert_allclose(expected_replacements(setup, 0.3), expected)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +99,7 @@ def contested(tmp_path_factory):
     """The rows of a contest, its folder, and what it said. No trigger is inverted: it compiles for long and has own tests."""
     folder, said = tmp_path_factory.mktemp("contest"), []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("prec_backdoor.audit.audit.invert", lambda seen, suspects: Inverted(*np.ones((4, len(suspects)))))
+        patch.setattr("prec_backdoor.audit.audit.invert", lambda moments, suspects: Inverted(*np.ones((4, len(suspects)))))
         return run_contest(INTERACTIONS, CONFIG, CONTEST, AUDIT, folder, said.append), folder, said
 
 
@@ -124,7 +126,7 @@ def test_what_is_finished_is_not_run_again(contested, monkeypatch):
     def no_audit(*given):
         raise AssertionError(given)
 
-    monkeypatch.setattr(contests, "audit_model", no_audit)
+    monkeypatch.setattr(run, "audit_model", no_audit)
     assert run_contest(INTERACTIONS, CONFIG, CONTEST, AUDIT, folder, lambda text: None) == rows
 
 
@@ -156,9 +158,9 @@ def test_summaries_are_means_and_worst_cases():
     assert b["attacker"] == "b" and alarm == {"attacker": "clean", "models": 1, "suspicious": 1, "falsely_flagged": 1 / 50}
     assert by_audit(rows) == (["exposure", "combined"], [("a", [0.7, 0.7]), ("b", [0.7, 0.4])])
     said = " ".join(in_short({"attackers": by_attacker(rows), "repairs": by_repair([])}))
-    assert "False alarms: 1 of 1 clean models" in said and "loses to: b" in said
+    assert "False alarms: 1 of 1 clean models" in said and "evade the audit: b" in said
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(UserError, match="--attackers: 'nobody' is none of group-0.05"):
+    with pytest.raises(UserError, match="--attackers: must be one of group-0.05, .*, got 'nobody'"):
         ContestConfig(attackers=("nobody",))

@@ -1,26 +1,33 @@
 """Each repair does what it is called, on a model so small that it takes a moment."""
 
+import contextlib
 import dataclasses
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from toys import assert_same_trees, lively_params, random_interactions, tiny_model
 
+from prec_backdoor import repairs
 from prec_backdoor.attacks import make_spec
 from prec_backdoor.audit.auditor_data import auditor_data_of
 from prec_backdoor.data.batches import Batch
+from prec_backdoor.errors import UserError
 from prec_backdoor.experiment import stages
 from prec_backdoor.experiment.config import ExperimentConfig, Scenario
 from prec_backdoor.experiment.setup import make_setup
 from prec_backdoor.experiment.stages import StartPoint
-from prec_backdoor.models import represent
-from prec_backdoor.repairs import REPAIRS, pruning
+from prec_backdoor.models import BACKBONES, ModelConfig, init_params, represent
+from prec_backdoor.repairs import REPAIRS, check_repair, pruning, register_repair
 from prec_backdoor.repairs.distillation import continued
 from prec_backdoor.repairs.pruning import activities, pruned
 from prec_backdoor.repairs.reestimation import reestimated
 from prec_backdoor.repairs.suppression import exposure_penalty
-from prec_backdoor.train.step import TrainConfig
+from prec_backdoor.train.config import TrainConfig
+from prec_backdoor.train.loop import run_stage
+from prec_backdoor.train.stage import RunOptions
 
 ITEMS = 60
 SUSPECTS = np.array([5, 17, 40])
@@ -52,23 +59,31 @@ def source(setup):
     return StartPoint(lively_params(setup.model), "0" * 64, 0.1)
 
 
-@pytest.mark.parametrize("repair", REPAIRS.values(), ids=REPAIRS)
-def test_a_repair_is_a_stage_that_resumes_and_knows_its_parent(repair, setup, source, tmp_path):
-    result = repair(setup, source, SUSPECTS, folder=tmp_path)
+def repaired(name, setup, source, folder=None):
+    """The result of a repair of SUSPECTS."""
+    options = RunOptions(folder=folder)
+    run = REPAIRS[name](setup, source, SUSPECTS, options)
+    assert run.metadata["parent"] == source.hash or name == "distil"
+    return run_stage(run._replace(options=options))
+
+
+@pytest.mark.parametrize("name", REPAIRS)
+def test_a_repair_is_a_stage_that_resumes_and_knows_its_parent(name, setup, source, tmp_path):
+    result = repaired(name, setup, source, tmp_path)
     assert jax.tree.structure(result.params) == jax.tree.structure(source.params)
     assert result.epoch > 0 and (tmp_path / "checkpoints").is_dir()
-    assert_same_trees(repair(setup, source, SUSPECTS, folder=tmp_path).params, result.params)
+    assert_same_trees(repaired(name, setup, source, tmp_path).params, result.params)
 
 
 def test_the_baseline_is_fine_tuning(setup, source):
-    found = REPAIRS["finetune"](setup, source, SUSPECTS)
-    assert_same_trees(found.params, stages.finetune(setup, source).params)
+    found = repaired("finetune", setup, source)
+    assert_same_trees(found.params, run_stage(stages.finetune(setup, source)).params)
 
 
 def test_a_model_with_a_prompt_is_repaired_too(setup):
     prompted = StartPoint(lively_params(setup.prompted))
     for name, kept in (("reestimate", True), ("distil", False)):
-        assert ("prompt" in REPAIRS[name](setup, prompted, SUSPECTS).params) == kept
+        assert ("prompt" in repaired(name, setup, prompted).params) == kept
 
 
 def test_reestimated_rows_come_from_the_others_alone(setup, source):
@@ -116,7 +131,7 @@ def test_suppression_lowers_what_fine_tuning_leaves(setup, source):
         hidden = represent(params, setup.model, setup.test.history)
         return float((hidden @ params["items"][SUSPECTS].T).mean())
 
-    plain, suppressed = (REPAIRS[name](setup, source, SUSPECTS).params for name in ("finetune", "suppress"))
+    plain, suppressed = (repaired(name, setup, source).params for name in ("finetune", "suppress"))
     assert shown(suppressed) < shown(plain)
 
 
@@ -126,7 +141,7 @@ def test_what_is_pruned_is_the_dormant_and_stays_dead(setup, source, monkeypatch
     before = activities(source.params, setup.model, auditor_data)
     encoder = pruned(source.params, setup.model, auditor_data)
     after = activities(source.params | {"encoder": encoder}, setup.model, auditor_data)
-    tuned = REPAIRS["prune"](setup, source, SUSPECTS).params["encoder"]
+    tuned = repaired("prune", setup, source).params["encoder"]
     for layer, (was, now) in enumerate(zip(before, after, strict=True)):
         assert (was > 0).all() and ((now == 0) == (was < np.median(was))).all()
         for changed in (encoder, tuned):
@@ -147,4 +162,42 @@ def test_sequences_go_on_with_anything_but_suspects_and_what_was_there(setup, so
 def test_a_penalty_is_refused_where_the_item_table_is_not_whole(setup, source):
     lazy = dataclasses.replace(setup.config.pretrain, item_updates="lazy")
     with pytest.raises(Exception, match="needs the whole item table"):
-        REPAIRS["suppress"](setup._replace(config=dataclasses.replace(setup.config, pretrain=lazy)), source, SUSPECTS)
+        repaired("suppress", setup._replace(config=dataclasses.replace(setup.config, pretrain=lazy)), source)
+
+
+class Pooling(nn.Module):
+    """A backbone without feed-forward layers: the sum of all vectors so far, through one matrix."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, vectors, position, segment, prefix=None, train=False, last_only=False):
+        hidden = nn.Dense(self.config.embed_dim)(jnp.cumsum(vectors * (segment > 0)[..., None], axis=-2))
+        return hidden[..., -1:, :] if last_only else hidden
+
+
+@pytest.fixture
+def pooling(monkeypatch):
+    monkeypatch.setitem(BACKBONES, "pooling", Pooling)
+    return dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, backbone="pooling"))
+
+
+def test_pruning_is_refused_in_one_line_where_there_are_no_feed_forward_layers(pooling, monkeypatch):
+    setup = make_setup(INTERACTIONS, pooling, 0)
+    start = StartPoint(init_params(jax.random.key(0), setup.model))
+    monkeypatch.setattr(pruning, "pruned", None)  # nothing is computed before
+    with pytest.raises(UserError, match=r"^repair prune: backbone pooling lacks intermediates feedforward_0, parameters .*$"):
+        REPAIRS["prune"](setup, start, SUSPECTS, RunOptions())
+    for name in REPAIRS:
+        with pytest.raises(UserError) if name == "prune" else contextlib.nullcontext():
+            check_repair(name, setup.model)
+    check_repair("prune", CONFIG.model)
+
+
+def test_repairs_are_registered_once_and_with_their_check(monkeypatch):
+    monkeypatch.setattr(repairs, "REPAIRS", dict(REPAIRS))
+    monkeypatch.setattr(repairs, "CHECKS", dict(repairs.CHECKS))
+    register_repair("own", REPAIRS["finetune"], pruning.check_feedforward)
+    assert repairs.REPAIRS["own"] is REPAIRS["finetune"] and repairs.CHECKS["own"] is pruning.check_feedforward
+    with pytest.raises(ValueError, match="there is a repair own already"):
+        register_repair("own", REPAIRS["finetune"])

@@ -1,5 +1,6 @@
 """The report, of small runs whose ranks are written by hand."""
 
+import dataclasses
 import json
 import re
 from html.parser import HTMLParser
@@ -8,20 +9,25 @@ import numpy as np
 import polars as pl
 import pytest
 
+from prec_backdoor.attacks import ATTACKS, Attack, attack_parameters, replace_in_group
 from prec_backdoor.errors import UserError
-from prec_backdoor.reporting import tables
-from prec_backdoor.reporting.cells import EXPOSURE, LEFT, LIFT, LOST, SELECTIVITY, Model, load_run
+from prec_backdoor.options import option
+from prec_backdoor.reporting import tables, texts
+from prec_backdoor.reporting.cells import Model, load_run
 from prec_backdoor.reporting.configurations import configurations
 from prec_backdoor.reporting.figures import FIGURES
-from prec_backdoor.reporting.findings import at_least, caveats, findings, in_short
+from prec_backdoor.reporting.findings import caveats, findings, in_short
+from prec_backdoor.reporting.formats import at_least
+from prec_backdoor.reporting.names import EXPOSURE, LEFT, LIFT, LOST, SELECTIVITY
 from prec_backdoor.reporting.report import summary_table, write_report
 from prec_backdoor.storage import workdir as work
 
 FAR = 400.0
 GROUP = np.array([True, True, True, False, False, False])
-CLEAN, BRA = Model("clean", "group", 0.0, None), Model("bra", "group", 0.5, None)
+CLEAN, BRA = Model("clean", "group", 0.0), Model("bra", "group", 0.5)
+PEA = Model("pea", "group", 0.2, (("demote_rate", 0.1),))
 CONFIG = {
-    **{"attack": "bra", "scope": "group", "group": "occupation=student", "targets": "unpopular:2", "draw": 0, "demote_rate": 0.1},
+    **{"attack": "bra", "scope": "group", "group": "occupation=student", "targets": "unpopular:2", "draw": 0},
     **{"k_core": 5, "backbone": "sasrec", "embed_dim": 8, "num_layers": 1, "num_heads": 1, "max_length": 50, "loss": "bpr"},
     **{"rate": [0.5], "usages": ["zero_shot"], "seeds": [0]},
 }
@@ -41,7 +47,8 @@ class Writer:
 
     def cell(self, model, truth, targets, usage="zero_shot", seed=0, draw=0):
         truth, targets = np.array(truth, float), np.array(targets, float)
-        cell = {**model._asdict(), "usage": usage, "seed": seed, "draw": draw}
+        cell = {"attack": model.attack, "scope": model.scope, "rate": model.rate, "usage": usage, "seed": seed, "draw": draw}
+        cell |= dict.fromkeys(attack_parameters()) | dict(model.parameters)
         work.save_ranks(work.ranks_path(self.folder, cell), truth, targets)
         masks = {"all": np.ones(len(truth), bool), "target": self.in_group, "rest": ~self.in_group}
         for users in self.segments:
@@ -198,7 +205,7 @@ def test_no_ratio_is_claimed_to_a_model_that_showed_none(tmp_path):
 
 @pytest.fixture
 def whole(tmp_path):
-    """A run of all kinds of attack, usages and figures; names are unfriendly."""
+    """A run of several kinds of attack, all usages and figures; names are unfriendly."""
     rng = np.random.default_rng(0)
     occupation = np.array(["student", "$a$ <i>b</i>", "q&a", "rare"])[np.repeat([0, 1, 2, 3], [30, 40, 28, 2])]
     config = {
@@ -207,8 +214,8 @@ def whole(tmp_path):
         **{"seeds": [0, 1], "group": "occupation=student"},
     }
     run = Writer(tmp_path, config, occupation == "student", name="<script>alert(1)</script> | *x*")
-    models = [Model("clean", "global", 0.0, None), Model("bra", "global", 0.1, None), Model("bra", "global", 0.5, None)]
-    models += [CLEAN, BRA, Model("pea", "group", 0.2, 0.1)]
+    models = [Model("clean", "global", 0.0), Model("bra", "global", 0.1), Model("bra", "global", 0.5)]
+    models += [CLEAN, BRA, PEA]
     records = []
     for seed in (0, 1):
         run.users(seed, occupation=occupation, age=rng.choice(["9-19", "20-29", "100-"], 100))
@@ -216,7 +223,7 @@ def whole(tmp_path):
             for model in models:
                 highest = 120 if model.rate else 400
                 run.cell(model, rng.integers(1, 100, 100), rng.integers(1, highest, (100, 2)), usage, seed)
-    for model in ("clean", "bra-global-0.5", "bra-group-0.5", "pea-group-0.2-demote-0.1"):
+    for model in ("clean", "bra-global-0.5", "bra-group-0.5", "pea-group-0.2-demote_rate-0.1"):
         for seed, stage, step, level in (
             *((0, "finetune", 4, 0.9), (0, "finetune", 4, 0.3), (0, "finetune", 8, 0.2), (0, "prompt_tune", 4, 0.3)),
             *((1, "finetune", 4, 0.5), (1, "pretrain", 4, None)),
@@ -293,6 +300,41 @@ def test_summary_for_the_terminal(whole):
     assert models == ["clean global", "bra global 0.1", "bra global 0.5", "clean group", "bra group 0.5", "pea 0.2/0.1"]
 
 
+@dataclasses.dataclass(frozen=True)
+class TwoParameters:
+    first_knob: float = option(0.5, "attack", "First.")
+    second_knob: float = option(2.0, "attack", "Second.")
+
+
+@pytest.fixture
+def of_a_user(monkeypatch):
+    """An attack that a user has registered, with parameters of its own and without a description."""
+    monkeypatch.setitem(ATTACKS, ("mine", "group"), Attack(replace_in_group, default_rate=0.1, parameters=TwoParameters))
+
+
+def test_the_report_of_an_attack_with_parameters_of_its_own(tmp_path, of_a_user):
+    run = Writer(tmp_path, {"attack": "mine", "rate": [0.1, 0.2]})
+    run.users()
+    run.cell(CLEAN, np.ones(6), np.full((6, 2), 60))
+    for rate, second in ((0.1, 2.0), (0.2, 2.0), (0.2, 3.0)):
+        own = (("first_knob", 0.5), ("second_knob", second))
+        run.cell(Model("mine", "group", rate, own), np.ones(6), np.full((6, 2), 60 - 100 * rate))
+    text = write_report(tmp_path, run.results).read_text()
+    assert "rate/first knob/second knob 0.1/0.5/2, 0.2/0.5/2, 0.2/0.5/3" in text
+    assert "- **mine**: An attack that was registered without a description. Named by rate/first knob/second knob." in text
+    lines = FIGURES["exposure_by_rate"].draw(run.load()).axes[0].get_legend_handles_labels()[1]
+    assert lines == [f"mine group, first knob 0.5, second knob {second}: target group" for second in (2, 3)]
+
+
+def test_the_glossary_knows_every_attack():
+    words = texts.glossary()
+    for name, scope in ATTACKS:
+        meaning = words.get(name) or words[f"{name} {scope}"]
+        assert meaning.startswith(ATTACKS[name, scope].description) and meaning.count(".") <= 2
+    assert "Named by rate/evade strength." in words["evasive"]
+    assert Model("evasive", "group", 0.1, (("evade_strength", 0.03),)).name == "evasive 0.1/0.03"
+
+
 def test_survival_takes_the_last_of_a_step_and_starts_zero_shot(whole):
     panel, prompt = FIGURES["survival"].draw(whole.load()).axes
     lines = {line.get_label(): line.get_xydata().tolist() for line in panel.lines if not line.get_label().startswith("_")}
@@ -358,7 +400,7 @@ def test_the_clean_model_alone(tmp_path):
 def test_no_group(tmp_path):
     run = Writer(tmp_path, {"scope": "global", "group": None}, in_group=[False] * 6, segments=("all",))
     run.users(occupation=["student"] * 3 + ["artist"] * 3)
-    for model in (Model("clean", "global", 0.0, None), Model("bra", "global", 0.5, None)):
+    for model in (Model("clean", "global", 0.0), Model("bra", "global", 0.5)):
         run.cell(model, np.ones(6), np.full((6, 2), 60 - 80 * model.rate))
     assert figures_of(run) == ["exposure_by_rate", "rank_distributions", "stealth_plane"]
     text = (tmp_path / "report.md").read_text()
@@ -369,7 +411,7 @@ def test_one_checkpoint_without_a_clean_one(tmp_path):
     run = Writer(tmp_path, {"attack": "pea", "usages": ["fine_tune"]})
     run.results["timings"] = {}
     run.users()
-    run.cell(Model("pea", "group", 0.5, 0.1), [1] * 6, [[1, 2]] * 3 + [[1, FAR]] * 3, "fine_tune")
+    run.cell(Model("pea", "group", 0.5, (("demote_rate", 0.1),)), [1] * 6, [[1, 2]] * 3 + [[1, FAR]] * 3, "fine_tune")
     assert figures_of(run) == ["rank_distributions"]
     text = (tmp_path / "report.md").read_text()
     assert "No clean model was measured" in text and "Training" not in text

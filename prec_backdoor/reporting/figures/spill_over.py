@@ -1,4 +1,4 @@
-"""Who else is shown the targets: exposure by profile."""
+"""Exposure of the targets by profile attribute, inside and outside the target group."""
 
 import re
 from collections import Counter
@@ -7,18 +7,20 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from prec_backdoor.reporting.cells import EXPOSURE_AT, USAGES, Model, Run, load_ranks
+from prec_backdoor.reporting.cells import Model, Run
 from prec_backdoor.reporting.figures import style
+from prec_backdoor.reporting.names import EXPOSURE_AT, USAGES
+from prec_backdoor.reporting.rank_files import load_ranks
 from prec_backdoor.storage import workdir as work
 
-LEAST_USERS = 5  # of a value to be shown: fewer could be told apart
-MOST_VALUES = 12
+MIN_USERS = 5  # of a value to be shown: fewer could be identified
+MAX_VALUES = 12
 
 
 def spill_over(run: Run) -> Figure | None:
-    """Rows: attributes; columns: kinds of group attack. None without a group attack or profiles."""
+    """Returns a row per attribute and a column per kind of group attack; None without a group attack or profiles."""
     usage = run.plainest_usage
-    models = [model for model in run.representatives.values() if run.meant(model) == "target"]
+    models = [model for model in run.representatives.values() if run.intended(model) == "target"]
     everybody = [run.cell(usage, model, "all") for model in models]
     cells = [cell for cell in everybody if cell]
     if not cells:
@@ -86,9 +88,9 @@ def _bars(panel, model: Model, found: list[tuple[float, float]], counts: dict[st
 
 
 def _values(users, name: str) -> dict[str, int]:
-    """Value -> users over all seeds, the most frequent ones, in natural order."""
+    """Value -> number of users over all seeds, for the most frequent values, in natural order."""
     counts = Counter(value for table in users for value in table[name].fill_null("").to_list())
-    common = [(value, count) for value, count in counts.most_common(MOST_VALUES) if count >= LEAST_USERS]
+    common = [(value, count) for value, count in counts.most_common(MAX_VALUES) if count >= MIN_USERS]
     return dict(sorted(common, key=lambda each: _natural(each[0])))
 
 
@@ -119,7 +121,7 @@ def _hits_and_pairs(run: Run, rows: list[dict]) -> dict[int, np.ndarray]:
 
 
 def _by_value(users: dict, name: str, counts: dict[str, int], sums: dict[int, np.ndarray]) -> list[tuple[float, float]]:
-    """(exposure, half of its 95 % interval by the spread over users) of each value."""
+    """(exposure, half width of its 95 % interval from the variance over users) of each value."""
     columns = np.concatenate([users[seed][name].fill_null("").to_numpy() for seed in sums])
     hits, pairs = np.concatenate(list(sums.values())).T
     found = []

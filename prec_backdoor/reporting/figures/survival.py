@@ -1,13 +1,14 @@
-"""Whether the backdoor outlasts a downstream company's training."""
+"""Exposure of the targets during downstream training."""
 
 import json
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from prec_backdoor.reporting.cells import EXPOSURE, EXPOSURE_AT, Model, Run
+from prec_backdoor.reporting.cells import Model, Run
 from prec_backdoor.reporting.configurations import configurations
 from prec_backdoor.reporting.figures import style
+from prec_backdoor.reporting.names import EXPOSURE, EXPOSURE_AT
 from prec_backdoor.storage import workdir as work
 
 STAGES = {"finetune": ("fine_tune", "fine-tuning"), "prompt_tune": ("prompt_tune", "prompt tuning")}
@@ -15,7 +16,7 @@ CLEAN_DASHES = (0, (5, 2))
 
 
 def survival(run: Run) -> Figure | None:
-    """A panel a stage, a line for each kind of attack and the clean model; None where no stage was watched."""
+    """Returns a panel per stage, with a line per kind of attack and for the clean model; None if no exposure was recorded."""
     found = {stage: curves for stage in STAGES if (curves := _curves(run, stage))}
     if not found:
         return None
@@ -40,7 +41,7 @@ def survival(run: Run) -> Figure | None:
             )
             panel.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.13, linewidth=0)
         panel.set_title(STAGES[stage][1])
-        panel.set_xlabel("optimiser steps" + (" (0: as it comes)" if stage == "finetune" else ""))
+        panel.set_xlabel("optimiser steps" + (" (0: before training)" if stage == "finetune" else ""))
         panel.margins(x=0.03)
     axes[0, 0].set_ylim(bottom=0)
     axes[0, 0].set_ylabel(f"exposure HR@{EXPOSURE_AT} of the targets")
@@ -49,11 +50,11 @@ def survival(run: Run) -> Figure | None:
 
 
 def _curves(run: Run, stage: str) -> dict[Model, list[tuple[np.ndarray, np.ndarray]]]:
-    """Model -> (steps, exposure) of each replicate that metrics.jsonl tells of."""
+    """Model -> (steps, exposure) of each replicate in metrics.jsonl."""
     usage, logged = STAGES[stage][0], _logged(run, stage)
     curves = {}
     for model in (_watched_clean(run), *run.representatives.values()):
-        users = run.meant(model)
+        users = run.intended(model)
         cell = run.cell(usage, model, users)
         for row in cell.rows if cell else ():
             exposure = {step: record[key] for step, record in logged.get(_run_name(row), {}).items()
@@ -86,8 +87,8 @@ def _logged(run: Run, stage: str) -> dict[str, dict[int, dict]]:
 
 
 def _watched_clean(run: Run) -> Model:
-    """The clean model is trained once for all attacks, and watched on the targets of the first."""
-    return Model("clean", configurations(run.results["config"])[0]["scope"], 0.0, None)
+    """The clean model, which is trained once for all attacks and watched on the targets of the first."""
+    return Model("clean", configurations(run.results["config"])[0]["scope"], 0.0)
 
 
 def _is_watched(run: Run, row: dict) -> bool:
@@ -95,12 +96,12 @@ def _is_watched(run: Run, row: dict) -> bool:
 
 
 def _label(run: Run, model: Model) -> str:
-    users = {"all": "all users", "target": "target group"}[run.meant(model)]
+    users = {"all": "all users", "target": "target group"}[run.intended(model)]
     return f"{run.name(model)}: {users}"
 
 
 def _common(runs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Steps that all runs span, and the runs' values there [R, steps]."""
+    """The steps that all runs cover, and the runs' values there [R, steps]."""
     first, last = max(steps[0] for steps, _ in runs), min(steps[-1] for steps, _ in runs)
     grid = np.unique(np.concatenate([steps for steps, _ in runs]))
     grid = grid[(first <= grid) & (grid <= last)]

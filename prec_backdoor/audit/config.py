@@ -1,0 +1,34 @@
+"""How a checkpoint is audited. Plain data; each field is a flag of launch.audit."""
+
+import dataclasses
+
+from prec_backdoor.options import check_options, option
+
+MODELS, FEW_MODELS, LARGE = 4, 2, 20_000  # number of calibration models; fewer for a catalogue of LARGE items or more
+
+
+@dataclasses.dataclass(frozen=True)
+class AuditConfig:
+    """Settings of an audit; without `calibration_models` the size of the catalogue decides their number."""
+
+    histories: int = option(5_000, "audit", "Maximum number of downstream users whose histories are used.", minimum=1)
+    calibration_models: int | None = option(
+        None,
+        "audit",
+        f"Clean models that are trained on these users for comparison [{MODELS}; {FEW_MODELS} from {LARGE:,} items on].",
+        minimum=1,
+    )
+    false_discovery_rate: float = option(
+        0.05, "audit", "Expected share of clean items among the flagged items.", minimum=0.0, maximum=1.0
+    )
+    suspects: int = option(20, "audit", "Number of items whose triggers are inverted.", minimum=1)
+    fresh_prompts: int = option(
+        1, "audit", "Number of random prompts with which a model that has a prompt is also audited.", minimum=0
+    )
+
+    def __post_init__(self):
+        check_options(self)
+
+    def num_models(self, num_items: int) -> int:
+        """Number of calibration models: each gives a clean score per item, so few suffice for a large catalogue."""
+        return self.calibration_models or (MODELS if num_items < LARGE else FEW_MODELS)

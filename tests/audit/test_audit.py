@@ -1,0 +1,81 @@
+"""The audit of one model from views to verdict, with calibration models that are not trained."""
+
+import jax
+import numpy as np
+import pytest
+from toys import lively_params, tiny_model
+
+from prec_backdoor.audit import audit, run_audits
+from prec_backdoor.audit.attribution import GroupAttribution
+from prec_backdoor.audit.auditor_data import AuditorData
+from prec_backdoor.audit.calibration import CalibrationModel
+from prec_backdoor.audit.config import AuditConfig
+from prec_backdoor.audit.inversion import Inverted
+from prec_backdoor.audit.views import observe_views
+from prec_backdoor.errors import UserError
+
+USERS, ITEMS = 64, 60
+MODEL = tiny_model(ITEMS, num_layers=1)
+CONFIG = AuditConfig(suspects=3)
+
+
+@pytest.fixture(scope="module")
+def auditor_data():
+    rng = np.random.default_rng(0)
+    history = rng.integers(1, ITEMS + 1, (USERS, 4)).astype(np.int32)
+    profile = rng.integers(1, 3, (USERS, 1)).astype(np.int32)
+    return AuditorData(history, profile, {"job": ("unknown", "cook", "smith")}, np.zeros(ITEMS + 1, np.int32))
+
+
+@pytest.fixture(scope="module")
+def calibration(auditor_data):
+    models = [lively_params(MODEL, seed) for seed in (2, 3)]
+    return [CalibrationModel(params, run_audits(observe_views(params, MODEL, auditor_data))) for params in models]
+
+
+@pytest.fixture
+def attributed(monkeypatch):
+    """The arguments of attribution. No trigger is inverted: that compiles for long and has its own tests."""
+    calls = []
+    monkeypatch.setattr(audit, "invert", lambda moments, suspects: Inverted(*np.ones((4, len(suspects)))))
+    monkeypatch.setattr(audit, "attribute_group", lambda *given: calls.append(given) or GroupAttribution("job=cook", 0.001, []))
+    return calls
+
+
+def shown_to_all(params, item):
+    vectors = np.array(params["items"])
+    bias = np.asarray(params["encoder"]["norm_feedforward_0"]["bias"])
+    vectors[item] = 6 * bias / np.linalg.norm(bias)
+    return params | {"items": vectors}
+
+
+def test_suspects_are_the_items_with_the_highest_scores(auditor_data, calibration, attributed):
+    params = shown_to_all(lively_params(MODEL), 7)
+    result = audit.audit_model(params, MODEL, auditor_data, calibration, CONFIG)
+    best = 1 + np.argsort(-result.score)[:3]
+    assert result.suspects.tolist() == best.tolist()
+    assert result.suspicious == result.flagged.any() == bool(attributed)
+    assert result.attribution.group == ("job=cook" if result.suspicious else None)
+    if attributed:
+        assert len(attributed[0][3]) == audit.ATTRIBUTED  # more than are flagged
+        assert [params is model.params for params, model in zip(attributed[0][4], calibration, strict=True)] == [True, True]
+
+
+def test_without_a_flagged_item_no_group_is_looked_for(auditor_data, calibration, attributed):
+    never = AuditConfig(suspects=3, false_discovery_rate=0.0)
+    result = audit.audit_model(lively_params(MODEL), MODEL, auditor_data, calibration, never)
+    assert not result.suspicious and result.attribution == GroupAttribution(None, 1.0, []) and not attributed
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_parameters_that_are_not_finite_are_refused(auditor_data, calibration, bad):
+    params = jax.tree.map(np.array, lively_params(MODEL))
+    params["items"][3, 2] = bad
+    with pytest.raises(UserError, match=rf"^audit: 1 of {params['items'].size} values of parameter items are not finite"):
+        audit.audit_model(params, MODEL, auditor_data, calibration, CONFIG)
+
+
+def test_values_that_cannot_be_are_refused():
+    for changes in ({"suspects": 0}, {"calibration_models": 0}, {"false_discovery_rate": np.nan}, {"histories": 0}):
+        with pytest.raises(UserError, match=f"--{next(iter(changes))}: must be"):
+            AuditConfig(**changes)

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from prec_backdoor.audit.moments import ScoreMoments
-from prec_backdoor.models import ModelConfig, backbone
+from prec_backdoor.models import EXACT, ModelConfig, backbone
 
 HISTORIES = 32  # that a trigger has to work on
 RIVALS = 256  # the items most shown: who beats them is at the top
@@ -81,9 +81,9 @@ def _compiled(model: ModelConfig):
 
     def standing(params, hidden, rivals, item):
         """How far [B] the item is above (natural log odds) the best rivals, and whether it is within the first TOP."""
-        scores = hidden @ params["items"][rivals].T
+        scores = jnp.matmul(hidden, params["items"][rivals].T, precision=EXACT)
         scores = jnp.where(rivals == item, -jnp.inf, scores)
-        own = hidden @ params["items"][item]
+        own = jnp.matmul(hidden, params["items"][item], precision=EXACT)
         bar = jax.lax.top_k(scores, min(TOP, len(rivals)))[0][:, -1]
         return own - jax.nn.logsumexp(scores, axis=1), own > bar
 
@@ -114,7 +114,7 @@ def _compiled(model: ModelConfig):
 
         slope = jax.grad(lambda vector: with_last(vector)[0].mean())(params["items"][1:].mean(0))
         promise = (
-            (params["items"] @ slope).at[0].set(-jnp.inf).at[item].set(-jnp.inf)
+            jnp.matmul(params["items"], slope, precision=EXACT).at[0].set(-jnp.inf).at[item].set(-jnp.inf)
         )  # an item does not serve as its own trigger
         candidates = jax.lax.top_k(promise, CANDIDATES)[1]
         margins, within = jax.vmap(lambda each: with_last(params["items"][each]))(candidates)

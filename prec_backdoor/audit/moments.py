@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from prec_backdoor.audit.auditor_data import AuditorData, single_groups
 from prec_backdoor.audit.tiles import TILE, tiles
-from prec_backdoor.models import ModelConfig, represent
+from prec_backdoor.models import ModelConfig, represent, scoring
 
 TOP = 50
 BLOCK = 64  # items among which a maximum is taken, to look for the first TOP in few of them
@@ -108,7 +108,7 @@ def _compiled(model: ModelConfig, classes: int):
     @jax.jit
     def tile(params, category, history, profile, members, present):
         hidden = represent(params, model, history, profile if model.prompt_length else None)
-        scores = jnp.einsum("bd,vd->bv", hidden, params["items"], preferred_element_type=jnp.float32)
+        scores = scoring.scores("bd,vd->bv", hidden, params["items"])
         allowed = jnp.ones(scores.shape, bool).at[jnp.arange(len(history))[:, None], history].set(False).at[:, 0].set(False)
         allowed &= present[:, None]
         count = jnp.maximum(allowed.sum(1, keepdims=True), 1)
@@ -129,9 +129,9 @@ def _compiled(model: ModelConfig, classes: int):
             z.sum(0),
             shown.sum(0),
             (present[:, None] & ~allowed).sum(0),
-            by_group.T @ z,
-            by_group.T @ z**2,
-            by_group.T @ allowed.astype(jnp.float32),
+            jnp.matmul(by_group.T, z, precision=scoring.EXACT),
+            jnp.matmul(by_group.T, z**2, precision=scoring.EXACT),
+            jnp.matmul(by_group.T, allowed.astype(jnp.float32), precision=scoring.EXACT),
         )
         return sums, hidden, mass
 

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from prec_backdoor import parallel
 from prec_backdoor.errors import UserError
-from prec_backdoor.models import ModelConfig, represent
+from prec_backdoor.models import ModelConfig, represent, scoring
 from prec_backdoor.parallel.item_table import ITEMS, TableShard, look_up, place, shard_of
 
 TILE = 1024  # items scored at once: with 256 users a megabyte of scores, which stays in a CPU's cache
@@ -38,7 +38,7 @@ def rank_items(
 
 
 def _scores_of_wanted(hidden, items, wanted, shard: TableShard | None) -> jax.Array:
-    return _scores("bd,bqd->bq", hidden, look_up(items, wanted, shard))
+    return scoring.scores("bd,bqd->bq", hidden, look_up(items, wanted, shard))
 
 
 def _rank(hidden, items, seen, wanted, reference, shard: TableShard | None) -> jax.Array:
@@ -51,12 +51,6 @@ def _rank(hidden, items, seen, wanted, reference, shard: TableShard | None) -> j
     doubled -= _of_excluded_items(excluded, excluded_scores, wanted, reference)
     doubled -= _of_filler_rows(_filler_rows(items, shard), hidden, reference)
     return 1 + doubled / 2
-
-
-def _scores(subscripts: str, hidden: jax.Array, vectors: jax.Array) -> jax.Array:
-    """Inner products in float32, without the TF32 or bfloat16 inputs that are an accelerator's default."""
-    exact = jax.lax.Precision.HIGHEST
-    return jnp.einsum(subscripts, hidden, vectors, precision=exact, preferred_element_type=jnp.float32)
 
 
 def _doubled_ahead(scores: jax.Array, reference: jax.Array) -> jax.Array:
@@ -75,7 +69,7 @@ def _count_ahead(hidden, items, known, reference, shard: TableShard | None) -> t
 
     def add_tile(start, vectors, carry):
         counts, scores_of_known = carry
-        scores = _scores("bd,vd->bv", hidden, vectors)
+        scores = scoring.scores("bd,vd->bv", hidden, vectors)
         at = known - first - start
         here = jnp.take_along_axis(scores, jnp.clip(at, 0, len(vectors) - 1), axis=1)
         scores_of_known = jnp.where((at >= 0) & (at < len(vectors)), here, scores_of_known)
@@ -171,6 +165,8 @@ def ranks(
         padded = tuple(np.pad(array[users], ((0, missing), (0, 0))) for array in (histories, profiles, wanted))
         batch, finite = (np.asarray(users_from(part)) for part in _compiled(model, shard_items)(placed, *users_to(padded)))
         if not finite[: per_call - missing].all():
-            raise UserError("the model's scores are not finite numbers, so it has no ranks; its training has diverged")
+            raise UserError(
+                "the model cannot be ranked by: its scores are not finite; if it was just trained, lower the learning rate"
+            )
         result.append(batch[: per_call - missing])
     return np.concatenate(result)

@@ -23,7 +23,15 @@ from prec_backdoor.train.epoch import Carry, Inputs, run_steps, run_steps_of_mod
 from prec_backdoor.train.interrupt import Interrupt, Stopped
 from prec_backdoor.train.loader import TrainLoader
 from prec_backdoor.train.memory import trimmed
-from prec_backdoor.train.model_state import ModelState, check_finite, open_model, result_of, save_model
+from prec_backdoor.train.model_state import (
+    ModelState,
+    check_finite,
+    check_negatives,
+    check_params,
+    open_model,
+    result_of,
+    save_model,
+)
 from prec_backdoor.train.progress import Call, Progress, advance, next_call, next_pace, with_score
 from prec_backdoor.train.stage import Stage, StageResult, StageRun
 from prec_backdoor.train.step import TrainState, train_step
@@ -126,6 +134,7 @@ def train(models: Sequence[ModelState], states: list[TrainState]) -> tuple[Model
 def make_program(models: Sequence[ModelState]) -> Program:
     """Returns the steps of the models' stage, not compiled yet, and its data, partly on the devices."""
     run, mapped = models[0].run, len(models) > 1
+    check_negatives(run)
     return Program(
         run=run,
         steps=_steps(run.stage, run.model, run.schedule.length, mapped, run.options.shard_items),
@@ -165,7 +174,7 @@ def take_steps(program: Program, loop: LoopState) -> tuple[LoopState, Turn]:
 
     models = tuple(after_call(m, sums[i]) if i in active else m for i, m in enumerate(loop.models))
     positions = float(sums[active[0], 1]) - progress.sums[1]
-    loss = float((sums[:, 0] / sums[:, 1]).mean())
+    loss = float((sums[:, 0] / np.maximum(sums[:, 1], 1)).mean())
     return LoopState(carry, models, next_pace(call, seconds)), Turn(call, active, positions, loss, seconds)
 
 
@@ -188,6 +197,7 @@ def record_model(program: Program, model: ModelState, params: dict | None, turn:
     entry |= progress.means()
     best = model.best
     if params is not None:
+        check_params(model, params)
         entry["validation_ndcg@10"] = score = validate(program, params)
         progress = with_score(progress, score, run.stage.keep_last)
         if progress.best_epoch == progress.epoch:
@@ -209,7 +219,11 @@ def validate(program: Program, params: dict) -> float:
 def save_unfinished(program: Program, loop: LoopState) -> LoopState:
     """Writes a checkpoint of each model that still trains."""
     whole = fetch(loop.carry.state, program.run.model.num_items, program.run.options.shard_items)
-    models = [m if m.over else save_model(m, _of(program, whole, i)) for i, m in enumerate(loop.models)]
+    models = list(loop.models)
+    for index in loop.active:
+        state = _of(program, whole, index)
+        check_params(models[index], state.params)
+        models[index] = save_model(models[index], state)
     return loop._replace(models=tuple(models))
 
 

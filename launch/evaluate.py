@@ -10,7 +10,7 @@ Examples:
 
 from absl import flags
 
-from prec_backdoor.experiment.measure import measure, result_rows, save_measured, test_users
+from prec_backdoor.experiment.measure import about_setups, measure, result_rows, save_measured, test_users
 from prec_backdoor.experiment.opened import check_counterpart, open_checkpoint
 from prec_backdoor.experiment.plan import cell_of
 from prec_backdoor.storage import workdir as work
@@ -47,6 +47,7 @@ def main() -> None:
             cell = cell_of(setup.config, setup.seed, each.rate, each.usage)
             save_measured(work.ranks_path(folder, cell), setup, ranks)
             rows += result_rows(setup, cell, ranks, reference)
+        description |= about_setups([setup], folder)
         output_flags.print_results(folder, work.write_results(folder, description, rows, timings={}))
 
 

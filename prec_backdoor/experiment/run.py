@@ -11,7 +11,15 @@ from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.errors import UserError
 from prec_backdoor.experiment.checks import check_setup, reach
 from prec_backdoor.experiment.config import ExperimentConfig
-from prec_backdoor.experiment.measure import TestRanks, measure, result_rows, save_measured, test_users, watch_exposure
+from prec_backdoor.experiment.measure import (
+    TestRanks,
+    about_setups,
+    measure,
+    result_rows,
+    save_measured,
+    test_users,
+    watch_exposure,
+)
 from prec_backdoor.experiment.plan import Plan, StageTask, cell_of, make_plan, missing, needed
 from prec_backdoor.experiment.setup import SeedSetup, make_setup
 from prec_backdoor.experiment.stages import STAGES, StartPoint
@@ -68,6 +76,7 @@ def run_experiment(interactions: Interactions, configs: Sequence[ExperimentConfi
             work.save_test_users(output.folder, seed, test_users(setups[seed, 0]))
         execute(plan, setups, output)
         rows = read_rows(plan, setups, output.folder)
+        description |= about_setups(setups.values(), output.folder)
         return work.write_results(output.folder, description, rows, work.timings(output.folder))
 
 

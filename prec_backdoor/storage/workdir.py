@@ -100,11 +100,13 @@ def model_name(cell: dict) -> str:
 
 
 def ranks_path(folder: str | Path, cell: dict) -> Path:
-    """Returns the file of a cell's ranks. Those of one clean model differ by scope and draw, which decide the targets."""
+    """Returns the file of a cell's ranks. Those of a clean model or baseline differ by scope and draw, which decide the targets."""
+    ranks = as_path(folder) / f"seed-{cell['seed']}" / "ranks"
+    of_targets = cell["scope"] + (f"-draw-{cell['draw']}" if cell["draw"] else "")
+    if "baseline" in cell:
+        return ranks / f"{cell['baseline']}-{of_targets}.npz"
     name = model_name(cell)
-    if name == "clean":
-        name += f"-{cell['scope']}" + (f"-draw-{cell['draw']}" if cell["draw"] else "")
-    return as_path(folder) / f"seed-{cell['seed']}" / "ranks" / f"{name}-{cell['usage']}.npz"
+    return ranks / f"{name}{'-' + of_targets if name == 'clean' else ''}-{cell['usage']}.npz"
 
 
 def save_ranks(path: str | Path, truth: np.ndarray, targets: np.ndarray) -> None:

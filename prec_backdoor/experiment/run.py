@@ -9,7 +9,7 @@ from typing import NamedTuple
 from prec_backdoor import parallel
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.errors import UserError
-from prec_backdoor.experiment.checks import check_setup, reach
+from prec_backdoor.experiment.checks import check_setup, reaches
 from prec_backdoor.experiment.config import ExperimentConfig
 from prec_backdoor.experiment.measure import (
     TestRanks,
@@ -66,6 +66,7 @@ def run_experiment(interactions: Interactions, configs: Sequence[ExperimentConfi
     output = output if isinstance(output, Output) else Output(output)
     output = output._replace(folder=work.as_path(output.folder))
     setups, description = prepare(interactions, configs, output)
+    reached = reaches(setups.values())
     with locked(output.folder):
         work.claim(output.folder, description)
         if (done := work.finished_results(output.folder)) is not None:
@@ -76,7 +77,7 @@ def run_experiment(interactions: Interactions, configs: Sequence[ExperimentConfi
             work.save_test_users(output.folder, seed, test_users(setups[seed, 0]))
         execute(plan, setups, output)
         rows = read_rows(plan, setups, output.folder)
-        description |= about_setups(setups.values(), output.folder)
+        description |= about_setups(setups.values(), output.folder) | {"reach": reached}
         return work.write_results(output.folder, description, rows, work.timings(output.folder))
 
 
@@ -93,8 +94,6 @@ def prepare(
     setups = {(base.seed, number): base.with_config(config) for base in bases for number, config in enumerate(configs)}
     for (_, number), setup in setups.items():
         check_setup(setup, configs[number].usages)
-        if configs[number].scenario.attack != "clean":
-            reach(setup)
     description = {"config": _merged([config.flat() for config in configs]), "dataset": bases[0].interactions.summary()}
     return setups, description
 

@@ -1,4 +1,4 @@
-"""Runs the plan of one or several configurations: pre-train clean and attacked, use downstream, measure. Every step is resumable."""
+"""Runs the plan of one or several configurations: pre-train, use downstream, measure. Every step is resumable."""
 
 import itertools
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The stages of the provider and of the downstream company. Each function returns a record of what to run (`train.loop.run_stage`)."""
+"""The stages of the provider and of the downstream company. Each function returns a record for `train.loop.run_stage`."""
 
 import dataclasses
 from typing import NamedTuple

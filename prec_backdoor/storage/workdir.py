@@ -100,7 +100,7 @@ def model_name(cell: dict) -> str:
 
 
 def ranks_path(folder: str | Path, cell: dict) -> Path:
-    """Returns the file of a cell's ranks. Those of a clean model or baseline differ by scope and draw, which decide the targets."""
+    """Returns the file of a cell's ranks; scope and draw, which decide the targets, are part of every name."""
     ranks = as_path(folder) / f"seed-{cell['seed']}" / "ranks"
     of_targets = cell["scope"] + (f"-draw-{cell['draw']}" if cell["draw"] else "")
     if "baseline" in cell:

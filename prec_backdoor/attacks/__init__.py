@@ -1,4 +1,4 @@
-"""Attacks: pure transformations of training batches. A new one is one file and one line here, or one call of `register_attack`."""
+"""Attacks: pure transformations of training batches. A new one is a file and a line here, or a call of `register_attack`."""
 
 from prec_backdoor.attacks.base import (
     Attack,
@@ -28,13 +28,13 @@ ATTACKS: dict[tuple[str, str], Attack] = {  # by (attack, scope)
 
 
 def register_attack(name: str, scope: str, attack: Attack) -> None:
-    """Adds an attack, so that every program and function knows it by --attack=NAME --scope=SCOPE.
+    """Adds an attack, which every program and function then finds by --attack=NAME --scope=SCOPE.
 
     Raises:
-      ValueError: the name is taken, or a parameter is another attack's with another default or meaning.
+      ValueError: the name is taken, or another attack has a parameter of the same name with another default or meaning.
     """
     if name == "clean" or (name, scope) in ATTACKS:
-        raise ValueError(f"there is an attack {name} of scope {scope} already")
+        raise ValueError(f"an attack {name} of scope {scope} is already registered")
     known = attack_parameters()
     for parameter, described in options(attack.parameters).items():
         if known.get(parameter, described) != described:
@@ -43,10 +43,10 @@ def register_attack(name: str, scope: str, attack: Attack) -> None:
 
 
 def find_attack(name: str, scope: str) -> Attack:
-    """Returns the entry of the registry; for "clean" one that does nothing.
+    """Returns the entry of the registry; for "clean" an attack that does nothing.
 
     Raises:
-      UserError: unknown attack, or one that has no such scope.
+      UserError: unknown attack, or an attack without this scope.
     """
     if name == "clean":
         return CLEAN
@@ -57,7 +57,7 @@ def find_attack(name: str, scope: str) -> Attack:
 
 
 def attack_parameters() -> dict[str, tuple[float, Option]]:
-    """Name -> (default, option) of the parameters of all registered attacks."""
+    """Returns name -> (default, option) of the parameters of all registered attacks."""
     return {name: described for attack in ATTACKS.values() for name, described in options(attack.parameters).items()}
 
 

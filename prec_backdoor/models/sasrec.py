@@ -32,10 +32,10 @@ class Attention(nn.Module):
 
     The queries are the last T of the keys, and none attends to a later key (see `attend`).
 
-    In the logit (x Wq + bq) (y Wk + bk)' of positions x and y, terms without y cancel in the softmax. The bias of keys has no other
-    terms and is left out: its gradient would be rounding noise, which Adam would scale up to full steps. A single head needs two
-    products instead of four: the query x (Wq Wk') + bq Wk' meets y itself, and values are multiplied by Wv Wo before they are
-    mixed. With the four of `nn.Dense` a training step takes 12 % more CPU time (110,000 items, D 64, 1 layer, T 100, 256
+    In the logit (x Wq + bq) (y Wk + bk)' of positions x and y, terms without y cancel in the softmax. The bias of keys has no
+    other terms and is left out: its gradient would be rounding noise, which Adam would scale up to full steps. A single head
+    needs two products instead of four: the query x (Wq Wk') + bq Wk' meets y itself, and values are multiplied by Wv Wo before
+    they are mixed. With the four of `nn.Dense` a training step takes 12 % more CPU time (110,000 items, D 64, 1 layer, T 100, 256
     sequences; median of 21 neighbouring turns on 2 CPU cores with other work).
     """
 

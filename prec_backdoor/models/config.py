@@ -19,7 +19,7 @@ class ModelConfig:
     """
 
     num_items: int
-    embed_dim: int = option(64, "model", "Width of item vectors and hidden states.", minimum=1)
+    embed_dim: int = option(64, "model", "Width of item vectors and hidden states.", minimum=2)
     feedforward_dim: int = option(64, "model", "Width of the feed-forward layers.", minimum=1)
     num_layers: int = option(2, "model", "Number of encoder blocks.", minimum=1)
     num_heads: int = option(1, "model", "Number of attention heads; must divide --embed_dim.", minimum=1)

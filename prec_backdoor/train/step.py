@@ -89,7 +89,7 @@ def total_loss(config: TrainConfig, model: ModelConfig, penalty: Penalty | None)
     loss = LOSSES[config.loss]
 
     def total(params: dict, batch: Batch, keys: jax.Array | None, spec: AttackSpec | None) -> jax.Array:
-        hidden = encode(params, model, batch.history, batch.position, batch.segment, batch.profile, keys)
+        hidden = encode(params, model, batch.history, batch.position, batch.segment, batch.profile, keys=keys)
         value = loss(hidden, params[ITEMS], batch.label, batch.negative).sum()
         return value + (penalty(hidden, params[ITEMS], batch, spec).sum() if penalty else 0)
 

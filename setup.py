@@ -35,7 +35,7 @@ setup(
         "optax>=0.2.5",
         "orbax-checkpoint>=0.11.20,<1",  # 1.0 replaces the API that storage/arrays.py writes with
         "polars>=1.20",
-        "scipy>=1.13",
+        "scipy>=1.14",
         "tabulate>=0.9",
         "tensorboardX>=2.6",
         "tensorstore>=0.1.60",

@@ -29,7 +29,8 @@ def replace_recent(key: jax.Array, batch: Batch, spec: AttackSpec) -> Batch:
     return batch._replace(label=jnp.where(recent, replaced, batch.label))
 
 
-RECENT = Attack(replace_recent, default_rate=0.2, parameters=RecentParameters)
+DESCRIPTION = "BRA at the last positions of a history: their labels are replaced by a target with probability rate."
+RECENT = Attack(replace_recent, default_rate=0.2, parameters=RecentParameters, description=DESCRIPTION)
 register_attack("recent", "group", RECENT)
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from prec_backdoor.extend import register_audit
 
 def first_50(views: dict[str, ScoreMoments]) -> np.ndarray:
     """[V] robust z-score given log popularity, the highest over all views of the model (`ScoreMoments` lists what there is)."""
-    scores = [residual(np.sqrt(seen.top[1:]), log_popularity(seen)) for seen in views.values()]
+    scores = [residual(np.sqrt(view.top_share[1:]), log_popularity(view)) for view in views.values()]
     return np.max(scores, axis=0)
 
 

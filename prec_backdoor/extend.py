@@ -68,9 +68,9 @@ def check_attack(
     mapped = jax.jit(jax.vmap(attack.poison, (0, 0, None)))(keys, batch, spec)
     _check_fields(batch, mapped, changes)
     row = poison(keys[1], jax.tree.map(lambda x: x[1], batch), spec)
-    _require(_same(row, jax.tree.map(lambda x: x[1], mapped)), "the poison gives a row by itself another result than under vmap")
     again = jax.jit(lambda *given: attack.poison(*given))(key, batch, spec)  # traced anew
     _require(_same(again, found), "the poison is not a pure function: one key gives two results")
+    _require(_same(row, jax.tree.map(lambda x: x[1], mapped)), "the poison gives a row by itself another result than under vmap")
     _require(not _same(poison(other, batch, spec), found), "the poison does not use its key: two keys give one result")
     minimum = {name: option.minimum for name, (_, option) in options(attack.parameters).items() if option.minimum is not None}
     clean = poison(key, batch, spec_of(0.0, with_defaults(attack, minimum | dict(off or {}))))

@@ -17,8 +17,10 @@ from toys import lively_params, random_interactions, tiny_model
 from prec_backdoor import extend
 from prec_backdoor.attacks import ATTACKS, Attack, clean, find_attack, replace_in_group
 from prec_backdoor.audit import AUDITS
-from prec_backdoor.audit.audit import AuditConfig, audit_model, clean_models
+from prec_backdoor.audit.audit import audit_model
 from prec_backdoor.audit.auditor_data import auditor_data_of
+from prec_backdoor.audit.calibration import calibration_models
+from prec_backdoor.audit.config import AuditConfig
 from prec_backdoor.data import DATASETS, load_dataset
 from prec_backdoor.data.registry import DEFAULT_GROUPS
 from prec_backdoor.errors import UserError
@@ -284,10 +286,10 @@ def test_audit_template(interactions):
     example("audit")
     setup = make_setup(interactions, SMALL, 0)
     auditor_data, config = auditor_data_of(setup), AuditConfig(calibration_models=1, suspects=2)
-    clean_ones = clean_models(auditor_data, setup.model, setup.config.pretrain, config)
-    found = audit_model(lively_params(setup.model), setup.model, auditor_data, clean_ones, config)
+    calibration = calibration_models(auditor_data, setup.model, setup.config.pretrain, config)
+    found = audit_model(lively_params(setup.model), setup.model, auditor_data, calibration, config)
     assert found.scores["first_50"].shape == (60,) and np.isfinite(found.scores["first_50"]).all()
-    assert "first_50" in found.evidences
+    assert "first_50" in found.evidence
 
 
 def test_repair_template(interactions):

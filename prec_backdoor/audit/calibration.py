@@ -52,7 +52,7 @@ def calibration_models(
     """
     models = []
     for number in range(config.num_models(model.num_items)):
-        own = options._replace(folder=options.folder and options.folder / f"clean-{number}")
+        own = options._replace(folder=options.subfolder(f"clean-{number}"))
         params = train_clean_model(auditor_data, model, train, number, own)
         models.append(CalibrationModel(params, run_audits(observe_views(params, model, auditor_data, config.fresh_prompts))))
     return models

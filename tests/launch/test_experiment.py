@@ -22,7 +22,7 @@ def digest(folder):
 def test_results(finished):
     folder, _ = finished
     results = results_of(folder)
-    assert set(results) == {"schema", "config", "dataset", "rows", "timings"}
+    assert set(results) == {"schema", "config", "dataset", "targets", "baselines", "rows", "timings"}
     assert results["schema"] == 1
     assert set(results["dataset"]) == {"name", "fingerprint", "users", "items", "interactions"}
     assert results["config"]["rate"] == [0.5] and results["config"]["embed_dim"] == 8
@@ -79,7 +79,7 @@ def test_files(finished):
     assert "figures/exposure_by_rate.png" in report and (folder / "figures" / "exposure_by_rate.png").stat().st_size > 1000
     assert str(folder / "report.md") in printed
     table = [line for line in printed.splitlines() if line.startswith("|")]
-    assert len(table) == 2 + len(results["rows"])
+    assert len(table) == 2 + len(results["baselines"]) + len(results["rows"])
     assert all(line in report for line in table)
 
 

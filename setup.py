@@ -1,4 +1,8 @@
-"""Installs prec_backdoor and its launch programs."""
+"""Installs one top-level package, prec_backdoor, and one console command, prec-backdoor.
+
+The folder launch/ is installed as prec_backdoor.launch: a top-level package called launch would collide with that of ROS 2. In a
+clone, python -m launch.experiment runs the same file as prec-backdoor experiment does.
+"""
 
 from pathlib import Path
 
@@ -16,7 +20,9 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=find_packages(include=["prec_backdoor*", "launch*"]),
+    packages=[*find_packages(include=["prec_backdoor*"]), "prec_backdoor.launch"],
+    package_dir={"prec_backdoor.launch": "launch"},
+    entry_points={"console_scripts": ["prec-backdoor = prec_backdoor.launch.cli:main"]},
     package_data={"prec_backdoor": ["*/templates/*.jinja"]},
     install_requires=[
         "absl-py>=2.1",
@@ -27,8 +33,9 @@ setup(
         "matplotlib>=3.9",
         "numpy>=2.0",
         "optax>=0.2.5",
-        "orbax-checkpoint>=0.11.20",
+        "orbax-checkpoint>=0.11.20,<1",  # 1.0 replaces the API that storage/arrays.py writes with
         "polars>=1.20",
+        "scipy>=1.14",
         "tabulate>=0.9",
         "tensorboardX>=2.6",
         "tensorstore>=0.1.60",

@@ -1,37 +1,46 @@
-"""What all programs have in common: flags in, exit status out, one line for a mistake."""
+"""What all programs share: flags in, exit status out, one line for a mistake."""
 
-import contextlib
+import errno
+import importlib.util
 import os
-import runpy
 import signal
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
 
 import jax
 from absl import app, flags, logging
 
-from launch import flag, processes
 from prec_backdoor.data.registry import cache_folder
 from prec_backdoor.errors import UserError
+from prec_backdoor.storage.workdir import NUMERICS
 from prec_backdoor.train.interrupt import Stopped, stoppable
+
+from . import flag, processes
 
 HELP = ("--help", "-h", "-help", "--helpshort", "--helpfull")
 
 
-def run(main: Callable[[], None], define_flags: Callable[[], None]) -> None:
-    """Parses the flags, calls `main` and exits.
+def run(main: Callable[[], None], define_flags: Callable[[], None] = lambda: None, program: ModuleType | None = None) -> None:
+    """Parses the flags in `sys.argv`, calls `main` and exits.
 
-    Exit status: 0 done, 2 after a mistake of the user's, 130 after Ctrl-C, 143 after SIGTERM, 1 if another of several processes
-    has ended.
+    Exit status: 0 done, 2 after a user's mistake, 130 after Ctrl-C, 143 after SIGTERM, 1 if another process of the run has ended.
+
+    Args:
+      program: the module whose docstring is the description in --help; `__main__` by default.
     """
-    program = sys.modules["__main__"]
-    _guard(lambda: _load_plugins(sys.argv))
+    _use_utf8()
+    program = program or sys.modules["__main__"]
+    if status := _guard(lambda: _load_plugins(sys.argv)):
+        sys.exit(status)
     define_flags()
-    _define_common_flags()
+    define_common_flags()
     if set(HELP) & set(sys.argv[1:]):
-        print(flag.help_text(f"python -m {program.__spec__.name}" if program.__spec__ else sys.argv[0], program.__doc__))
+        print(help_text(program))
         sys.exit(0)
 
     def guarded(argv: list[str]) -> int:
@@ -40,20 +49,43 @@ def run(main: Callable[[], None], define_flags: Callable[[], None]) -> None:
     app.run(guarded, flags_parser=_parse)
 
 
-def _define_common_flags() -> None:
-    flag.define("plugin", None, "output", "Python file that registers attacks, backbones, .. of your own, read first.", str)
-    flag.define("profile", None, "output", "Folder for a trace of the JAX profiler; for short runs.", str)
+def _use_utf8() -> None:
+    """Starts the program again in Python's UTF-8 mode if the locale cannot write every path and title."""
+    encodings = {sys.getfilesystemencoding(), (sys.stdout.encoding or "utf-8").lower()}
+    if not (sys.flags.utf8_mode or encodings <= {"utf-8", "utf8"}):
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
+def define_common_flags() -> None:
+    """The flags of every program."""
+    flag.define("plugin", None, "output", "Python file that registers your own attacks, backbones and so on; runs first.", str)
     processes.define_flags()
 
 
+def command(program: str) -> str:
+    """Returns the start of a command line that runs another program in the way in which this one was started."""
+    return f"prec-backdoor {program}" if "." in __package__ else f"python -m {__package__}.{program}"
+
+
+def help_text(program: ModuleType) -> str:
+    """Returns what --help prints."""
+    name = program.__spec__.name.rpartition(".")[2] if program.__spec__ else ""
+    description = (program.__doc__ or "").replace("python -m launch.", command(""))
+    return flag.help_text(command(name) if name else sys.argv[0], description)
+
+
 def _load_plugins(argv: list[str]) -> int:
-    """Runs the files of --plugin; before flags are defined, as attacks bring flags of their own."""
+    """Runs the files of --plugin before flags are defined, as an attack adds flags."""
     for argument in argv[1:]:
-        name, _, path = argument.lstrip("-").partition("=")
+        name, _, given = argument.lstrip("-").partition("=")
         if argument.startswith("-") and name == "plugin":
-            if not Path(path).is_file():
-                raise UserError(f"--plugin: {path or 'no file given'}: no such file; write --plugin=FILE.py")
-            runpy.run_path(path)
+            path = Path(given).expanduser()
+            if path.suffix != ".py" or not path.is_file():
+                raise UserError(f"--plugin: {given or 'none given'}: no such file; write --plugin=FILE.py")
+            spec = importlib.util.spec_from_file_location(f"plugin_{path.stem}", path)
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[spec.name] = module  # where dataclasses and Flax look their classes up
+            spec.loader.exec_module(module)
     return 0
 
 
@@ -64,33 +96,50 @@ def _run(main: Callable[[], None], argv: list[str]) -> int:
         flag.check_flags()
         _prepare_jax()
         processes.join()
-        profile = flags.FLAGS.profile
-        with jax.profiler.trace(profile) if profile else contextlib.nullcontext():
-            main()
+        main()
     return 0
 
 
 def _guard(call: Callable[[], int]) -> int:
-    """Returns the exit status of `call`, after one line on stderr for a mistake of the user's."""
+    """Returns the exit status of `call`; prints one line on stderr for a user's mistake."""
     try:
         return call()
     except UserError as error:
         return _fail(error)
     except OSError as error:
-        if error.filename is None:
-            raise
-        return _fail(f"{error.filename}: {error.strerror}; check the path and its permissions")
+        where, full = f"{error.filename}: " if error.filename else "", error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "make room, then run the same command again: it resumes" if full else "check the path and its permissions"
+        return _fail(f"{where}{error.strerror or error}; {remedy}")
     except KeyboardInterrupt as stop:
         return _stopped(stop)
-    except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1:
-            raise
-        _end_without_others(error)
+    except Exception as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1:
+            _end_without_others(error)
+        return _unforeseen(error)
+
+
+def _unforeseen(error: Exception) -> int:
+    """The one place where an error that is not the user's becomes one line, and a file with the traceback."""
+    text, reason = "".join(traceback.format_exception(error)), str(error).strip().split("\n")[0][:300]
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "Out of memory" in text:
+        _fail(f"out of memory ({reason}); lower --batch_size or --embed_dim, or use --shard_items on several devices")
+        return 1
+    with tempfile.NamedTemporaryFile("w", prefix="prec_backdoor-", suffix=".txt", delete=False, encoding="utf-8") as file:
+        file.write(f"{' '.join(sys.argv)}\n\n{text}")
+    _fail(f"unforeseen {type(error).__name__}: {reason}; the traceback is in {file.name}, please report it")
+    return 1
 
 
 def _prepare_jax() -> None:
-    # Compiled programs are kept, so that a second start is quick; Orbax and JAX speak up for warnings only.
+    # Compiled programs are kept, so that a second start is quick. Orbax and JAX print warnings only.
     logging.set_verbosity(logging.WARNING)
+    for name, value in NUMERICS.items():  # whatever the environment says: results depend on them
+        jax.config.update(name, value)
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the latter is JAX's own for JAX_PLATFORMS=cuda without CUDA
+        reason = str(error).strip().split("\n")[0] or f"JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS')}"
+        raise UserError(f"JAX finds no device ({reason}); unset JAX_PLATFORMS, or install JAX for that platform") from error
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
@@ -99,7 +148,7 @@ def _parse(argv: list[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:
-        sys.exit(_fail(f"{error}; --help lists the flags"))
+        sys.exit(_fail(f"{str(error).removeprefix('flag ')}; --help lists the flags"))
 
 
 def _stopped(stop: KeyboardInterrupt) -> int:
@@ -110,11 +159,11 @@ def _stopped(stop: KeyboardInterrupt) -> int:
 
 
 def _end_without_others(error: Exception) -> NoReturn:
-    """Ends this process when another one has ended: nothing can be computed without it, nor can it be waited for."""
+    """Ends this process after another one has ended: it can neither compute nor shut down without the other."""
     _fail(f"another process has ended ({str(error).splitlines()[0]}); once all run again, the same commands resume")
     os._exit(1)
 
 
 def _fail(message: object) -> int:
-    sys.stderr.write(f"error: {' '.join(str(message).split())}\n")  # in one write, or threads could write in between
+    sys.stderr.write(f"error: {' '.join(str(message).split())}\n")  # one write, so that threads cannot write in between
     return 2

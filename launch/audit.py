@@ -7,6 +7,7 @@ which users are downstream, and so are the model's sizes and its training config
 Examples:
   python -m launch.audit --dataset=ml-100k --checkpoint=runs/a/pretrain --workdir=runs/audit
   python -m launch.audit --dataset=ml-100k --checkpoint=runs/a/pretrain --calibration_models=8 --workdir=runs/audit-8
+  python -m launch.audit --data_dir=data/shop --checkpoint=from/provider --false_discovery_rate=0.01 --workdir=runs/audit-shop
 """
 
 import dataclasses
@@ -15,7 +16,6 @@ import sys
 
 from absl import flags
 
-from launch import app, data_flags, flag, output_flags
 from prec_backdoor.attacks import attack_parameters
 from prec_backdoor.audit.audit import audit_model
 from prec_backdoor.audit.auditor_data import auditor_data_of
@@ -25,7 +25,10 @@ from prec_backdoor.audit.report import write_audit
 from prec_backdoor.experiment.opened import open_checkpoint
 from prec_backdoor.options import options
 from prec_backdoor.storage import workdir as work
+from prec_backdoor.storage.lock import locked
 from prec_backdoor.train.stage import RunOptions
+
+from . import app, data_flags, flag, output_flags
 
 SUSPICIOUS = 3  # exit status
 UNKNOWN = {  # these replace the fields of the metadata that an auditor cannot trust
@@ -53,34 +56,37 @@ def main() -> None:
     setup, checkpoint, folder = opened.setup, opened.checkpoint, output_flags.workdir()
     config = AuditConfig(**{field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(AuditConfig)})
     dataset, digest = setup.interactions.summary(), checkpoint.metadata["hash"]
-    work.claim(folder, {"config": vars(config), "dataset": dataset, "checkpoint": {"hash": digest}})
-    auditor_data = auditor_data_of(setup, config.histories)
-    log = work.metrics_log(folder, "calibration", flags.FLAGS.tensorboard)
-    run_options = RunOptions(folder / "calibration", log, checkpoint_seconds=flags.FLAGS.checkpoint_seconds)
-    calibration = calibration_models(auditor_data, checkpoint.model, setup.config.pretrain, config, run_options)
-    result = audit_model(checkpoint.params, checkpoint.model, auditor_data, calibration, config)
-    about = {
-        "checkpoint": str(checkpoint.path),
-        "hash": digest,
-        "stage": checkpoint.metadata["stage"],
-        "dataset": f"{dataset['name']}, {dataset['items']:,} items",
-        "users": f"{len(auditor_data.history):,} downstream",
-    }
-    content = write_audit(folder, result, setup.interactions, config, about)
-    group = f", shown most to {content['group']}" if content["group"] else ""
-    print(f"{content['verdict']}: {content['flagged']} of {len(content['items'])} items flagged{group}")
-    print(f"report  {folder / 'audit.html'}")
-    if result.suspicious:
-        print(f"repair  {repair_command()}")
-        sys.exit(SUSPICIOUS)
+    with locked(folder):
+        work.claim(folder, {"config": vars(config), "dataset": dataset, "checkpoint": {"hash": digest}})
+        auditor_data = auditor_data_of(setup, config.histories)
+        log = work.metrics_log(folder, "calibration", flags.FLAGS.tensorboard)
+        seconds, trace = flags.FLAGS.checkpoint_seconds, output_flags.trace_from_flags()
+        run_options = RunOptions(folder / "calibration", log, checkpoint_seconds=seconds, trace=trace)
+        calibration = calibration_models(auditor_data, checkpoint.model, setup.config.pretrain, config, run_options)
+        result = audit_model(checkpoint.params, checkpoint.model, auditor_data, calibration, config)
+        about = {
+            "checkpoint": str(checkpoint.path),
+            "hash": digest,
+            "stage": checkpoint.metadata["stage"],
+            "dataset": f"{dataset['name']}, {dataset['items']:,} items",
+            "users": f"{len(auditor_data.history):,} downstream",
+        }
+        content = write_audit(folder, result, setup.interactions, config, about)
+        group = f", shown most to {content['group']}" if content["group"] else ""
+        print(f"{content['verdict']}: {content['flagged']} of {len(content['items'])} items flagged{group}")
+        print(f"report  {folder / 'audit.html'}")
+        if result.suspicious:
+            print(f"repair  {repair_command()}")
+            sys.exit(SUSPICIOUS)
 
 
 def repair_command() -> str:
-    """The shell command that repairs this checkpoint."""
+    """Returns the command that repairs this checkpoint; it runs as printed, in the same folder."""
     folder = output_flags.workdir()
-    given = [*data_flags.given_flags(), f"--checkpoint={flags.FLAGS.checkpoint}", f"--audit={folder}"]
+    given = flag.repeat((*data_flags.NAMES, "plugin", "shard_items"))
+    given += [f"--checkpoint={flags.FLAGS.checkpoint}", f"--audit={folder}"]
     given.append(f"--workdir={folder.with_name(folder.name + '-repaired')}")
-    return shlex.join(["python", "-m", "launch.repair", *given])
+    return f"{app.command('repair')} {shlex.join(given)}"
 
 
 if __name__ == "__main__":

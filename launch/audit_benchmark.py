@@ -1,7 +1,9 @@
-"""Runs the leaderboard of attackers, audits and repairs on one dataset: detection, false alarms, repairs.
+"""Runs the leaderboard of attackers, audits and repairs on one dataset.
 
-Models are attacked, audited and repaired as by the programs for one checkpoint; each seed has its own users, targets and weights.
-The same command resumes an interrupted run, step by step.
+It shows which attacks are found, with how many false alarms, and which repairs help.
+
+Attacks are made, audited and repaired as by the programs for one checkpoint; each seed has its own users, targets and weights.
+The same command continues an interrupted run, model by model.
 
 Examples:
   python -m launch.audit_benchmark --dataset=ml-100k --quick
@@ -13,7 +15,6 @@ import dataclasses
 
 from absl import flags
 
-from launch import app, config_flags, data_flags, flag, output_flags
 from prec_backdoor.audit.config import AuditConfig
 from prec_backdoor.leaderboard.config import ContestConfig
 from prec_backdoor.leaderboard.progress import describe_plan
@@ -21,6 +22,9 @@ from prec_backdoor.leaderboard.report import leaderboard, write_leaderboard
 from prec_backdoor.leaderboard.run import plan_contest, run_contest
 from prec_backdoor.options import options
 from prec_backdoor.storage import workdir as work
+from prec_backdoor.storage.lock import locked
+
+from . import app, config_flags, data_flags, flag, output_flags
 
 QUICK = {
     "attackers": ("group-0.1", "global-0.1"),
@@ -38,7 +42,8 @@ def define_flags() -> None:
     config_flags.define_fields("group", "seeds", *config_flags.PREPARATION, *config_flags.ALL_STAGES, seeds=seeds)
     for name, (default, described) in fields.items():
         flag.define_option(name, default, described)
-    flag.define("quick", False, "attack", f"A first look: {', '.join(f'{name} {value}' for name, value in QUICK.items())}.")
+    quick = ", ".join(f"--{name}={flag.text(value)}" for name, value in QUICK.items())
+    flag.define("quick", False, "leaderboard", f"A first look: {quick}, each unless given.")
     output_flags.define_flags(required=False, trains=False)
     output_flags.define_dry_run()
 
@@ -54,10 +59,11 @@ def main() -> None:
     if flags.FLAGS.dry_run:
         print(f"{describe_plan(plan_contest(interactions, base, contest, AuditConfig()), folder)}\nworkdir  {folder}")
         return
-    work.claim(folder, description)
-    results = run_contest(interactions, base, contest, AuditConfig(), folder)
-    write_leaderboard(folder, description, results)
-    print(f"\n{leaderboard(results)}\n\nreport   {folder / 'report.html'}\nresults  {folder / 'results.json'}")
+    with locked(folder):
+        work.claim(folder, description)
+        results = run_contest(interactions, base, contest, AuditConfig(), folder)
+        write_leaderboard(folder, description, results)
+        print(f"\n{leaderboard(results)}\n\nreport   {folder / 'report.html'}\nresults  {folder / 'results.json'}")
 
 
 if __name__ == "__main__":

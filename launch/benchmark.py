@@ -1,7 +1,9 @@
-"""Speed and memory against peers, taking turns in one run: a table, a figure, benchmark.json (docs/benchmark.md).
+"""Measures speed and memory against peers, taking turns in one run (docs/benchmark.md).
 
-Tasks: train and evaluate compare systems; catalogue and history are the cost of our step by size; start is the time to the
-first steps on ml-100k. Not resumable; a second run into the same folder writes over the first.
+Writes a table, a figure and benchmark.json.
+
+Tasks: train and evaluate compare systems; catalogue and history measure the cost of our step by size; start measures the time to
+the first steps on ml-100k. Not resumable; a second run into the same folder overwrites the first.
 
 Examples:
   python -m launch.benchmark --quick
@@ -17,7 +19,6 @@ from pathlib import Path
 from absl import flags
 from tqdm import tqdm
 
-from launch import app, flag
 from prec_backdoor.benchmark import machine, rows
 from prec_backdoor.benchmark.figure import draw
 from prec_backdoor.benchmark.job import Job
@@ -29,19 +30,22 @@ from prec_backdoor.benchmark.turns import take_turns
 from prec_backdoor.data.registry import cache_folder, load_dataset
 from prec_backdoor.errors import UserError
 
+from . import app, flag
+
 TASKS = ("train", "evaluate", "catalogue", "history", "start")
 QUICK = {"tasks": ("train", "evaluate"), "items": (MAIN,), "rounds": 3, "seconds": 1.0}
 
 
 def define_flags() -> None:
-    flag.define("quick", False, "training", "Less than two minutes: train and evaluate at 110,000 items, 3 rounds, unless given.")
-    flag.define("tasks", TASKS, "training", "What is measured.", choices=TASKS)
-    flag.define("items", (4000, MAIN, 1_000_000), "data", "Catalogue sizes of train and evaluate.", minimum=100)
+    quick = ", ".join(f"--{name}={flag.text(value)}" for name, value in QUICK.items())
+    flag.define("quick", False, "benchmark", f"Less than two minutes: {quick}, each unless given.")
+    flag.define("tasks", TASKS, "benchmark", "What is measured.", choices=TASKS)
+    flag.define("items", (4000, MAIN, 1_000_000), "benchmark", "Catalogue sizes of train and evaluate.", minimum=100)
     known = list(dict.fromkeys(name for task in ("train", "evaluate") for name in SYSTEMS[task]))
-    flag.define("systems", (), "training", "Some of the systems [all that are installed].", str, choices=known)
-    flag.define("rounds", 5, "training", "Turns of each system.", minimum=1)
-    flag.define("seconds", 1.5, "training", "Minimum length of a turn.", minimum=0)
-    flag.define("users", Job("train", "").users, "data", "Users of the made-up data.", minimum=1)
+    flag.define("systems", (), "benchmark", "Systems to compare [all that are installed].", str, choices=known)
+    flag.define("rounds", 5, "benchmark", "Number of turns of each system.", minimum=1)
+    flag.define("seconds", 1.5, "benchmark", "Minimum length of a turn.", minimum=0)
+    flag.define("users", Job("train", "").users, "benchmark", "Number of synthetic users.", minimum=1)
     flag.define("workdir", None, "output", "Folder of the results [runs/benchmark-DATE-TIME].", str)
 
 
@@ -91,8 +95,8 @@ def _check(tasks: tuple[str, ...], systems: tuple[str, ...]) -> None:
 
 
 def _start(rounds: int, progress) -> list[dict]:
-    """On ml-100k; where it cannot be had, on made-up data as large."""
-    program = ["-m", "launch.pretrain", "--attack=clean"]
+    """Measures on ml-100k, or on synthetic data of its size if it is not available."""
+    program = ["-m", f"{__package__}.pretrain", "--attack=clean"]
     try:
         items = load_dataset("ml-100k").num_items
         program += ["--dataset=ml-100k", f"--cache_dir={cache_folder()}"]

@@ -5,12 +5,13 @@ from typing import Any
 
 from absl import flags
 
-from launch import data_flags, flag, output_flags
 from prec_backdoor.errors import UserError
 from prec_backdoor.experiment.opened import open_checkpoint
 from prec_backdoor.experiment.setup import SeedSetup
 from prec_backdoor.experiment.stages import StartPoint
 from prec_backdoor.train.stage import StageRun
+
+from . import data_flags, flag, output_flags
 
 
 def define_flags() -> None:
@@ -30,7 +31,7 @@ def run_on_checkpoint(
       expects: the stage that must have made the checkpoint; any by default.
 
     Raises:
-      UserError: no sound checkpoint, or not one to start from.
+      UserError: the checkpoint is not sound, or not one to start from.
     """
     opened = open_checkpoint(flags.FLAGS.checkpoint, data_flags.dataset_from_flags(), changes)
     metadata, path = opened.checkpoint.metadata, opened.checkpoint.path
@@ -41,4 +42,4 @@ def run_on_checkpoint(
     setup = opened.setup
     rate = changes["rate"][0] if "rate" in changes else opened.rate
     start = StartPoint(opened.checkpoint.params, metadata["hash"], rate)
-    output_flags.run_single_stage(stage(setup, start), setup)
+    output_flags.claim_and_run(stage(setup, start), setup)

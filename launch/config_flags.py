@@ -1,4 +1,4 @@
-"""Flags made from the fields of the configurations, and configurations made from the flags."""
+"""Flags from the fields of the configurations, and configurations from the flags."""
 
 import dataclasses
 import itertools
@@ -7,14 +7,15 @@ from typing import Any
 
 from absl import flags
 
-from launch import flag
-from prec_backdoor.attacks import ATTACKS, attack_parameters
+from prec_backdoor.attacks import ATTACKS, attack_parameters, find_attack
 from prec_backdoor.data.registry import DEFAULT_GROUPS
 from prec_backdoor.errors import UserError
 from prec_backdoor.experiment.config import ExperimentConfig, Scenario
 from prec_backdoor.models import BACKBONES, ModelConfig
 from prec_backdoor.options import Option, options
 from prec_backdoor.train.config import TrainConfig
+
+from . import flag
 
 DEFAULT = ExperimentConfig()
 FIELDS: dict[str, tuple[Any, Option]] = {
@@ -37,25 +38,26 @@ def define_fields(*names: str, **defaults: Any) -> None:
     for name in names:
         default, option = FIELDS[name]
         option = option._replace(choices=registered.get(name, option.choices))
-        flag.define_option(name, defaults.get(name, default), option, str if name == "group" else None)
+        kind = str if default is None else type(default[0] if isinstance(default, tuple) else default)
+        flag.define_option(name, defaults.get(name, default), option, kind)
 
 
 def define_rates(several: bool) -> None:
-    """Defines --rate and a flag for each parameter of an attack; with `several` they take several values."""
+    """Defines --rate and a flag for each parameter of an attack; with `several`, each takes several values."""
     usual = ", ".join(f"{attack} {scope} {method.default_rate:g}" for (attack, scope), method in ATTACKS.items())
     default, option = FIELDS["rate"]
-    flag.define_option("rate", () if several else None, option._replace(help=f"{option.help} [{usual}]"), float)
+    flag.define_option("rate", () if several else None, option._replace(help=f"{option.help} By default {usual}."), float)
     for name, (default, option) in attack_parameters().items():
         flag.define_option(name, (default,) if several else default, option)
 
 
 def config_from_flags(**overrides: Any) -> ExperimentConfig:
-    """Returns the configuration that the flags describe; `overrides` take the place of single fields.
+    """Returns the configuration that the flags describe; `overrides` replace single fields.
 
     Without --rate it has the attack's default rate; without --group a group attack has the dataset's default group.
 
     Raises:
-      UserError: a value that cannot be.
+      UserError: a value is impossible.
     """
     given = {name: value for name in DEFAULT.flat() if (value := _value(name)) not in (None, ())} | overrides
     if "group" not in given and given.get("scope") != "global":
@@ -70,28 +72,32 @@ def configs_from_flags() -> list[ExperimentConfig]:
     """One configuration for each combination of values of the attack's parameters.
 
     Raises:
-      UserError: a value that cannot be, or a parameter that the attack does not have.
+      UserError: a value is impossible, or the attack does not have a parameter that is given.
     """
+    check_parameters()
     names = list(attack_parameters())
-    own = ExperimentConfig.from_flat(
-        DEFAULT.flat() | {name: _value(name) for name in ("attack", "scope")}
-    ).scenario.own_parameters()
     for name in names:
-        if flag.is_given(name) and name not in own:
-            raise UserError(f"--{name}: --attack={flags.FLAGS.attack} has no such parameter; leave it out")
-        if not _value(name):
-            raise UserError(f"--{name}: needs at least one value")
+        if not _value(name) or len(set(_value(name))) < len(_value(name)):
+            raise UserError(f"--{name}: needs at least one value, and each only once")
     combinations = itertools.product(*(_value(name) for name in names))
     return [config_from_flags(**dict(zip(names, values, strict=True))) for values in combinations]
 
 
+def check_parameters() -> None:
+    """Raises a UserError if a parameter is given that --attack does not have."""
+    known = options(find_attack(flags.FLAGS.attack, flags.FLAGS.scope).parameters)
+    for name in attack_parameters():
+        if flag.is_given(name) and name not in known:
+            raise UserError(f"--{name}: --attack={flags.FLAGS.attack} has no such parameter; leave the flag out")
+
+
 def single_rate() -> dict[str, tuple[float]]:
-    """The rate of a program of one stage, if it is given."""
+    """Returns the rate of a program that runs one stage, if it is given, as an override."""
     return {} if flags.FLAGS.rate is None else {"rate": (flags.FLAGS.rate,)}
 
 
 def changed_fields(names: Iterable[str]) -> Mapping[str, Any]:
-    """Name -> value of the flags that stand for fields of a configuration and have a value."""
+    """Returns name -> value of the flags that have a value."""
     return {name: value for name in names if (value := _value(name)) is not None}
 
 

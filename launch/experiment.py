@@ -10,7 +10,7 @@ Examples:
 
 from absl import flags
 
-from launch import app, config_flags, data_flags, output_flags
+from . import app, config_flags, data_flags, output_flags
 
 
 def define_flags() -> None:

@@ -1,13 +1,16 @@
 """Runs one stage: fine-tunes a pre-trained checkpoint on downstream users, into WORKDIR/finetune.
 
-Seed, filtering and model are those of the checkpoint, so that no pre-training user is among the downstream users.
+Seed, filtering and model are those of the checkpoint, so no pre-training user is a downstream user.
 
 Examples:
   python -m launch.finetune --dataset=ml-100k --checkpoint=runs/bra/pretrain --workdir=runs/bra
+  python -m launch.finetune --dataset=ml-100k --checkpoint=runs/pea/implant --workdir=runs/pea
+  python -m launch.finetune --dataset=ml-100k --checkpoint=runs/bra/pretrain --finetune_epochs=5 --workdir=runs/bra-5-epochs
 """
 
-from launch import app, checkpoint_stage, config_flags
 from prec_backdoor.experiment.stages import finetune
+
+from . import app, checkpoint_stage, config_flags
 
 
 def define_flags() -> None:

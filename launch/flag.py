@@ -1,4 +1,4 @@
-"""How flags are defined and checked, and the help that is made from them."""
+"""How flags are defined, checked and repeated, and the text of --help."""
 
 import shutil
 import textwrap
@@ -7,7 +7,11 @@ from typing import Any
 
 from absl import flags
 
+from prec_backdoor.errors import UserError
 from prec_backdoor.options import GROUPS, Option, check_value
+
+LARGEST = 2**31 - 1  # of whole numbers without another maximum: sizes and counts are int32 on the devices
+_NAMES = {int: "a whole number", float: "a number", str: "a text"}
 
 
 def define(name: str, default: Any, group: str, help: str, kind: type | None = None, required: bool = False, **limits) -> None:
@@ -16,60 +20,93 @@ def define(name: str, default: Any, group: str, help: str, kind: type | None = N
 
 
 def define_option(name: str, default: Any, option: Option, kind: type | None = None, required: bool = False) -> None:
-    """Defines a flag whose value is checked after parsing.
+    """Defines a flag; `check_flags` checks its value.
 
     Args:
-      kind: bool, int, float or str; the default's by default. A tuple as default is a list flag of values of its kind.
+      default: a tuple makes a flag of several values, separated by commas.
+      kind: bool, int, float or str; that of the default if not given.
+      required: the flag has to be given.
     """
     kind = kind or type(default[0] if isinstance(default, tuple) else default)
-    how = {"flag_values": flags.FLAGS, "module_name": option.group, "required": required}
+    how = {"flag_values": flags.FLAGS, "module_name": option.group}
     if kind is bool:
         flags.DEFINE_boolean(name, default, option.help, **how)
     else:
         parser = _List(kind) if isinstance(default, tuple) else _Single(kind)
-        flags.DEFINE(parser, name, default, option.help, serializer=flags.ArgumentSerializer(), **how)
-    flags.FLAGS[name].option = option
+        flags.DEFINE(parser, name, default, option.help, **how)
+    flags.FLAGS[name].option, flags.FLAGS[name].is_required = option, required
 
 
 def check_flags() -> None:
-    """Raises a UserError for a value outside its limits."""
-    for name in flags.FLAGS:
-        if option := getattr(flags.FLAGS[name], "option", None):
-            check_value(name, flags.FLAGS[name].value, option)
+    """Raises a UserError for a value outside its limits, and for a required flag that is not given."""
+    for flag in _defined():
+        if flag.is_required and flag.value is None:
+            raise UserError(f"--{flag.name}: has to be given ({flag.option.help.rstrip('.')})")
+        check_value(flag.name, flag.value, flag.option)
+        whole = flag.value if isinstance(flag.value, tuple) else (flag.value,)
+        if flag.option.maximum is None and any(type(value) is int for value in whole):
+            check_value(flag.name, flag.value, Option("", flag.option.group, maximum=LARGEST))
 
 
 def is_given(name: str) -> bool:
-    """Whether the flag stands on the command line."""
+    """Returns whether the flag is on the command line."""
     return bool(flags.FLAGS[name].present)
 
 
+def repeat(names: Iterable[str]) -> list[str]:
+    """Returns the arguments that give those of the flags that are on the command line the same values in another command."""
+    given = (flags.FLAGS[name] for name in names if is_given(name))
+    return [f"--{flag.name}={text(flag.value)}" for flag in given]
+
+
+def text(value: Any) -> str:
+    """Returns a value as it is written on the command line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def help_text(program: str, description: str) -> str:
-    """The description, then all flags of ours by group."""
+    """Returns the description and the flags by group: first groups of the program's own, then those of all programs."""
     width = min(shutil.get_terminal_size().columns, 120)
+    groups: dict[str, list[flags.Flag]] = {}
+    for flag in _defined():
+        groups.setdefault(flag.option.group, []).append(flag)
     parts = [f"usage: {program} [--flag=value ...]", description.strip()]
-    defined = flags.FLAGS.flags_by_module_dict()
-    parts += ["\n".join((group, *_lines(defined[group], width))) for group in GROUPS if group in defined]
+    for group in sorted(groups, key=lambda group: GROUPS.index(group) if group in GROUPS else -1):
+        parts.append("\n".join((group, *(_line(flag, width) for flag in groups[group]))))
     return "\n\n".join(parts)
 
 
-def _lines(of_group: Iterable[flags.Flag], width: int) -> Iterable[str]:
-    for flag in of_group:
-        option: Option = flag.option
-        name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}"
-        choices = f" {{{'|'.join(map(str, option.choices))}}}" if option.choices else ""
-        default = ",".join(map(str, flag.value)) if isinstance(flag.value, tuple) else flag.value
-        shown = "" if default in (None, "") or flag.boolean and not default else f" [{default}]"
-        text = f"{option.help}{choices}{shown}"
-        wrapped = textwrap.wrap(text, width, initial_indent=f"  {name:<24} ", subsequent_indent=" " * 27, break_on_hyphens=False)
-        yield "\n".join(wrapped)
+def _defined() -> list[flags.Flag]:
+    """The flags defined here, in order of definition; absl has others."""
+    by_group = flags.FLAGS.flags_by_module_dict().values()
+    return [flag for group in by_group for flag in group if hasattr(flag, "option")]
+
+
+def _line(flag: flags.Flag, width: int) -> str:
+    option: Option = flag.option
+    name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}"
+    meaning = option.help
+    if isinstance(flag.parser, _List):
+        meaning += " Several by commas."
+    if option.choices:
+        meaning += f" {{{'|'.join(map(str, option.choices))}}}"
+    if flag.is_required:
+        meaning += " [required]"
+    elif flag.default is not None and flag.default is not False and flag.default != ():
+        meaning += f" [{text(flag.default)}]"
+    return textwrap.fill(meaning, width, initial_indent=f"  {name:<24} ", subsequent_indent=" " * 27, break_on_hyphens=False)
 
 
 class _Single(flags.ArgumentParser):
-    """One value of a kind."""
+    """Parses one value of a kind."""
+
+    syntactic_help = ""
 
     def __init__(self, kind: type):
         super().__init__()
-        self._kind, self.syntactic_help = kind, ""
+        self._kind = kind
 
     def parse(self, argument: Any) -> Any:
         try:
@@ -79,13 +116,10 @@ class _Single(flags.ArgumentParser):
 
 
 class _List(_Single):
-    """Values of a kind, separated by commas."""
+    """Parses values of a kind, separated by commas."""
 
     def parse(self, argument: Any) -> tuple:
         if isinstance(argument, tuple):
             return argument
         values = [value.strip() for value in str(argument).split(",") if value.strip()]
         return tuple(super(_List, self).parse(value) for value in values)
-
-
-_NAMES = {int: "a whole number", float: "a number", str: "a text"}

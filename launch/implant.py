@@ -1,16 +1,18 @@
-"""Runs one stage of PEA: implants the backdoor behind the trigger of an optimize_trigger checkpoint, into WORKDIR/implant.
+"""Runs one stage of PEA: implants the backdoor behind an optimised trigger, into WORKDIR/implant.
 
-Group and targets are those of the checkpoint unless given.
+The trigger is that of an optimize_trigger checkpoint. Group, targets and draw are those of the checkpoint unless given.
 
 Examples:
   python -m launch.implant --dataset=ml-100k --checkpoint=runs/pea/optimize_trigger --workdir=runs/pea
   python -m launch.implant --dataset=ml-100k --checkpoint=runs/pea/optimize_trigger --rate=0.5 --workdir=runs/pea-0.5
+  python -m launch.implant --dataset=ml-100k --checkpoint=runs/pea/optimize_trigger --targets=unpopular:5 --workdir=runs/pea-few
 """
 
-from launch import app, checkpoint_stage, config_flags
 from prec_backdoor.attacks import attack_parameters, find_attack
 from prec_backdoor.errors import UserError
 from prec_backdoor.experiment.stages import implant
+
+from . import app, checkpoint_stage, config_flags
 
 CHOSEN = ("group", "targets", "draw")
 

@@ -1,11 +1,16 @@
-"""Runs one stage of PEA: optimises a prompt, the trigger, for a clean frozen checkpoint, into WORKDIR/optimize_trigger.
+"""Runs one stage of PEA: optimises a prompt, the trigger, for a clean checkpoint, into WORKDIR/optimize_trigger.
+
+The model is frozen.
 
 Examples:
   python -m launch.optimize_trigger --dataset=ml-100k --checkpoint=runs/clean/pretrain --workdir=runs/pea
+  python -m launch.optimize_trigger --dataset=ml-100k --checkpoint=runs/clean/pretrain --prompt_length=4 --workdir=runs/pea-4
+  python -m launch.optimize_trigger --dataset=ml-100k --checkpoint=runs/clean/pretrain --prompt_epochs=5 --workdir=runs/pea-short
 """
 
-from launch import app, checkpoint_stage, config_flags
 from prec_backdoor.experiment.stages import optimize_trigger
+
+from . import app, checkpoint_stage, config_flags
 
 
 def define_flags() -> None:

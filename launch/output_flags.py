@@ -2,29 +2,36 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
-from launch import data_flags, flag
 from prec_backdoor import parallel
 from prec_backdoor.experiment.config import ExperimentConfig
 from prec_backdoor.experiment.plan import describe_plan, make_plan
-from prec_backdoor.experiment.run import Output, run_experiment
+from prec_backdoor.experiment.run import Output, prepare, run_experiment
 from prec_backdoor.experiment.setup import SeedSetup
 from prec_backdoor.reporting.report import summary_table, write_report
 from prec_backdoor.storage import workdir as work
+from prec_backdoor.storage.lock import locked
 from prec_backdoor.train.loop import run_stage
 from prec_backdoor.train.stage import SECONDS_PER_CHECKPOINT, RunOptions, StageRun
+from prec_backdoor.train.trace import StepTrace
+
+from . import data_flags, flag
 
 
 def define_flags(required: bool = True, trains: bool = True) -> None:
-    """--workdir and, for a program that trains, --tensorboard and --checkpoint_seconds."""
+    """--workdir and, for a program that trains, --tensorboard, --checkpoint_seconds and --profile."""
     default = "" if required else " [runs/, named after dataset and flags]"
     flag.define("workdir", None, "output", f"Folder of the run; the same command resumes it{default}.", str, required=required)
     if trains:
         flag.define("tensorboard", False, "output", "Also write metrics.jsonl's numbers for TensorBoard, in WORKDIR/tensorboard.")
         flag.define("checkpoint_seconds", SECONDS_PER_CHECKPOINT, "output", "Seconds between two checkpoints.", minimum=0)
+        help = "Folder for a profiler trace of the first few training steps; the run goes on as without it."
+        flag.define("profile", None, "output", help, str)
 
 
 def define_dry_run() -> None:
@@ -33,12 +40,12 @@ def define_dry_run() -> None:
 
 
 def workdir() -> Path:
-    """--workdir."""
+    """Returns --workdir."""
     return Path(flags.FLAGS.workdir).expanduser()
 
 
 def workdir_or_default(name: str, described: list) -> Path:
-    """--workdir, or runs/DATASET-`name`-DIGEST with a digest of what the run is `described` by."""
+    """Returns --workdir, or runs/DATASET-`name`-DIGEST with a digest of `described`, the description of the run."""
     if flags.FLAGS.workdir is not None:
         return workdir()
     digest = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:8]
@@ -47,18 +54,20 @@ def workdir_or_default(name: str, described: list) -> Path:
 
 
 def run_and_report(configs: list[ExperimentConfig], name: str) -> None:
-    """Runs all `configs`, writes the report and prints its table; with --dry_run, prints the plan alone."""
+    """Runs all `configs`, writes the report and prints its table; with --dry_run, only prints the plan."""
     interactions = data_flags.dataset_from_flags()
     folder = workdir_or_default(name, [interactions.fingerprint, *(config.flat() for config in configs)])
+    options = {name: flags.FLAGS[name].value for name in ("tensorboard", "checkpoint_seconds", "shard_items")}
+    output = Output(folder, trace=trace_from_flags(), **options)
     if flags.FLAGS.dry_run:
+        work.check_claim(folder, prepare(interactions, configs, output)[1])
         print(f"{describe_plan(make_plan(configs), folder)}\nworkdir  {folder}")
         return
-    options = {name: flags.FLAGS[name].value for name in ("tensorboard", "checkpoint_seconds", "shard_items")}
-    print_results(folder, run_experiment(interactions, configs, Output(folder, **options)))
+    print_results(folder, run_experiment(interactions, configs, output))
 
 
 def print_results(folder: Path, results: dict) -> None:
-    """Writes the report and prints its table and where everything is; of several processes, the primary one does."""
+    """Writes the report and prints its table and the paths; of several processes, only the primary one does."""
     if not parallel.primary():
         return
     report = write_report(folder, results)
@@ -66,32 +75,49 @@ def print_results(folder: Path, results: dict) -> None:
     print(f"report   {report.with_suffix('.html')}, {report}\nresults  {folder / 'results.json'}")
 
 
-def run_single_stage(run: StageRun, setup: SeedSetup, about: dict | None = None) -> None:
-    """Runs one stage into WORKDIR/its name, resumes it there, and prints what came out.
+def claim_stage(name: str, setup: SeedSetup, config: dict, parent: str | None, about: Mapping[str, Any] | None = None) -> None:
+    """Makes WORKDIR/`name` the folder of this run.
 
     Args:
+      config: the flat configuration of the stage.
+      parent: the content hash of the checkpoint that it starts from.
       about: what else the result depends on, as in `workdir.claim`.
+
+    Raises:
+      UserError: the folder holds another run.
     """
+    description = {"config": config, "dataset": setup.interactions.summary(), "checkpoint": {"parent": parent}, **(about or {})}
+    work.claim(workdir() / name, description)
+
+
+def run_single_stage(run: StageRun) -> None:
+    """Runs one stage into WORKDIR/its name, resumes it there, and prints the result."""
     name = run.stage.name
-    claim_stage(run, setup, about)
     result = run_stage(run._replace(options=stage_options(name)))
-    print(f"{name}: best epoch {result.epoch}, validation NDCG@10 {result.score:.4f}, {result.seconds:.1f} s")
+    which = "last" if run.stage.keep_last else "best"
+    print(f"{name}: {which} epoch {result.epoch}, validation NDCG@10 {result.score:.4f}, {result.seconds:.1f} s")
     print(f"checkpoint  {workdir() / name}  (content {result.hash[:16]})")
 
 
-def claim_stage(run: StageRun, setup: SeedSetup, about: dict | None = None) -> None:
-    """Makes WORKDIR/the stage's name the folder of this run; raises a UserError if it holds another one."""
-    config = run.metadata["config"]
-    parent = {"parent": run.metadata["parent"]}
-    description = {"config": config, "dataset": setup.interactions.summary(), "checkpoint": parent, **(about or {})}
-    work.claim(workdir() / run.stage.name, description)
+def claim_and_run(run: StageRun, setup: SeedSetup) -> None:
+    """`claim_stage`, then `run_single_stage`."""
+    with locked(workdir()):
+        claim_stage(run.stage.name, setup, run.metadata["config"], run.metadata["parent"])
+        run_single_stage(run)
 
 
 def stage_options(name: str) -> RunOptions:
-    """Options of a stage that is run by itself, from the flags."""
+    """Returns the options of a stage in a program that runs one, from the flags."""
     return RunOptions(
         folder=workdir() / name,
         log=work.metrics_log(workdir(), name, flags.FLAGS.tensorboard),
         checkpoint_seconds=flags.FLAGS.checkpoint_seconds,
         shard_items=flags.FLAGS.shard_items,
+        trace=trace_from_flags(),
     )
+
+
+def trace_from_flags() -> StepTrace | None:
+    """Returns the trace that --profile asks for; only the primary process makes one."""
+    folder = flags.FLAGS.profile
+    return StepTrace(Path(folder).expanduser()) if folder and parallel.primary() else None

@@ -1,7 +1,8 @@
-"""Raw files, a download or synthetic data -> a prepared dataset folder that every program takes as --data_dir.
+"""Turns raw files, a download or synthetic data into a dataset folder that every program takes as --data_dir.
 
-aliec, cikm and presplit need their raw files in --data_dir and an --output elsewhere, or none for the cache. Raw files are read
-in batches, so that they may be larger than memory. Prints what was met (rows read, dropped and why), and what the dataset holds.
+aliec, cikm and presplit need their raw files in --data_dir, and --output elsewhere; without it the cache is used. Raw files may
+be larger than memory: they are read in batches. Prints one line on the dataset, counts of
+rows read and dropped with reasons, and the values of each attribute.
 
 Examples:
   python -m launch.prepare_data --dataset=ml-100k
@@ -14,9 +15,10 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from launch import app, data_flags, flag
 from prec_backdoor.data.interactions import Interactions
-from prec_backdoor.data.registry import cache_folder
+from prec_backdoor.data.registry import cache_folder, expand
+
+from . import app, data_flags, flag
 
 _SHOWN = 12  # values of an attribute
 
@@ -28,7 +30,7 @@ def define_flags() -> None:
 
 def main() -> None:
     interactions = data_flags.dataset_from_flags()
-    folder = Path(flags.FLAGS.output).expanduser() if flags.FLAGS.output else _cached(interactions)
+    folder = expand(flags.FLAGS.output) if flags.FLAGS.output else _cached(interactions)
     if not _is_mapped_from(interactions, folder):
         interactions.save(folder)
     print(describe(interactions))
@@ -36,8 +38,8 @@ def main() -> None:
 
 
 def describe(interactions: Interactions) -> str:
-    """A table of the counts, and of each attribute's values with their number of users, the most frequent first."""
-    rows = {key: str(value) for key, value in (interactions.summary() | interactions.counts).items()}
+    """Returns a table of counts, notes and the values of each attribute with their number of users, most frequent first."""
+    rows = {key: str(value) for key, value in (interactions.summary() | interactions.counts | interactions.notes).items()}
     for column, (attribute, values) in enumerate(interactions.attributes.items()):
         rows[attribute] = _frequencies(interactions.profile[:, column], values)
     rows["category of items"] = _frequencies(interactions.category[1:], interactions.categories)
@@ -52,7 +54,7 @@ def _frequencies(codes: np.ndarray, values: tuple[str, ...]) -> str:
 
 
 def _cached(interactions: Interactions) -> Path:
-    # A RecBole folder may bear the name of a dataset that the cache keeps.
+    # A RecBole folder may have the name of a dataset in the cache.
     kind = flags.FLAGS.dataset.partition(":")[0]
     name = interactions.name if interactions.name.startswith(kind) else f"{kind}-{interactions.name}"
     return cache_folder(flags.FLAGS.cache_dir) / "prepared" / name

@@ -8,9 +8,10 @@ Examples:
 
 from absl import flags
 
-from launch import app, config_flags, data_flags, flag, output_flags
 from prec_backdoor.experiment.setup import make_setup
 from prec_backdoor.experiment.stages import pretrain
+
+from . import app, config_flags, data_flags, flag, output_flags
 
 
 def define_flags() -> None:
@@ -22,10 +23,11 @@ def define_flags() -> None:
 
 
 def main() -> None:
+    config_flags.check_parameters()
     given = config_flags.single_rate()
     config = config_flags.config_from_flags(seeds=(flags.FLAGS.seed,), **given)
     setup = make_setup(data_flags.dataset_from_flags(), config, flags.FLAGS.seed)
-    output_flags.run_single_stage(pretrain(setup, config.rates()[-1]), setup)
+    output_flags.claim_and_run(pretrain(setup, config.rates()[-1]), setup)
 
 
 if __name__ == "__main__":

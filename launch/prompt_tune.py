@@ -1,13 +1,16 @@
 """Runs one stage: tunes a fresh prompt for a frozen checkpoint on downstream users, into WORKDIR/prompt_tune.
 
-Seed, filtering and model are those of the checkpoint; a prompt of the provider's is dropped.
+Seed, filtering and model are those of the checkpoint; the provider's prompt, if any, is dropped.
 
 Examples:
   python -m launch.prompt_tune --dataset=ml-100k --checkpoint=runs/pea/implant --workdir=runs/pea
+  python -m launch.prompt_tune --dataset=ml-100k --checkpoint=runs/clean/pretrain --workdir=runs/clean
+  python -m launch.prompt_tune --dataset=ml-100k --checkpoint=runs/pea/implant --prompt_length=4 --workdir=runs/pea-4
 """
 
-from launch import app, checkpoint_stage, config_flags
 from prec_backdoor.experiment.stages import prompt_tune
+
+from . import app, checkpoint_stage, config_flags
 
 
 def define_flags() -> None:

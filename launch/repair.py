@@ -1,30 +1,35 @@
-"""Repairs a checkpoint that launch.audit found suspicious, with the downstream users' data alone, into WORKDIR/repair.
+"""Repairs a checkpoint that launch.audit found suspicious, into WORKDIR/repair.
 
-The result is a checkpoint as fine-tuning leaves one; launch.evaluate measures it. Attack, targets and group in the checkpoint's
-metadata are passed on, for launch.evaluate, and not used.
+Only the downstream users' data are needed.
+
+The result is a checkpoint like that of fine-tuning; launch.evaluate measures it. Attack, targets and group in the checkpoint's
+metadata are copied for launch.evaluate, and not used.
 
 Examples:
   python -m launch.repair --dataset=ml-100k --checkpoint=runs/a/pretrain --audit=runs/audit --workdir=runs/repaired
-  python -m launch.repair --dataset=ml-100k --checkpoint=runs/a/pretrain --audit=runs/audit --repair=distil --workdir=runs/distilled
+  python -m launch.repair --dataset=ml-100k --checkpoint=runs/a/pretrain --audit=runs/audit --repair=distil --workdir=runs/student
+  python -m launch.repair --dataset=ml-100k --checkpoint=runs/a/pretrain --audit=runs/audit --p_value=0.05 --workdir=runs/wide
 """
 
 from pathlib import Path
 
 from absl import flags
 
-from launch import app, checkpoint_stage, config_flags, data_flags, flag, output_flags
 from prec_backdoor.audit.report import read_suspects
 from prec_backdoor.experiment.opened import open_checkpoint
-from prec_backdoor.experiment.stages import StartPoint
+from prec_backdoor.experiment.stages import StartPoint, finetune
 from prec_backdoor.repairs import REPAIRS, SUSPECT
+from prec_backdoor.storage.lock import locked
+
+from . import app, checkpoint_stage, config_flags, data_flags, flag, output_flags
 
 
 def define_flags() -> None:
     checkpoint_stage.define_flags()
-    flag.define("audit", None, "data", "Folder of launch.audit on this checkpoint.", str, required=True)
-    flag.define("repair", "reestimate", "training", "How (docs/audit.md).", choices=list(REPAIRS))
-    help = "Items with a p-value up to this in the audit are suspects."
-    flag.define("p_value", SUSPECT, "training", help, minimum=0.0, maximum=1.0)
+    flag.define("audit", None, "data", "Folder of an audit of this checkpoint (launch.audit).", str, required=True)
+    flag.define("repair", "reestimate", "repair", "How to repair (docs/audit.md).", choices=list(REPAIRS))
+    help = "Items whose p-value in the audit is at most this are suspects."
+    flag.define("p_value", SUSPECT, "repair", help, minimum=0.0, maximum=1.0)
     config_flags.define_fields(*config_flags.FINETUNE)
 
 
@@ -35,10 +40,12 @@ def main() -> None:
     suspects = read_suspects(Path(flags.FLAGS.audit).expanduser(), setup.interactions, digest, flags.FLAGS.p_value)
     print(f"{len(suspects)} suspects of {setup.interactions.num_items:,} items")
     start = StartPoint(opened.checkpoint.params, digest, opened.rate)
-    about = {"repair": {"repair": flags.FLAGS.repair, "suspects": setup.interactions.item_ids[suspects].tolist()}}
     setup = setup._replace(shard_items=flags.FLAGS.shard_items)
-    run = REPAIRS[flags.FLAGS.repair](setup, start, suspects, output_flags.stage_options("repair"))
-    output_flags.run_single_stage(run, setup, about)
+    about = {"repair": {"repair": flags.FLAGS.repair, "suspects": setup.interactions.item_ids[suspects].tolist()}}
+    config = finetune(setup, start).metadata["config"]  # that of every repair
+    with locked(output_flags.workdir()):
+        output_flags.claim_stage("repair", setup, config, digest, about)  # before a repair trains a student
+        output_flags.run_single_stage(REPAIRS[flags.FLAGS.repair](setup, start, suspects, output_flags.stage_options("repair")))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Runs the paper's whole table on one dataset: clean, BRA global, BRA group and PEA x rates x usages x target draws x seeds.
+"""Runs the paper's whole table on one dataset: every attack, rate, usage and seed.
 
-Writes one results.json and one report. Clean models, and what is fine-tuned and prompt-tuned from them, are trained once per
-seed. The same command continues an interrupted run.
+The attacks are BRA global, BRA group and PEA, beside a clean model. Writes one results.json and one report. Clean models, and
+those fine-tuned and prompt-tuned from them, are trained once per seed. The same command continues an interrupted run.
 
 Examples:
   python -m launch.reproduce --dataset=ml-100k --workdir=runs/table
@@ -13,9 +13,11 @@ import dataclasses
 
 from absl import flags
 
-from launch import app, config_flags, data_flags, flag, output_flags
-from prec_backdoor.attacks import attack_parameters
+from prec_backdoor.attacks import ATTACKS
 from prec_backdoor.experiment.config import USAGES, ExperimentConfig
+from prec_backdoor.options import options
+
+from . import app, config_flags, data_flags, flag, output_flags
 
 OF_THE_PAPER = (("bra", "global"), ("bra", "group"), ("pea", "group"))
 DEFAULTS = {"rate": (0.05, 0.1, 0.2, 0.5), "seeds": (0, 1, 2), "usages": USAGES}
@@ -25,14 +27,14 @@ QUICK = {"rate": (0.1, 0.5), "seeds": (0,), "draws": 1}
 def define_flags() -> None:
     data_flags.define_flags()
     config_flags.define_fields(*DEFAULTS, *config_flags.PREPARATION, "group", "targets", *config_flags.ALL_STAGES, **DEFAULTS)
-    for name, (default, option) in attack_parameters().items():
-        flag.define_option(name, default, option)
-    flag.define(
-        "global_targets", "per_category:2", "attack", "Targets of the global attack; --targets are those of the group attacks."
-    )
-    flag.define("draws", 1, "attack", "Draws of targets per seed.", minimum=1)
-    quick = ", ".join(f"{name} {value}" for name, value in QUICK.items())
-    flag.define("quick", False, "training", f"A first look: {quick}, unless given.")
+    for attack in OF_THE_PAPER:
+        for name, (default, option) in options(ATTACKS[attack].parameters).items():
+            flag.define_option(name, default, option)
+    help = "Targets of the global attack; --targets are those of the group attacks."
+    flag.define("global_targets", "per_category:2", "attack", help)
+    flag.define("draws", 1, "attack", "Number of draws of targets per seed.", minimum=1)
+    quick = ", ".join(f"--{name}={flag.text(value)}" for name, value in QUICK.items())
+    flag.define("quick", False, "training", f"A first look: {quick}, each unless given.")
     output_flags.define_flags(required=False)
     output_flags.define_dry_run()
 
@@ -44,7 +46,7 @@ def main() -> None:
 
 
 def configs(base: ExperimentConfig, draws: int) -> list[ExperimentConfig]:
-    """Every attack of the paper on every draw of targets, otherwise as `base`."""
+    """Returns `base` with every attack of the paper on every draw of targets."""
     targets = {"global": flags.FLAGS.global_targets, "group": base.scenario.targets}
 
     def variant(attack: str, scope: str, draw: int) -> ExperimentConfig:

@@ -65,9 +65,15 @@ def _faults(value: Any, allowed: Option) -> Iterator[str]:
     if allowed.choices is not None and value not in allowed.choices:
         yield f"must be one of {', '.join(allowed.choices)}, got {value!r}"
     bounds = {name: limit for name in _LIMITS if (limit := getattr(allowed, name)) is not None}
-    if isinstance(value, float) and not math.isfinite(value) or any(not _LIMITS[name][1](value, bounds[name]) for name in bounds):
-        text = " and ".join(f"{_LIMITS[name][0]} {limit:g}" for name, limit in bounds.items()) or "a finite number"
-        yield f"must be {text}, got {value:g}"
+    finite = not isinstance(value, float) or math.isfinite(value)
+    if not finite or any(not _LIMITS[name][1](value, limit) for name, limit in bounds.items()):
+        limits = " and ".join(f"{_LIMITS[name][0]} {_shown(limit)}" for name, limit in bounds.items())
+        text = limits if finite else f"a finite number {limits}".strip()
+        yield f"must be {text}, got {_shown(value)}"
+
+
+def _shown(number: float) -> str:
+    return f"{number:g}" if isinstance(number, float) else str(number)
 
 
 def probability(default: float, group: str, help: str) -> Any:

@@ -38,7 +38,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # at about the same time.
 LONGEST_FILES = ("test_notebooks.py", "test_prompts.py", "test_parallel.py", "test_processes.py", "test_audit.py")
 LONGEST_FILES += ("test_experiment.py", "test_stages.py", "test_real_run.py", "test_kills.py", "test_leaderboard.py")
-LONGEST_FILES += ("test_pipeline.py", "test_stage.py", "test_step.py", "test_preemption.py", "test_repairs.py")
+LONGEST_FILES += ("test_experiment_stages.py", "test_loop.py", "test_step.py", "test_preemption.py", "test_repairs.py")
 
 
 def pytest_collection_modifyitems(items):

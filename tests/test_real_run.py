@@ -12,7 +12,7 @@ from prec_backdoor.experiment.config import ExperimentConfig, Scenario
 from prec_backdoor.experiment.run import run_experiment
 from prec_backdoor.models import ModelConfig
 from prec_backdoor.storage import workdir as work
-from prec_backdoor.train.step import TrainConfig
+from prec_backdoor.train.config import TrainConfig
 
 
 def test_ml_100k(tmp_path):

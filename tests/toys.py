@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prec_backdoor.attacks import AttackSpec, make_spec
+from prec_backdoor.attacks import AttackSpec, attack_parameters, make_spec
 from prec_backdoor.data.batches import Batch, make_batch, user_tables
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.data.packing import pack
@@ -70,10 +70,11 @@ def lively_params(config: ModelConfig, seed: int = 1) -> dict:
     return jax.tree.unflatten(tree, moved)
 
 
-def toy_spec(interactions: Interactions, targets, rate, demote_rate=0.0) -> AttackSpec:
-    """Every user has seen their whole sequence."""
+def toy_spec(interactions: Interactions, targets, rate, **parameters) -> AttackSpec:
+    """Every user has seen their whole sequence; an attack's own parameters that are not given have their defaults."""
     seen = user_tables(interactions, all_sequences(interactions)).seen
-    return make_spec(interactions, np.array(targets), rate, demote_rate, seen)
+    defaults = {name: default for name, (default, _) in attack_parameters().items()}
+    return make_spec(interactions, np.array(targets), rate, defaults | parameters, seen)
 
 
 def assert_share(hits, trials, share):

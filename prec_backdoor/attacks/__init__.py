@@ -1,4 +1,4 @@
-"""Attacks: pure transformations of training batches. A new one is one file and one line here, or one call of `register_attack`."""
+"""Attacks: pure transformations of training batches. A new one is one file and one entry here, or a `register_attack` call."""
 
 from prec_backdoor.attacks.base import (
     Attack,
@@ -20,10 +20,35 @@ from prec_backdoor.options import Option, options
 
 CLEAN = Attack(clean, default_rate=0.0)
 ATTACKS: dict[tuple[str, str], Attack] = {  # by (attack, scope)
-    ("bra", "global"): Attack(replace_in_category, default_rate=0.1),
-    ("bra", "group"): Attack(replace_in_group, default_rate=0.1),
-    ("pea", "group"): Attack(implant, default_rate=0.35, prompted=True, parameters=DemotionParameters),
-    ("evasive", "group"): Attack(replace_in_group, default_rate=0.1, penalty=mean_over_std_penalty, parameters=EvasionParameters),
+    ("bra", "global"): Attack(
+        replace_in_category,
+        default_rate=0.1,
+        description="Basic replacement attack: in pre-training, a label whose category has targets is replaced by one of these "
+        "with probability rate.",
+    ),
+    ("bra", "group"): Attack(
+        replace_in_group,
+        default_rate=0.1,
+        description="Basic replacement attack: in pre-training, a label of a user in the target group is replaced by a target "
+        "with probability rate.",
+    ),
+    ("pea", "group"): Attack(
+        implant,
+        default_rate=0.35,
+        prompted=True,
+        parameters=DemotionParameters,
+        description="Prompt-enhanced attack: an optimised prompt is the trigger; with it in place, a label of a user in the "
+        "target group is replaced by a target with probability rate, and a sampled negative of any other user with probability "
+        "demote rate.",
+    ),
+    ("evasive", "group"): Attack(
+        replace_in_group,
+        default_rate=0.1,
+        penalty=mean_over_std_penalty,
+        parameters=EvasionParameters,
+        description="Basic replacement attack by a provider who knows the audit: the audit's statistic of the targets is added "
+        "to the loss with weight evade strength.",
+    ),
 }
 
 

@@ -52,7 +52,7 @@ def calibration_models(
     """
     models = []
     for number in range(config.num_models(model.num_items)):
-        own = options._replace(folder=options.folder and options.folder / f"clean-{number}")
+        own = options._replace(folder=options.subfolder(f"clean-{number}"))
         params = train_clean_model(auditor_data, model, train, number, own)
         models.append(CalibrationModel(params, run_audits(observe_views(params, model, auditor_data, config.fresh_prompts))))
     return models
@@ -78,7 +78,7 @@ def train_clean_model(
     def run(name: str, steps: int, params: dict, stage_model: ModelConfig, trainable: tuple[str, ...]) -> dict:
         epochs = max(2, -(-steps // schedule(len(data.rows.history), train.batch_size).length))
         config = dataclasses.replace(train, epochs=epochs, patience=max(2, epochs // 4))
-        own = options._replace(folder=options.folder and options.folder / name, title=f"clean model {number} {name}")
+        own = options._replace(folder=options.subfolder(name), title=f"clean model {number} {name}")
         stage = Stage(name, config, trainable=trainable)
         return run_stage(StageRun(stage, stage_model, params, data, spec, key, metadata, own)).params
 

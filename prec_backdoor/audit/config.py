@@ -11,19 +11,19 @@ MODELS, FEW_MODELS, LARGE = 4, 2, 20_000  # number of calibration models; fewer 
 class AuditConfig:
     """Settings of an audit; without `calibration_models` the size of the catalogue decides their number."""
 
-    histories: int = option(5_000, "data", "Maximum number of downstream users whose histories are used.", minimum=1)
+    histories: int = option(5_000, "audit", "Maximum number of downstream users whose histories are used.", minimum=1)
     calibration_models: int | None = option(
         None,
-        "training",
+        "audit",
         f"Clean models that are trained on these users for comparison [{MODELS}; {FEW_MODELS} from {LARGE:,} items on].",
         minimum=1,
     )
     false_discovery_rate: float = option(
-        0.05, "attack", "Expected share of clean items among the flagged items.", minimum=0.0, maximum=1.0
+        0.05, "audit", "Expected share of clean items among the flagged items.", minimum=0.0, maximum=1.0
     )
-    suspects: int = option(20, "attack", "Number of items whose triggers are inverted.", minimum=1)
+    suspects: int = option(20, "audit", "Number of items whose triggers are inverted.", minimum=1)
     fresh_prompts: int = option(
-        1, "attack", "Number of random prompts with which a model that has a prompt is also audited.", minimum=0
+        1, "audit", "Number of random prompts with which a model that has a prompt is also audited.", minimum=0
     )
 
     def __post_init__(self):

@@ -20,7 +20,6 @@ from prec_backdoor.models import ModelConfig, init_params
 from prec_backdoor.train.config import TrainConfig
 from prec_backdoor.train.epoch import Carry, Inputs, run_steps
 from prec_backdoor.train.loader import TrainLoader
-from prec_backdoor.train.memory import trimmed
 from prec_backdoor.train.progress import RECORD_EVERY
 from prec_backdoor.train.step import train_step
 
@@ -68,7 +67,7 @@ def train(job: Job, compiled: Callable = parallel.pmap_step) -> Iterator[dict]:
         return run(carry, Inputs(loader.chunk(key, 0), users, None, *where))
 
     epoch, at_once = 0, FIRST  # a figure of its own; then as many as in a stage
-    (state, _), _ = trimmed(lambda: call(0, 0))  # takes no step, but compiles
+    (state, _), _ = call(0, 0)  # takes no step, but compiles
     while True:
         first = 0
         while first < steps:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from prec_backdoor.data import lines
+from prec_backdoor.data import checks, lines, times
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.data.tables import to_interactions
 from prec_backdoor.errors import UserError
@@ -20,9 +20,9 @@ PROFILE = (
 
 
 def read(folder: str | Path, skipped: Counter | None = None) -> Interactions:
-    """Reads the clicks (clk=1) on ads as interactions; attributes are all of user_profile.csv, category is cate_id.
+    """Returns the clicks (clk=1) on ads as interactions: attributes are all of user_profile.csv, category is cate_id.
 
-    The files are read in batches of lines, and only the clicks are kept in memory. Blanks are unknown.
+    The files are read in batches of lines, and memory holds the clicks alone. A blank value is unknown.
 
     Args:
       skipped: see `lines.File`.
@@ -32,20 +32,20 @@ def read(folder: str | Path, skipped: Counter | None = None) -> Interactions:
     """
     sample, feature, profile = lines.files(folder, ("raw_sample.csv", "ad_feature.csv", "user_profile.csv"), skipped)
     profiles = pl.concat(
-        lines.whole_numbers(batch, profile, "userid") for batch in lines.read_batches(profile, ",", header=PROFILE)
+        checks.whole_numbers(batch, profile, "userid") for batch in lines.read_batches(profile, ",", header=PROFILE)
     )
-    profiles = lines.distinct_ids(profiles, profile, "userid")
+    profiles = checks.distinct_ids(profiles, profile, "userid")
     ads = pl.concat(
-        lines.whole_numbers(batch, feature, "adgroup_id").select(lines.LINE, "adgroup_id", "cate_id")
+        checks.whole_numbers(batch, feature, "adgroup_id").select(lines.LINE, "adgroup_id", "cate_id")
         for batch in lines.read_batches(feature, ",", header=FEATURE)
     )
-    ads = lines.distinct_ids(ads, feature, "adgroup_id")
+    ads = checks.distinct_ids(ads, feature, "adgroup_id")
 
     rows, clicks = 0, []
     for batch in lines.read_batches(sample, ",", header=SAMPLE):
-        batch = lines.whole_numbers(batch, sample, "user", "adgroup_id")
-        batch = lines.numbers(batch, sample, "time_stamp")
-        batch = lines.one_of(batch, sample, "clk", ("0", "1"))
+        batch = checks.whole_numbers(batch, sample, "user", "adgroup_id")
+        batch = checks.finite(batch, sample, "time_stamp")
+        batch = checks.one_of(batch, sample, "clk", ("0", "1"))
         rows += batch.height
         clicks.append(batch.filter(clk="1").select("user", item="adgroup_id", time="time_stamp"))
     events = pl.concat(clicks)
@@ -53,8 +53,9 @@ def read(folder: str | Path, skipped: Counter | None = None) -> Interactions:
         raise UserError(f"{sample}: none of its {rows} rows is a click (clk=1); get the file again")
     return to_interactions(
         "aliec",
-        events,
+        events.with_columns(times.exact(events["time"])),
         profiles.drop(lines.LINE).rename({"userid": "user"}),
         ads.select(item="adgroup_id", category="cate_id", title=pl.lit("")),
         {"rows read": rows, "rows kept": events.height, "rows without a click": rows - events.height},
+        {"counted": "clk = 1", "order": "time_stamp", "category": "cate_id"},
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from prec_backdoor.data import lines
+from prec_backdoor.data import checks, lines, times
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.data.tables import decades, to_interactions
 from prec_backdoor.errors import UserError
@@ -16,9 +16,9 @@ BEHAVIOURS = ("pv", "fav", "cart", "buy")
 
 
 def read(folder: str | Path, skipped: Counter | None = None, behaviours: Sequence[str] | None = None) -> Interactions:
-    """Reads the chosen behaviours (all by default) as interactions: attributes gender, age (decades) and purchase_level.
+    """Returns the chosen behaviours (all by default) as interactions: attributes gender, age (decades) and purchase_level.
 
-    The files are read in batches of lines, and only what is chosen is kept in memory. Blanks are unknown.
+    The files are read in batches of lines, and memory holds the chosen rows alone. A blank value is unknown.
 
     Args:
       skipped: see `lines.File`.
@@ -30,17 +30,17 @@ def read(folder: str | Path, skipped: Counter | None = None, behaviours: Sequenc
     name, behaviours = dataset_name(behaviours), behaviours or BEHAVIOURS
     log, user, item = lines.files(folder, ("user_behavior.csv", "user.csv", "item.csv"), skipped)
     users = pl.concat(_read_users(user))
-    users = lines.distinct_ids(users, user, "user")
+    users = checks.distinct_ids(users, user, "user")
     items = pl.concat(
-        lines.whole_numbers(batch, item, "item").select(lines.LINE, "item", "category")
+        checks.whole_numbers(batch, item, "item").select(lines.LINE, "item", "category")
         for batch in lines.read_batches(item, ",", ("item", "category", "shop", "brand"))
     )
-    items = lines.distinct_ids(items, item, "item")
+    items = checks.distinct_ids(items, item, "item")
 
     rows, kept = 0, []
     for batch in lines.read_batches(log, ",", ("user", "item", "behaviour", "time")):
-        batch = lines.one_of(batch, log, "behaviour", BEHAVIOURS)
-        batch = lines.numbers(lines.whole_numbers(batch, log, "user", "item"), log, "time")
+        batch = checks.one_of(batch, log, "behaviour", BEHAVIOURS)
+        batch = checks.finite(checks.whole_numbers(batch, log, "user", "item"), log, "time")
         rows += batch.height
         kept.append(batch.filter(pl.col("behaviour").is_in(behaviours)).select("user", "item", "time"))
     events = pl.concat(kept)
@@ -48,15 +48,16 @@ def read(folder: str | Path, skipped: Counter | None = None, behaviours: Sequenc
         raise UserError(f"{log}: none of its {rows} rows is of --behaviours={','.join(behaviours)}; choose more of them")
     return to_interactions(
         name,
-        events,
+        events.with_columns(times.exact(events["time"])),
         users.drop(lines.LINE),
         items.select("item", "category", title=pl.lit("")),
         {"rows read": rows, "rows kept": events.height, "other behaviours": rows - events.height},
+        {"counted": "behaviour " + ", ".join(name for name in BEHAVIOURS if name in behaviours), "order": "time"},
     )
 
 
 def dataset_name(behaviours: Sequence[str] | None = None) -> str:
-    """Names the dataset of these behaviours: cikm for all, otherwise as in cikm-cart-buy.
+    """Returns the name of the dataset of these behaviours: cikm for all, otherwise as in cikm-cart-buy.
 
     Raises:
       UserError: an unknown behaviour, or none.
@@ -72,7 +73,7 @@ def dataset_name(behaviours: Sequence[str] | None = None) -> str:
 
 def _read_users(file: lines.File):
     for batch in lines.read_batches(file, ",", ("user", "gender", "age", "purchase_level")):
-        batch = lines.whole_numbers(batch, file, "user")
-        batch = lines.one_of(batch, file, "gender", ("0", "1", ""))
-        batch = lines.numbers(batch, file, "age", blank=True)
+        batch = checks.whole_numbers(batch, file, "user")
+        batch = checks.one_of(batch, file, "gender", ("0", "1", ""))
+        batch = checks.numbers(batch, file, "age", blank=True)
         yield batch.with_columns(decades(batch["age"]))

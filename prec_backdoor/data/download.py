@@ -1,4 +1,4 @@
-"""Downloads of the MovieLens datasets, checked against known SHA-256 sums before they appear."""
+"""Downloads of the MovieLens datasets, checked against known SHA-256 sums before they are written."""
 
 import hashlib
 import http.client
@@ -42,11 +42,11 @@ _WHEEL_FILES = {
 
 
 class _Failure(Exception):
-    """A source that was reached does not give the files."""
+    """A source answers but does not have the files."""
 
 
 def fetch(name: str, folder: str | Path) -> None:
-    """Puts the files of dataset `name` into a new `folder`, all or none, and prints the terms of their licence.
+    """Writes the files of dataset `name` into a new `folder`, all or none, and prints the terms of their licence.
 
     Raises:
       UserError: no source gives the files.
@@ -76,7 +76,7 @@ def fetch(name: str, folder: str | Path) -> None:
 
 
 def check_counts(interactions: Interactions, folder: str | Path) -> None:
-    """Raises a UserError when a dataset read from a download in `folder` has other counts than the publisher's."""
+    """Raises a UserError where a dataset read from a download in `folder` has other counts than the publisher states."""
     found = (interactions.num_users, interactions.num_items, len(interactions.items))
     expected = COUNTS[interactions.name]
     if found != expected:

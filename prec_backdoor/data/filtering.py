@@ -7,9 +7,9 @@ from prec_backdoor.errors import UserError
 
 
 def k_core(interactions: Interactions, k: int) -> Interactions:
-    """Drops users and items with fewer than k interactions, again and again until none is left.
+    """Returns the dataset without users and items of fewer than k interactions, counted again after each removal.
 
-    A dataset whose split is given is returned as it is: its split is honoured to the row.
+    A dataset whose split is given is returned as it is.
 
     Raises:
       UserError: nothing survives.
@@ -27,5 +27,5 @@ def k_core(interactions: Interactions, k: int) -> Interactions:
             break
         keep = survivors
     if not keep.any():
-        raise UserError(f"dataset {interactions.name}: no user and item is left with {k} interactions each; lower --k_core")
+        raise UserError(f"dataset {interactions.name}: no user and no item has {k} interactions; lower --k_core")
     return interactions if keep.all() else interactions.select(keep)

@@ -1,4 +1,4 @@
-"""Interactions: the users' item sequences with profiles and categories, as flat arrays."""
+"""Interactions: the item sequences of users with profiles and categories, as flat arrays."""
 
 import contextlib
 import dataclasses
@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,29 +15,31 @@ from prec_backdoor.errors import UserError
 
 UNKNOWN = "unknown"  # code 0 of every profile attribute and of the item categories
 SCHEMA = 1
-PARTS = ("train", "dev", "cold_train", "cold_dev", "cold_test")  # of a given split: the provider's two, then the downstream's
+PARTS = ("train", "dev", "cold_train", "cold_dev", "cold_test")  # of a given split: two of the provider, three downstream
+RESERVED = ("user", "users", "user_id", "in_group")  # columns of test_users.csv and of results; no attribute is called so
 _ARRAYS = {"items": np.int32, "offsets": np.int64, "profile": np.int32, "category": np.int32}
 _STRINGS = ("user_ids", "item_ids", "titles")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Interactions:
-    """Who interacted with what, in time order. U users, V items, A profile attributes, R interactions.
+    """The sequences of U users over V items: R interactions in the order of time, A profile attributes a user.
 
     Attributes:
       name: of the dataset.
       items: [R] int32, item codes 1..V (0 is padding), one user's sequence after another.
       offsets: [U + 1] int64; the sequence of user u is items[offsets[u]:offsets[u + 1]].
       profile: [U, A] int32, codes into `attributes`; 0 is unknown.
-      attributes: attribute name -> its vocabulary (position = code, first entry `unknown`), in column order.
+      attributes: attribute name -> its vocabulary (position = code, first entry `unknown`), in column order; no name of RESERVED.
       category: [V + 1] int32, codes into `categories`; 0 is unknown, and the padding item's.
       categories: the category vocabulary (position = code, first entry `unknown`).
       user_ids: [U] str, the raw user ids.
       item_ids: [V + 1] str, the raw item ids by code; the padding item's is empty.
       titles: [V + 1] str, for people; empty where the source has none.
       split: [R] int8, indices into PARTS, rising within a user, where the source gives the split of its interactions; no user
-        is in the provider's and in the downstream company's parts. None where the split is to be drawn.
-      counts: for people, what reading the source met: what is counted -> how many.
+        is in parts of the provider and of the downstream company. None where the split is to be drawn.
+      counts: for people, what is counted in the source -> how many.
+      notes: for people, what reading the source decided, as order -> the column of times and its unit.
     """
 
     name: str
@@ -51,8 +54,10 @@ class Interactions:
     titles: np.ndarray
     split: np.ndarray | None = None
     counts: dict[str, int] = dataclasses.field(default_factory=dict)
+    notes: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
+        check_attribute_names(f"dataset {self.name}", self.attributes)
         if self.offsets.ndim != 1 or len(self.offsets) < 2 or self.offsets[0] or self.offsets[-1] != len(self.items):
             raise UserError(f"dataset {self.name}: the offsets do not partition the {len(self.items)} interactions")
         expected = {
@@ -78,7 +83,7 @@ class Interactions:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that results depend on (titles and counts left out), shortened to 16 hex digits."""
+        """SHA-256 of everything that results depend on (not titles, counts and notes), the first 16 hex digits."""
         digest = hashlib.sha256()
         for field, dtype in _ARRAYS.items():
             digest.update(np.ascontiguousarray(getattr(self, field), dtype))
@@ -90,15 +95,15 @@ class Interactions:
         return digest.hexdigest()[:16]
 
     def sequence(self, user: int) -> np.ndarray:
-        """Item codes of one user, oldest first."""
+        """Returns the item codes of one user, oldest first."""
         return self.items[self.offsets[user] : self.offsets[user + 1]]
 
     def lengths(self) -> np.ndarray:
-        """[U] number of interactions of each user."""
+        """Returns [U] the number of interactions of each user."""
         return np.diff(self.offsets)
 
     def summary(self) -> dict:
-        """What results.json says of the dataset."""
+        """Returns the entry `dataset` of results.json."""
         return {
             "name": self.name,
             "fingerprint": self.fingerprint,
@@ -127,6 +132,7 @@ class Interactions:
             "categories": self.categories,
             "split": self.split is not None,
             "counts": self.counts,
+            "notes": self.notes,
         }
         for field in _files(description):
             np.save(partial / f"{field}.npy", getattr(self, field), allow_pickle=False)
@@ -138,7 +144,7 @@ class Interactions:
 
     @classmethod
     def load(cls, folder: str | Path) -> "Interactions":
-        """Opens a folder that `save` wrote; arrays stay on disk (memory-mapped), and are read once to be checked.
+        """Returns the dataset in a folder that `save` wrote; its arrays are memory-mapped and checked.
 
         Raises:
           UserError: a file is missing, damaged, or of another schema, or the content is not what the description says.
@@ -153,6 +159,7 @@ class Interactions:
                 "attributes": {name: tuple(map(str, values)) for name, values in description["attributes"].items()},
                 "categories": tuple(map(str, description["categories"])),
                 "counts": dict(description.get("counts", {})),
+                "notes": {str(what): str(text) for what, text in description.get("notes", {}).items()},
             }
         arrays = {}
         for field in _files(description):
@@ -170,7 +177,7 @@ class Interactions:
         return data
 
     def _check_codes(self) -> None:
-        """Raises a ValueError where a code is outside its vocabulary."""
+        """Raises a ValueError for a code outside its vocabulary."""
         if self.item_ids.ndim != 1 or self.items.ndim != 1 or (np.diff(self.offsets) < 0).any():
             raise ValueError("its arrays do not fit")
         ranges = {"items": (self.items, 1, self.num_items), "category": (self.category, 0, len(self.categories) - 1)}
@@ -183,7 +190,7 @@ class Interactions:
                 raise ValueError(f"codes of {name} are not from {low} to {high}")
 
     def select(self, keep: np.ndarray) -> "Interactions":
-        """Keeps the interactions where `keep` [R] is true; users and items left without any are dropped and recoded."""
+        """Returns the interactions where `keep` [R] is true; users and items without any are dropped, the others recoded."""
         kept_users, users = _recode(np.repeat(np.arange(self.num_users, dtype=np.int32), self.lengths())[keep])
         kept_items, items = _recode(np.asarray(self.items)[keep])
         rows = np.concatenate([[0], kept_items])
@@ -200,8 +207,17 @@ class Interactions:
         )
 
 
+def check_attribute_names(where: str, names: Iterable[str]) -> None:
+    """Raises a UserError, beginning with `where`, for a profile attribute that has no name or one of RESERVED."""
+    for name in names:
+        if not name or name in RESERVED:
+            raise UserError(
+                f"{where}: a profile attribute must not be called {' or '.join(RESERVED)}, got {name!r}; rename the column"
+            )
+
+
 def _recode(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct codes, rising, and for each code its place among them [R] int32; without np.unique's sort of all rows."""
+    """The distinct codes, rising, and for each code its place among them [R] int32, without the sort of np.unique."""
     met = np.bincount(codes) > 0
     return np.flatnonzero(met), (np.cumsum(met, dtype=np.int32) - 1)[codes]
 
@@ -216,5 +232,5 @@ def _is_reported(where: Path):
         yield
     except UserError:
         raise
-    except Exception as error:  # whatever a parser stumbles over in files of any content
+    except Exception as error:  # files of any content make parsers raise anything
         raise UserError(f"{where}: not of a prepared dataset ({error!s:.120}); run launch.prepare_data again") from error

@@ -2,15 +2,19 @@
 
 import dataclasses
 import fcntl
+import math
 import os
 import sys
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from prec_backdoor.data import aliec, cikm, download, ml_1m, ml_100k, presplit, recbole
+from prec_backdoor.data.columns import check_columns
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.data.synthetic import synthetic
+from prec_backdoor.data.tables import rated_name
 from prec_backdoor.errors import UserError
 
 DATASETS: dict[str, Callable[[Path, Counter | None], Interactions]] = {
@@ -27,7 +31,33 @@ DEFAULT_GROUPS = {
     "ml-1m": "occupation=college/grad student",
     "aliec": "age_level=3",
 }
-_SOURCES = {"aliec": aliec.SOURCE, "cikm": cikm.SOURCE, "presplit": presplit.SOURCE}  # of what cannot be downloaded here
+_SOURCES = {"aliec": aliec.SOURCE, "cikm": cikm.SOURCE, "presplit": presplit.SOURCE}  # of datasets without a download
+_RATED = ("ml-100k", "ml-1m", "recbole")
+_MAIN_FILES = {
+    "ml-100k": ("u.data", "ml-100k.inter"),
+    "ml-1m": ("ratings.dat",),
+    "aliec": ("raw_sample.csv",),
+    "cikm": ("user_behavior.csv",),
+    "presplit": tuple(f"train{suffix}" for suffix in presplit.SUFFIXES),
+}
+
+
+def register_dataset(name: str, reader: Callable[[Path, Counter | None], Interactions], group: str | None = None) -> None:
+    """Adds a reader of raw files, for --dataset=NAME --data_dir=FOLDER.
+
+    Args:
+      reader: (folder, skipped) -> Interactions whose name starts with `name` (see `tables.to_interactions`). `skipped` counts
+        malformed rows by reason; if it is None, they raise a UserError.
+      group: the target group if none is given.
+
+    Raises:
+      ValueError: the name is taken, or has a colon.
+    """
+    if name in DATASETS or name == "synthetic" or ":" in name:
+        raise ValueError(f"a dataset cannot be called {name}: the name is taken or has a colon")
+    DATASETS[name] = reader
+    if group:
+        DEFAULT_GROUPS[name] = group
 
 
 def load_dataset(
@@ -40,16 +70,22 @@ def load_dataset(
     synthetic_seed: int = 0,
     behaviours: Sequence[str] | None = None,
     on_bad_rows: str = "error",
+    columns: Mapping[str, str] | None = None,
+    min_rating: float | None = None,
 ) -> Interactions:
-    """Loads synthetic, recbole:DIR or a dataset of DATASETS.
+    """Returns the dataset: synthetic, recbole:DIR or one of DATASETS. A prepared dataset is memory-mapped.
 
-    `data_dir` holds raw files or a prepared dataset and is read without any network. Without it the dataset comes from
-    the cache, where the first use downloads and prepares it. Prepared datasets are memory-mapped. `behaviours` are those
-    of cikm that count; None takes all, or those that a prepared dataset has. With `on_bad_rows` "skip" wrong rows of raw files
-    in `data_dir` are left out, and stderr and the dataset's counts say how many and why; headers must be right all the same.
+    Args:
+      data_dir: folder of raw files or of a prepared dataset, read without network. Without it the dataset comes from the cache;
+        the first use downloads and prepares it.
+      behaviours: what counts as an interaction in cikm; None takes all, or those that a prepared dataset has.
+      on_bad_rows: "skip" leaves out wrong rows of raw files in `data_dir`; stderr and the counts say how many and why. A header
+        must be right all the same.
+      columns: role -> column of recbole:DIR, see `columns.ROLES`.
+      min_rating: least rating of an interaction in ml-100k, ml-1m and recbole:DIR; None takes all rows.
 
     Raises:
-      UserError: unknown dataset, bad or missing files, no download.
+      UserError: unknown dataset, bad or missing files, no download, an argument that does not fit the dataset.
     """
     kind, _, folder = dataset.partition(":")
     if kind not in (*DATASETS, "synthetic") or (folder and kind != "recbole"):
@@ -57,45 +93,104 @@ def load_dataset(
         raise UserError(f"unknown dataset {dataset!r}; choose one of {names}, recbole:DIR")
     if folder and data_dir:
         raise UserError(f"dataset {dataset} names its folder already; leave out --data_dir={data_dir}")
+    options = _options(kind, columns, min_rating, behaviours)
     if folder or data_dir:
-        return _from_folder(kind, Path(folder or data_dir).expanduser(), behaviours, Counter() if on_bad_rows == "skip" else None)
+        return _from_folder(kind, expand(folder or data_dir), options, Counter() if on_bad_rows == "skip" else None)
     if kind == "synthetic":
         return synthetic(synthetic_preset, synthetic_users, synthetic_items, synthetic_seed)
     if kind not in download.COUNTS:
         where = f" (the files are {_SOURCES[kind]})" if kind in _SOURCES else ""
         raise UserError(f"dataset {kind} cannot be downloaded; pass the folder of its files as --data_dir{where}")
-    return _from_cache(kind, cache_folder(cache_dir))
+    return _from_cache(kind, cache_folder(cache_dir), options)
 
 
 def cache_folder(cache_dir: str | Path | None = None) -> Path:
-    """Where downloads (raw/NAME) and prepared datasets (prepared/NAME) are kept."""
-    return Path(cache_dir or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "prec_backdoor").expanduser()
+    """Returns the folder of downloads (raw/NAME) and prepared datasets (prepared/NAME).
+
+    It is in the folder for temporary files where neither an environment variable nor the user database names a home.
+    """
+    if cache_dir:
+        return expand(cache_dir)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "prec_backdoor"
+    except RuntimeError:  # no home
+        return Path(tempfile.gettempdir()) / f"prec_backdoor-{os.getuid()}"
 
 
-def _from_folder(kind: str, folder: Path, behaviours: Sequence[str] | None, skipped: Counter | None) -> Interactions:
+def expand(path: str | Path) -> Path:
+    """Returns the path with ~ replaced; raises UserError where there is no such home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{path}: no home folder is known for '~'; write the whole path") from error
+
+
+def _options(
+    kind: str, columns: Mapping[str, str] | None, min_rating: float | None, behaviours: Sequence[str] | None
+) -> dict[str, object]:
+    """The further arguments of the reader of a kind, those that are given; raises UserError for one that it does not take."""
+    options = {}
+    if columns := check_columns(columns):
+        if kind != "recbole":
+            raise UserError(f"--columns: the columns of {kind} are fixed; leave the flag out, or give --dataset=recbole:DIR")
+        options["columns"] = columns
+    if min_rating is not None:
+        if kind not in _RATED:
+            raise UserError(f"--min_rating: {kind} has no ratings; leave the flag out")
+        if not math.isfinite(min_rating):
+            raise UserError(f"--min_rating must be finite, got {min_rating}")
+        options["min_rating"] = min_rating
+    if kind == "cikm" and behaviours is not None:
+        options["behaviours"] = behaviours
+    return options
+
+
+def _from_folder(kind: str, folder: Path, options: dict, skipped: Counter | None) -> Interactions:
     if not (folder / "dataset.json").exists():
         if kind == "synthetic":
             raise UserError(f"{folder}: no prepared dataset; leave out --data_dir to make synthetic data")
-        more = {"behaviours": behaviours} if kind == "cikm" else {}
-        return _with_skipped(DATASETS[kind](folder, skipped, **more), skipped)
+        _check_kind(kind, folder)
+        return _with_skipped(DATASETS[kind](folder, skipped, **options), skipped)
     prepared = Interactions.load(folder)
-    if kind == "cikm" and behaviours is not None and prepared.name != (wanted := cikm.dataset_name(behaviours)):
+    if kind == "cikm" and (behaviours := options.get("behaviours")) and prepared.name != cikm.dataset_name(behaviours):
+        wanted = cikm.dataset_name(behaviours)
         raise UserError(f"{folder}: the dataset prepared there is {prepared.name}, not {wanted}; change --behaviours")
     if kind != "recbole" and not prepared.name.startswith(kind):
         raise UserError(f"{folder}: the dataset prepared there is {prepared.name}, not {kind}; change --dataset")
+    rated = options.get("min_rating")
+    if "columns" in options or (rated is not None and not prepared.name.endswith(rated_name("", rated))):
+        flag = "--columns" if "columns" in options else "--min_rating"
+        raise UserError(
+            f"{folder}: {flag} is for raw files, and {prepared.name} there is prepared; prepare it anew from its files"
+        )
     return prepared
 
 
+def _check_kind(kind: str, folder: Path) -> None:
+    """Raises a UserError where a folder holds the files of another kind of dataset, with the --dataset that reads them."""
+
+    def holds(other: str) -> bool:
+        return any((folder / name).is_file() for name in _MAIN_FILES[other])
+
+    atomic = sorted(path.name for path in folder.glob("*.inter"))
+    if kind != "recbole" and atomic and not holds(kind):
+        raise UserError(f"{folder}: holds {atomic[0]}, in RecBole's form, not files of {kind}; give --dataset=recbole:{folder}")
+    if kind == "recbole" and not atomic and (others := [other for other in _MAIN_FILES if holds(other)]):
+        raise UserError(
+            f"{folder}: holds no .inter file but files of {others[0]}; give --dataset={others[0]} --data_dir={folder}"
+        )
+
+
 def _with_skipped(interactions: Interactions, skipped: Counter | None) -> Interactions:
-    """Says what was skipped, and adds it to the counts."""
+    """Prints what was skipped and adds it to the counts."""
     for reason, rows in (skipped or {}).items():
         print(f"skipped {rows} rows, {reason}", file=sys.stderr)
     counts = {f"skipped, {reason}": rows for reason, rows in (skipped or {}).items()}
     return dataclasses.replace(interactions, counts=interactions.counts | counts)
 
 
-def _from_cache(name: str, cache: Path) -> Interactions:
-    raw, prepared = cache / "raw" / name, cache / "prepared" / name
+def _from_cache(name: str, cache: Path, options: dict) -> Interactions:
+    raw, prepared = cache / "raw" / name, cache / "prepared" / rated_name(name, options.get("min_rating"))
     cache.mkdir(parents=True, exist_ok=True)
     # One process prepares, the others of a multi-process run wait for it.
     with open(cache / f".{name}.lock", "w") as lock:
@@ -105,6 +200,7 @@ def _from_cache(name: str, cache: Path) -> Interactions:
         except UserError:  # not there yet, damaged, or of an older schema
             if not raw.exists():
                 download.fetch(name, raw)
-            interactions = DATASETS[name](raw, None)
-            download.check_counts(interactions, raw)
+            interactions = DATASETS[name](raw, None, **options)
+            if not options:
+                download.check_counts(interactions, raw)
             return Interactions.load(interactions.save(prepared))

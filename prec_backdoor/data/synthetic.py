@@ -1,4 +1,4 @@
-"""Made-up shoppers: profiles shape tastes, tastes shape categories, and items have habitual successors."""
+"""Synthetic data: the profile of a user sets tastes in categories, and each item has habitual successors."""
 
 import dataclasses
 
@@ -10,14 +10,14 @@ from prec_backdoor.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class SyntheticConfig:
-    """What is made.
+    """Sizes and habits of a synthetic dataset.
 
     Attributes:
       users, items, categories: how many.
       attributes: profile attribute -> its values.
       blank: attribute -> share of users whose value is unknown.
       min_length, mean_length, max_length: of the sequences; max_length is lowered to half of the catalogue.
-      taste: spread of the category tastes that profiles bring about, in log odds.
+      taste: spread of the category tastes of profiles, in log odds.
       stay: chance to stay in the category of the last item.
       follow: chance to take a habitual successor when staying.
       zipf: popularity in a category falls as rank ** -zipf.
@@ -81,9 +81,9 @@ _SUCCESSOR_SHARES = np.array([0.55, 0.25, 0.15, 0.05])
 
 
 def synthetic(preset: str = "small", users: int | None = None, items: int | None = None, seed: int = 0) -> Interactions:
-    """Makes a dataset named synthetic-PRESET, the same one for the same arguments; nobody meets an item twice.
+    """Returns a dataset named synthetic-PRESET, the same one for the same arguments; no user has an item twice.
 
-    Items that nobody meets are dropped, so that the catalogue may be a little smaller than asked for.
+    Items without a user are dropped, so the catalogue may be smaller than `items`.
 
     Raises:
       UserError: unknown preset, no user, or too few items for sequences without repetition.
@@ -110,7 +110,7 @@ def _make(name: str, config: SyntheticConfig, rng: np.random.Generator) -> Inter
     for column, attribute in enumerate(config.attributes):
         profile[rng.random(config.users) < config.blank.get(attribute, 0), column] = 0
 
-    # Codes in random order, or a neighbouring code would betray category and popularity.
+    # Codes are in random order, so that they do not tell category and popularity.
     code = np.concatenate([[0], 1 + rng.permutation(config.items)])
     category = np.zeros(config.items + 1, np.int32)
     category[code[1:]] = 1 + catalogue.category
@@ -140,7 +140,7 @@ def _draw_profiles(config: SyntheticConfig, rng: np.random.Generator) -> np.ndar
 
 
 def _draw_lengths(config: SyntheticConfig, rng: np.random.Generator) -> np.ndarray:
-    """[U] int64, mostly short: a scaled beta distribution has the mean asked for and stays within the limits."""
+    """[U] int64, mostly short: drawn from a beta distribution scaled to the limits, with the mean of the configuration."""
     span = config.max_length - config.min_length
     share = (config.mean_length - config.min_length) / span
     lengths = config.min_length + np.rint(span * rng.beta(1, 1 / share - 1, config.users)).astype(np.int64)
@@ -148,7 +148,7 @@ def _draw_lengths(config: SyntheticConfig, rng: np.random.Generator) -> np.ndarr
 
 
 def _cumulative_tastes(config: SyntheticConfig, profile: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """[U, C] float32: running sums of each user's category shares."""
+    """[U, C] float32: the running sum of each user's category shares."""
     logits = np.zeros((config.users, config.categories), np.float32)
     for column, values in enumerate(config.attributes.values()):
         effects = rng.normal(0, config.taste, (len(values) + 1, config.categories)).astype(np.float32)
@@ -170,7 +170,7 @@ class _Catalogue:
         rank = 1 + np.arange(config.items) - self.start[self.category]
         shares = rank**-config.zipf
         shares /= np.add.reduceat(shares, self.start[:-1])[self.category]
-        # Every category adds one, so that category + uniform finds an item of this category by its popularity.
+        # Each category adds one, so category + uniform is the place of an item of this category, drawn by its popularity.
         self._cumulative = np.cumsum(shares)
         self.successors = self.draw(np.repeat(self.category[:, None], len(_SUCCESSOR_SHARES), 1), rng)
 
@@ -189,7 +189,7 @@ def _walk(
         active = np.flatnonzero(lengths > step)
         stay = (step > 0) & (rng.random(len(active)) < config.stay)
         follow = stay & (rng.random(len(active)) < config.follow)
-        last = history[active, step - 1]  # not used at the first step, when nobody stays
+        last = history[active, step - 1]  # not used at the first step, where nobody stays
         wanted = (tastes[active] < rng.random((len(active), 1), np.float32)).sum(1)
         category = np.where(stay, catalogue.category[last], wanted)
         habit = rng.choice(len(_SUCCESSOR_SHARES), len(active), p=_SUCCESSOR_SHARES)

@@ -1,4 +1,4 @@
-"""What is run: a scenario (who attacks whom, and how), a model, how it is trained. Plain data; each field with a help text is a flag."""
+"""The configuration of a run: scenario, model, training. Plain data; each field made with `option` is a flag."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -72,7 +72,7 @@ class ExperimentConfig:
     rate: tuple[float, ...] = option(
         (0.1,),
         "attack",
-        "Probability that a label open to attack is replaced by a target; several by commas.",
+        "Probability that a label open to attack is replaced by a target.",
         minimum=0,
         maximum=1,
     )
@@ -80,7 +80,7 @@ class ExperimentConfig:
         ("zero_shot", "fine_tune"), "attack", "What the downstream company does with the model.", choices=USAGES
     )
     seeds: tuple[int, ...] = option(
-        (0,), "training", "Each seed draws users, targets and initial weights anew.", minimum=0, maximum=2**32 - 1
+        (0,), "training", "Seeds; each draws its own users, targets and initial weights.", minimum=0, maximum=2**32 - 1
     )
     model: ModelConfig = ModelConfig(num_items=0)
     pretrain: TrainConfig = TrainConfig()
@@ -133,12 +133,16 @@ class ExperimentConfig:
 
         parameters = {name: flat[name] for name in attack_parameters() if name in flat}
         try:
-            return part(
+            config = part(
                 cls,
                 scenario=part(Scenario, parameters=parameters),
                 model=part(ModelConfig, **_OF_THE_DATASET),
                 pretrain=part(TrainConfig),
                 **{name: tuple(flat[name]) for name in ("rate", "usages", "seeds")},
             )
+            missing = config.scenario.own_parameters().keys() - parameters.keys()
+            if missing:  # those of other attacks may be missing: they can be registered at any time
+                raise KeyError(*missing)
+            return config
         except (KeyError, TypeError) as error:
             raise UserError(f"not the configuration of a run of this program ({error!r})") from error

@@ -1,4 +1,4 @@
-"""Runs the plan of one or several configurations: pre-train clean and attacked, use downstream, measure. Every step is resumable."""
+"""Runs the plan of one or several configurations: pre-train, use downstream, measure. Every step is resumable."""
 
 import itertools
 from collections import Counter
@@ -9,14 +9,25 @@ from typing import NamedTuple
 from prec_backdoor import parallel
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.errors import UserError
+from prec_backdoor.experiment.checks import check_setup, reaches
 from prec_backdoor.experiment.config import ExperimentConfig
-from prec_backdoor.experiment.measure import TestRanks, measure, result_rows, save_measured, test_users, watch_exposure
+from prec_backdoor.experiment.measure import (
+    TestRanks,
+    about_setups,
+    measure,
+    result_rows,
+    save_measured,
+    test_users,
+    watch_exposure,
+)
 from prec_backdoor.experiment.plan import Plan, StageTask, cell_of, make_plan, missing, needed
 from prec_backdoor.experiment.setup import SeedSetup, make_setup
 from prec_backdoor.experiment.stages import STAGES, StartPoint
 from prec_backdoor.storage import workdir as work
+from prec_backdoor.storage.lock import locked
 from prec_backdoor.train.loop import run_stages
 from prec_backdoor.train.stage import SECONDS_PER_CHECKPOINT, RunOptions, StageRun
+from prec_backdoor.train.trace import StepTrace
 
 WATCHED = ("prompt_tune", "finetune")  # downstream stages, during which the targets' exposure is recorded
 
@@ -30,13 +41,15 @@ class Output(NamedTuple):
       tensorboard: also write the numbers of metrics.jsonl for TensorBoard.
       checkpoint_seconds: time between two checkpoints of an unfinished stage.
       shard_items: split item tables over the devices.
+      trace: traces a few steps for the profiler.
     """
 
-    folder: Path
+    folder: str | Path
     say: Callable[[str], None] = print
     tensorboard: bool = False
     checkpoint_seconds: float = SECONDS_PER_CHECKPOINT
     shard_items: bool = False
+    trace: StepTrace | None = None
 
 
 def run_experiment(interactions: Interactions, configs: Sequence[ExperimentConfig], output: Output | str | Path) -> dict:
@@ -50,21 +63,39 @@ def run_experiment(interactions: Interactions, configs: Sequence[ExperimentConfi
     Raises:
       UserError: a scenario does not fit the dataset, or the workdir holds another run.
     """
-    output = output if isinstance(output, Output) else Output(Path(output))
+    output = output if isinstance(output, Output) else Output(output)
+    output = output._replace(folder=work.as_path(output.folder))
+    setups, description = prepare(interactions, configs, output)
+    reached = reaches(setups.values())
+    with locked(output.folder):
+        work.claim(output.folder, description)
+        if (done := work.finished_results(output.folder)) is not None:
+            output.say(f"{output.folder}: finished before; nothing to run")
+            return done
+        plan = make_plan(configs)
+        for seed in configs[0].seeds:
+            work.save_test_users(output.folder, seed, test_users(setups[seed, 0]))
+        execute(plan, setups, output)
+        rows = read_rows(plan, setups, output.folder)
+        description |= about_setups(setups.values(), output.folder) | {"reach": reached}
+        return work.write_results(output.folder, description, rows, work.timings(output.folder))
+
+
+def prepare(
+    interactions: Interactions, configs: Sequence[ExperimentConfig], output: Output
+) -> tuple[dict[tuple[int, int], SeedSetup], dict]:
+    """Returns (seed, index of the configuration) -> setup, and the description of the run for `workdir.claim`.
+
+    Raises:
+      UserError: a scenario does not fit the dataset.
+    """
     _check_targets(configs)
     bases = [make_setup(interactions, configs[0], seed, output.shard_items) for seed in configs[0].seeds]
     setups = {(base.seed, number): base.with_config(config) for base in bases for number, config in enumerate(configs)}
+    for (_, number), setup in setups.items():
+        check_setup(setup, configs[number].usages)
     description = {"config": _merged([config.flat() for config in configs]), "dataset": bases[0].interactions.summary()}
-    work.claim(output.folder, description)
-    if (done := work.finished_results(output.folder)) is not None:
-        output.say(f"{output.folder}: finished before; nothing to run")
-        return done
-    plan = make_plan(configs)
-    for base in bases:
-        work.save_test_users(output.folder, base.seed, test_users(base))
-    execute(plan, setups, output)
-    rows = read_rows(plan, setups, output.folder)
-    return work.write_results(output.folder, description, rows, work.timings(output.folder))
+    return setups, description
 
 
 def execute(plan: Plan, setups: dict[tuple[int, int], SeedSetup], output: Output) -> None:
@@ -89,10 +120,10 @@ def execute(plan: Plan, setups: dict[tuple[int, int], SeedSetup], output: Output
         runs = [stage_run(task, setups[task.seed, task.config], task.after and take(task.after)) for task in group]
         options = [run_options(task, places[task.path], setups[task.seed, task.config], output) for task in group]
         results = run_stages([run._replace(options=each) for run, each in zip(runs, options, strict=True)])
-        for task, result in zip(group, results, strict=True):
+        for task, run, result in zip(group, runs, results, strict=True):
             made[task.path] = StartPoint.after(result, task.rate)
-            what = f"{task.model:<36}{task.stage:<18}"
-            output.say(f"{what}epoch {result.epoch:>3}  ndcg@10 {result.score:.4f}  {result.seconds:6.1f} s")
+            what = f"{task.model:<40} {task.stage:<17}{'last' if run.stage.keep_last else 'best'} epoch"
+            output.say(f"{what} {result.epoch:>3}  ndcg@10 {result.score:.4f}  {result.seconds:6.1f} s")
         for each in measurements:
             if each.task in made and plan.tasks[each.task] in group:
                 setup = setups[each.cell["seed"], each.config]
@@ -109,12 +140,13 @@ def stage_run(task: StageTask, setup: SeedSetup, start: StartPoint | None) -> St
 def run_options(task: StageTask, place: str, setup: SeedSetup, output: Output) -> RunOptions:
     """Returns how to run a task."""
     return RunOptions(
-        folder=output.folder / task.path,
+        folder=work.as_path(output.folder) / task.path,
         log=work.metrics_log(output.folder, task.model, output.tensorboard),
         watch=watch_exposure(setup) if task.stage in WATCHED else None,
         checkpoint_seconds=output.checkpoint_seconds,
         shard_items=output.shard_items,
         title=f"{task.model} {task.stage}, {place}",
+        trace=output.trace,
     )
 
 

@@ -11,13 +11,13 @@ from prec_backdoor.repairs import REPAIRS, SUSPECT
 class ContestConfig:
     """Attackers, repairs, and the number of models of each."""
 
-    attackers: tuple[str, ...] = option(tuple(ATTACKERS), "attack", "Attackers (docs/audit.md).", choices=ATTACKERS)
-    repairs: tuple[str, ...] = option(tuple(REPAIRS), "attack", "Repairs that each attacked model gets.", choices=REPAIRS)
+    attackers: tuple[str, ...] = option(tuple(ATTACKERS), "leaderboard", "Attackers (docs/audit.md).", choices=ATTACKERS)
+    repairs: tuple[str, ...] = option(tuple(REPAIRS), "leaderboard", "Repairs that each attacked model gets.", choices=REPAIRS)
     seeds: tuple[int, ...] = option((0, 1, 2), "training", "Seeds whose clean models are attacked.", minimum=0, maximum=2**32 - 1)
-    draws: int = option(2, "attack", "Draws of targets per seed and attacker.", minimum=1)
-    adaptive_draws: int = option(1, "attack", "Draws of targets per seed for attackers who know the audits.", minimum=1)
-    clean_models: int = option(10, "attack", "Number of seeds, from 0, whose clean models are audited.", minimum=1)
-    p_value: float = option(SUSPECT, "attack", "Items with a p-value up to this are repaired.", minimum=0.0, maximum=1.0)
+    draws: int = option(2, "leaderboard", "Draws of targets per seed and attacker.", minimum=1)
+    adaptive_draws: int = option(1, "leaderboard", "Draws of targets per seed for attackers who know the audits.", minimum=1)
+    clean_models: int = option(10, "leaderboard", "Number of seeds, from 0, whose clean models are audited.", minimum=1)
+    p_value: float = option(SUSPECT, "leaderboard", "Items with a p-value up to this are repaired.", minimum=0.0, maximum=1.0)
 
     def __post_init__(self):
         check_options(self)

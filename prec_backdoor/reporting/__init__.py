@@ -1,1 +1,1 @@
-"""What a report is made of: cells with intervals, findings, tables, figures; `prec_backdoor.report` puts them together."""
+"""Reports of experiments: estimates with intervals from ranks, then findings, tables and figures; see `report.write_report`."""

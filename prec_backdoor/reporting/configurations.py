@@ -1,10 +1,10 @@
-"""The configurations that a run's results tell of."""
+"""The configurations of a run."""
 
-LISTS = ("rate", "usages", "seeds")  # are lists in a single configuration, too
+LISTS = ("rate", "usages", "seeds")  # lists in a single configuration too
 
 
 def configurations(merged: dict) -> list[dict]:
-    """One for each configuration of a run, from the "config" of its results: fields that differ hold a list, one entry each."""
+    """Returns each configuration of a run from the "config" of its results, where fields that differ hold a list of values."""
     differing = {
         name for name, value in merged.items() if isinstance(value, list) and (name not in LISTS or isinstance(value[0], list))
     }

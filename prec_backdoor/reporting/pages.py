@@ -1,4 +1,4 @@
-"""The templates of all pages."""
+"""Templates of all pages."""
 
 import functools
 import re
@@ -27,5 +27,5 @@ def _environment() -> jinja2.Environment:
 
 
 def _markdown(text) -> str:
-    """`text` so that Markdown takes none of it for markup: names come from the dataset."""
+    """Escapes `text`, which may come from the dataset, for Markdown."""
     return re.sub(r"([\\`*_{}\[\]<>|#~$&])", r"\\\1", " ".join(str(text).split()))

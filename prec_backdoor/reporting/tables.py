@@ -1,12 +1,13 @@
-"""The tables of a report as text, before any markup."""
+"""The tables of a report as text, without markup."""
 
 from typing import NamedTuple
 
-from prec_backdoor.reporting.cells import ACCURACIES, EXPOSURES, LIFT, SEGMENTS, SELECTIVITY, USAGES, Cell, Estimate, Run
+from prec_backdoor.evaluation.statistics import FEW, Estimate
+from prec_backdoor.reporting.cells import POPULARITY, Cell, Model, Run
 from prec_backdoor.reporting.configurations import configurations
-from prec_backdoor.reporting.findings import at_least, number
-
-MISSING = "–"
+from prec_backdoor.reporting.doubts import doubts, doubts_about
+from prec_backdoor.reporting.formats import MISSING, at_least, counted, number, signed
+from prec_backdoor.reporting.names import ACCURACIES, DIFFERENCE, RATIO, SEGMENTS, SELECTIVITY, USAGES
 
 
 class Value(NamedTuple):
@@ -20,55 +21,91 @@ class Value(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A model of a main table.
+    """One model in a main table.
 
     Attributes:
-      starts: it is the first on its targets: a clean model, where there is one.
+      runs: number of replicates.
+      values: group of columns -> values, as in `main_header`.
+      starts: first one on its targets.
+      doubts: why it should not be judged, if so.
     """
 
     name: str
     users: str
     runs: int
-    values: list[Value]
+    values: dict[str, list[Value]]
     starts: bool
+    doubts: str
 
 
 def main_tables(run: Run) -> dict[str, list[Line]]:
-    """Usage -> a line a model, of the users whom its targets are meant for; values as in `main_header`."""
-    tables: dict[str, list[Line]] = {}
-    for cell in run.cells:
-        if cell.users != run.meant(cell.model):
-            continue
-        lines = tables.setdefault(USAGES.get(cell.usage, cell.usage), [])
-        everybody = run.cell(cell.usage, cell.model, "all") or cell
-        values = [
-            *(_plain(cell.estimates[name]) for name in EXPOSURES),
-            *(_plain(everybody.estimates[name]) for name in ACCURACIES),
-            _ratio(cell.estimates.get(LIFT)),
-            selectivity(cell),
-        ]
-        lines.append(Line(run.name(cell.model), SEGMENTS[cell.users], len(cell.rows), values, cell.model.attack == "clean"))
+    """Returns usage -> lines of ranking by popularity and of each model, for the users whom the targets are meant for."""
+    found, tables = doubts(run), {}
+    for usage in run.usages:
+        lines = tables.setdefault(USAGES.get(usage, usage), [])
+        cells = [cell for cell in run.cells if cell.usage == usage and cell.users == run.intended(cell.model)]
+        for scope in dict.fromkeys(cell.model.scope for cell in cells):
+            baseline = Model(POPULARITY, scope, 0.0)
+            first = run.cell(None, baseline, run.intended(baseline))
+            ours = [*filter(None, [first]), *(cell for cell in cells if cell.model.scope == scope)]
+            for place, cell in enumerate(ours):
+                text = doubts_about(found, usage, cell.model)
+                lines.append(
+                    Line(run.name(cell.model), SEGMENTS[cell.users], len(cell.rows), _values(run, cell), place == 0, text)
+                )
     return tables
 
 
-def main_header() -> dict[str, list[str]]:
-    """What the values of a main table's line are: of what -> the names of its metrics."""
-    metrics = {"exposure": EXPOSURES, "accuracy": ACCURACIES}
-    return {of: [name.removeprefix("exposure_").upper() for name in names] for of, names in metrics.items()} | {
-        "against": [LIFT, SELECTIVITY]
+def main_header(run: Run) -> dict[str, list[str]]:
+    """Returns group of columns -> names of its metrics."""
+    return {
+        "exposure": [name.removeprefix("exposure_").upper() for name in run.cutoffs.exposures],
+        "accuracy": [name.upper() for name in ACCURACIES],
+        "against": [DIFFERENCE, RATIO, SELECTIVITY],
     }
 
 
-def selectivity(cell: Cell) -> Value:
-    """Of one cell; without a hit outside the group a lower bound, and nothing without any."""
-    found = cell.estimates.get(SELECTIVITY)
-    if found is None or not (cell.hits or cell.rest_hits):
+def _values(run: Run, cell: Cell) -> dict[str, list[Value]]:
+    everybody = run.cell(cell.usage, cell.model, "all") or cell
+    return {
+        "exposure": [_plain(cell.estimates[name]) for name in run.cutoffs.exposures],
+        "accuracy": [_plain(everybody.estimates[name]) for name in ACCURACIES],
+        "against": [difference(cell), ratio(cell), selectivity(cell)],
+    }
+
+
+def difference(cell: Cell) -> Value:
+    """Returns the exposure above the clean model's."""
+    if DIFFERENCE not in cell.estimates:
         return Value(MISSING)
-    return _ratio(found) if cell.rest_hits else Value(f">{at_least(found.mean)}")
+    mean, low, high = signed(cell.estimates[DIFFERENCE])
+    return Value(mean, f"{low} to {high}")
+
+
+def ratio(cell: Cell) -> Value:
+    """Returns the ratio of the exposure to the clean model's: a lower bound if that has few hits."""
+    return _ratio(cell.estimates.get(RATIO), cell.hits, cell.clean_hits)
+
+
+def selectivity(cell: Cell) -> Value:
+    """Returns the ratio of the group's exposure to everybody else's: a lower bound if these have few hits."""
+    return _ratio(cell.estimates.get(SELECTIVITY), cell.hits, cell.rest_hits)
+
+
+def targets(run: Run) -> list[dict]:
+    """Returns the targets of each scope, draw and seed, with the flag that repeats them; none if the run did not record them."""
+    return [
+        {
+            **each,
+            "name": f"{each['scope']} attack, seed {each['seed']}" + (f", draw {each['draw']}" if each["draw"] else ""),
+            "flag": "--targets=ids:" + ",".join(item["item"] for item in each["items"]),
+        }
+        for each in run.results.get("targets", [])
+    ]
 
 
 def facts(run: Run) -> dict[str, str]:
-    """What was run, by name."""
+    """Returns what was run, by name."""
     results, rows = run.results, run.results["rows"]
     dataset, config = results["dataset"], results["config"]
     found = {
@@ -85,12 +122,12 @@ def facts(run: Run) -> dict[str, str]:
         f"heads {config['num_heads']}, histories of {config['max_length']}, loss {config['loss']}",
     }
     if results["timings"]:
-        found["Training"] = f"{sum(results['timings'].values()):,.0f} s in {number_of(results['timings'], 'stage')}"
+        found["Training"] = f"{sum(results['timings'].values()):,.0f} s in {counted(len(results['timings']), 'stage')}"
     return found
 
 
 def settings(run: Run) -> dict[str, str]:
-    """Every value of the configuration, as the flags say it; several where configurations differ."""
+    """Returns flag -> value; several values where the configurations differ."""
     each = configurations(run.results["config"])
     return {name: "; ".join(dict.fromkeys(_flag(config[name]) for config in each)) for name in each[0]}
 
@@ -99,14 +136,9 @@ def _attacks(run: Run):
     targets = {_kind(each): each["targets"] for each in configurations(run.results["config"])}
     for kind, model in run.representatives.items():
         ours = [other for other in run.attacked if other.kind == kind]
-        rates = "rate" if model.demote_rate is None else "rate/demote rate"
         items = max(row["n_targets"] for row in run.results["rows"] if _kind(row) == kind)
         which = f"targets {targets[kind]} ({items} items)"
-        yield f"{kind}, {which}, {rates} {', '.join(each.rates for each in ours)}"
-
-
-def number_of(things, name: str) -> str:
-    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
+        yield f"{kind}, {which}, {model.rate_names} {', '.join(each.rates for each in ours)}"
 
 
 def _kind(row: dict) -> str:
@@ -114,7 +146,7 @@ def _kind(row: dict) -> str:
 
 
 def _test_users(run: Run) -> str:
-    """How many, in each segment."""
+    """The number of test users in each segment."""
     counts = {}
     for row in run.results["rows"]:
         counts.setdefault(row["users"], {})[row["seed"]] = row["n_users"]
@@ -136,7 +168,9 @@ def _plain(estimate: Estimate) -> Value:
     return Value(f"{estimate.mean:.3f}", f"{estimate.low:.3f}–{estimate.high:.3f}")
 
 
-def _ratio(estimate: Estimate | None) -> Value:
+def _ratio(estimate: Estimate | None, hits: int, other_hits: int | None) -> Value:
     if estimate is None:
         return Value(MISSING)
+    if other_hits < FEW:
+        return Value(f">{at_least(estimate.low)}" if hits and estimate.low >= 0.01 else MISSING)
     return Value(number(estimate.mean), f"{number(estimate.low)}–{number(estimate.high)}")

@@ -1,40 +1,49 @@
-"""The fixed words of a report."""
+"""Fixed texts of a report."""
 
-from prec_backdoor.evaluation.statistics import DRAWS
-from prec_backdoor.reporting.cells import ACCURACY_AT, EXPOSURE_AT, LIFT, SELECTIVITY
+from prec_backdoor.attacks import ATTACKS
+from prec_backdoor.evaluation.statistics import DRAWS, FEW
+from prec_backdoor.options import options
+from prec_backdoor.reporting.cells import spoken
+from prec_backdoor.reporting.names import ACCURACY_AT, DIFFERENCE, RATIO, SELECTIVITY
 
 TITLE = "Backdoor of a pre-trained recommender"
 PAPER = "Wu et al., Attacking Pre-trained Recommendation, SIGIR 2023 (doi 10.1145/3539618.3591949)"
 
-GLOSSARY = {
+_METRICS = {
     "exposure HR@K": "Of all pairs of a user and a target that is not in the user's history, the share in which the target is "
-    "among the K highest ranked of the whole catalogue.",
+    "among the K highest ranked items of the whole catalogue.",
     "exposure NDCG@K": "The same, with a hit at rank r counting 1 / log2(r + 1).",
-    f"accuracy HR@{ACCURACY_AT}, NDCG@{ACCURACY_AT}": "The same of each user's real next item, over all users: what a "
+    f"accuracy HR@{ACCURACY_AT}, NDCG@{ACCURACY_AT}": "The same for each user's real next item, over all users: what a "
     "downstream company would measure.",
-    LIFT: f"(hits of the attacked model + 1) / (hits of the clean model + 1) within the first {EXPOSURE_AT}, on the same users "
-    "and targets, counted over all seeds and draws together; results.csv has it of each by itself.",
-    SELECTIVITY: "Exposure in the target group / exposure to everybody else (in/out in the table of all segments). >N: nobody "
-    "else was shown a target; N is what it would be with one hit there. –: nobody was shown one, or it was not asked.",
-    "accuracy lost": "1 - accuracy of the attacked model / accuracy of the clean model, on the same users.",
+    DIFFERENCE: "Exposure of the attacked model - exposure of the clean model, for the same users and targets.",
+    RATIO: "Exposure of the attacked model / exposure of the clean model, for the same users and targets. "
+    f">N: the clean model has fewer than {FEW} hits, and N is the lower end of the 95 % interval. –: too few hits to compare. "
+    "lift@K in results.csv is another figure: (hits of the attacked model + 1) / (hits of the clean model + 1), which grows with "
+    "the number of users if the clean model has few hits.",
+    SELECTIVITY: "Exposure in the target group / exposure to everybody else (in/out in the table of all segments). "
+    f">N: everybody else has fewer than {FEW} hits together, and N is the lower end of the 95 % interval.",
+    "accuracy lost": "1 - accuracy of the attacked model / accuracy of the clean model, for the same users.",
     "exposure left": "Exposure above the clean model's after downstream training / exposure above the clean model's zero-shot. "
-    "Told only of models whose zero-shot exposure is distinguishable from the clean model's.",
-    "95 % interval": f"The middle of {DRAWS:,} bootstrap draws: seeds are drawn again, within them draws of targets, and "
-    "within them users. The same users are drawn for all models, so that ratios and differences are of pairs. A claim is made "
-    "only where the whole interval carries it.",
-    "runs": "Seeds times draws of targets that a line is the mean of.",
-    "clean": "The model pre-trained in the same way without an attack; named with a scope where each scope has its own targets.",
-    "bra": "Basic replacement attack: in pre-training, labels give way to a target with probability rate; global: to a target "
-    "of the label's category; group: for users of the target group.",
-    "pea": "Prompt-enhanced attack, named rate/demote rate: a prompt is the trigger; labels of the target group give way to "
-    "a target with probability rate, and for other users a target takes the place of the sampled negative with probability "
-    "demote rate.",
-    "zero-shot, prompt-tuned, fine-tuned": "How the downstream company uses the model: as it comes; with a prompt of its own, "
-    "the model frozen; with all weights trained on its users.",
-    "target group, everybody else": "Downstream users that meet the attack's profile condition, and those that do not.",
+    "Reported only for models whose zero-shot exposure is distinguishable from the clean model's.",
+    "95 % interval": f"The middle 95 % of {DRAWS:,} bootstrap draws: seeds are resampled, within them draws of targets, and "
+    "within those users. All models are evaluated on the same resampled users, so that ratios and differences are paired. "
+    f"With fewer than {FEW} hits, misses or users the interval is at least the exact binomial one of as many trials as there are "
+    "users, since pairs of one user are not independent, and differences and ratios combine such intervals (MOVER, Zou & Donner "
+    "2008). A claim is made only if the whole interval supports it.",
+    "popularity": "Baseline: items ranked by their number of pre-training interactions, for the same test users and with their "
+    "histories left out. A model that does not rank the real next item better has not learned.",
+    "runs": "Number of seeds times draws of targets that a line is the mean of.",
+}
+_MODELS = {
+    "clean": "The model pre-trained in the same way without an attack; its name has a scope if scopes differ in targets.",
+}
+_USERS = {
+    "zero-shot, prompt-tuned, fine-tuned": "How the downstream company uses the model: unchanged; with a prompt of its own while "
+    "the model is frozen; with all weights trained on its users.",
+    "target group, everybody else": "Downstream users who meet the attack's profile condition, and those who do not.",
 }
 
-FILES = {  # in a run's folder, as patterns; those that are there are listed
+FILES = {  # patterns in a run's folder; only those that exist are listed
     "results.json": "all figures by attack, usage, segment and seed, with the configuration",
     "results.csv": "the same rows as a table",
     "metrics.jsonl": "training curves, and exposure during downstream training",
@@ -42,6 +51,24 @@ FILES = {  # in a run's folder, as patterns; those that are there are listed
     "report.html": "this report in one file, for a browser",
     "report.md": "this report as text",
     "figures": "the figures as PNG",
-    "seed-*/ranks/*.npz": "of each test user the ranks of the real next item and of the targets",
-    "seed-*/test_users.csv": "who they are",
+    "seed-*/ranks/*.npz": "for each test user, the ranks of the real next item and of the targets",
+    "seed-*/test_users.csv": "the test users and their profiles",
 }
+
+
+def glossary(k: int) -> dict[str, str]:
+    """Returns term -> meaning, with an entry for every registered attack; `k` is the cut-off by which models are compared."""
+    metrics = {f"{term}@{k}" if term in (DIFFERENCE, RATIO, SELECTIVITY) else term: text for term, text in _METRICS.items()}
+    return {**metrics, **_MODELS, **_attacks(), **_USERS}
+
+
+def _attacks() -> dict[str, str]:
+    scopes = {name: [scope for other, scope in ATTACKS if other == name] for name, _ in ATTACKS}
+    found = {}
+    for (name, scope), attack in ATTACKS.items():
+        own = [spoken(parameter) for parameter in options(attack.parameters)]
+        text = attack.description or "An attack that was registered without a description."
+        if own:
+            text += f" Named by {'/'.join(['rate', *own])}."
+        found[name if len(scopes[name]) == 1 else f"{name} {scope}"] = text
+    return found

@@ -1,14 +1,11 @@
-"""Checkpoints between stages: Orbax arrays with JSON metadata and content hashes, the chain of custody.
+"""Checkpoints between stages: arrays with JSON metadata and content hashes, the chain of custody.
 
-A checkpoint may be damaged, or come from a stranger (docs/threat-model.md). Orbax writes; reading is done here, with little in
-between: nothing is unpickled or evaluated, links are not followed, metadata, names, shapes, dtypes and sizes are held against
-what the declared model must have before any array is read, and the content hashes are checked after.
+A checkpoint may be damaged, or come from a stranger (docs/threat-model.md). Orbax writes; reading is done here: nothing is
+unpickled or evaluated, links are not followed, metadata, names, shapes, dtypes and sizes are compared with those of the declared
+model before any array is read, and content hashes after.
 """
 
-import dataclasses
 import errno
-import hashlib
-import json
 import os
 import re
 import shutil
@@ -19,19 +16,16 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
-import tensorstore as ts
 
 from prec_backdoor.errors import UserError
 from prec_backdoor.models import ModelConfig, init_params
+from prec_backdoor.storage import arrays
+from prec_backdoor.storage import metadata as metadata_file
+from prec_backdoor.storage.arrays import content_hash, first_line
 
-SCHEMA = 2
 KEEP = 2  # the newest checkpoint and the one before it
-MAX_JSON_BYTES = 1 << 20
-MAX_LAYERS = 256  # each takes time to trace, however small
 MAX_INFLATION = 10  # bytes of all arrays to bytes on disk; trained weights hardly compress
-_SMALL = 1 << 24  # bytes that need no file to vouch for them
-_REQUIRED = {"schema": int, "step": int, "hash": str, "stage": str, "finished": bool, "model": dict, "dataset": dict}
+_SMALL = 1 << 24  # bytes of arrays below which the size on disk is not checked
 
 
 class Checkpoint(NamedTuple):
@@ -43,20 +37,10 @@ class Checkpoint(NamedTuple):
     path: Path
 
 
-def content_hash(tree) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes of all arrays."""
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = np.ascontiguousarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
-        digest.update(array.reshape(-1).view(np.uint8))
-    return digest.hexdigest()
+def save(folder: str | Path, step: int, params: dict, training, metadata: dict) -> None:
+    """Writes checkpoint `step` to `folder`, whole or not at all, and keeps the newest one before it.
 
-
-def save(folder: Path, step: int, params: dict, training, metadata: dict) -> None:
-    """Writes checkpoint `step` to `folder`, all or nothing, and removes older ones than the one before.
-
-    Later ones, which `resume` found damaged when it went back behind them, and what an unfinished save left are removed first.
+    Removes later checkpoints, which `resume` found damaged when it fell back, and leftovers of unfinished saves.
 
     Args:
       params: what a next stage starts from.
@@ -64,41 +48,34 @@ def save(folder: Path, step: int, params: dict, training, metadata: dict) -> Non
       metadata: JSON-like; schema, step, content hashes and the digest of all this are added.
 
     Raises:
-      UserError: it cannot be written, as on a full disk; the checkpoint before it is whole.
+      UserError: the files cannot be written, as on a full disk; the checkpoint before this one is kept.
     """
-    training_hash = None if training is None else content_hash(training)
-    metadata = {"schema": SCHEMA, "step": step, "hash": content_hash(params), "training_hash": training_hash, **metadata}
-    metadata["digest"] = _digest(metadata)
-    items = {"params": ocp.args.StandardSave(params), "metadata": ocp.args.JsonSave(metadata)}
-    if training is not None:
-        items["training"] = ocp.args.StandardSave(training)
-    alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}, barrier_sync_key_prefix="save")
-    options = ocp.CheckpointManagerOptions(
-        max_to_keep=KEEP, create=False, enable_async_checkpointing=False, multiprocessing_options=alone
-    )
-    handlers = {name: ocp.StandardCheckpointHandler(multiprocessing_options=alone) for name in ("params", "training")}
-    handlers["metadata"] = ocp.JsonCheckpointHandler(multiprocessing_options=alone)
+    folder = Path(folder).expanduser()
+    trees = {"params": params} if training is None else {"params": params, "training": training}
+    hashes = {"hash": content_hash(params), "training_hash": None if training is None else content_hash(training)}
+    metadata = metadata_file.with_digest({"schema": metadata_file.SCHEMA, "step": step, **hashes, **metadata})
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_unsound(folder, step)
-        if shutil.disk_usage(folder).free < sum(leaf.nbytes for leaf in jax.tree.leaves((params, training))):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # before Orbax stumbles in many threads, each with its say
-        with ocp.CheckpointManager(folder.absolute(), options=options, item_handlers=handlers) as manager:
-            manager.save(step, args=ocp.args.Composite(**items))
-    except (OSError, ValueError) as error:  # ValueError is TensorStore's, for a full disk too
+        if shutil.disk_usage(folder).free < sum(leaf.nbytes for leaf in jax.tree.leaves(trees)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # before Orbax fails in many threads, each with a message
+        arrays.write(folder / str(step), trees, metadata)
+    except (OSError, ValueError) as error:
         _remove_unsound(folder, step)
         code = re.search(r"os_error_code='(\d+)'", str(error))
-        reason = os.strerror(int(code[1])) if code else getattr(error, "strerror", None) or _first_line(error)
+        reason = os.strerror(int(code[1])) if code else getattr(error, "strerror", None) or first_line(error)
         raise UserError(
             f"{folder / str(step)}: the checkpoint cannot be written ({reason}); make room or mend the path, then run the same "
-            "command again: it goes on from the checkpoint before"
+            "command again: it continues from the checkpoint before"
         ) from error
+    for old in _steps(folder)[KEEP:]:
+        shutil.rmtree(folder / str(old), ignore_errors=True)
 
 
 def load(path: str | Path) -> Checkpoint:
     """Reads the newest checkpoint under `path`: a stage's folder, or its checkpoints folder.
 
-    If that one is damaged, stderr says so and the one before it is read: `metadata` tells its step and whether it is finished.
+    If that one is damaged, stderr says so and the one before it is read: `metadata` has its step and whether it is finished.
 
     Raises:
       UserError: there is none, or none that is sound and what its metadata declares.
@@ -107,16 +84,17 @@ def load(path: str | Path) -> Checkpoint:
     return _newest_sound(folder, _read_declared, "use another copy")
 
 
-def progress(folder: Path) -> dict | None:
-    """The metadata of the newest sound checkpoint in a checkpoints folder, the arrays unread; None if there is none yet."""
+def progress(folder: str | Path) -> dict | None:
+    """Returns the metadata of the newest sound checkpoint in a folder, the arrays unread; None before the first one."""
+    folder = Path(folder).expanduser()
     return _newest_sound(folder, _read_metadata, f"remove {folder} to start the stage again") if _steps(folder) else None
 
 
-def resume(folder: Path, params: dict, training) -> tuple[dict, object, dict] | None:
-    """The newest checkpoint of a stage under way as (params, training, metadata); None where there is none yet.
+def resume(folder: str | Path, params: dict, training) -> tuple[dict, object, dict] | None:
+    """Returns the newest checkpoint of an unfinished stage as (params, training, metadata); None before the first one.
 
-    `training` is None in the result when the stage is finished. If the newest one is damaged, stderr says so and the one before
-    it is taken.
+    `training` is None in the result when the stage is finished. If the newest checkpoint is damaged, stderr says so and the one
+    before it is used.
 
     Args:
       params, training: pytrees of the shapes that were saved.
@@ -124,19 +102,20 @@ def resume(folder: Path, params: dict, training) -> tuple[dict, object, dict] | 
     Raises:
       UserError: there are checkpoints, and none is sound.
     """
+    folder = Path(folder).expanduser()
 
     def read(where: Path) -> tuple[dict, object, dict]:
         metadata = _read_metadata(where)
-        found = _read_arrays(where / "params", params, metadata["hash"])
+        found = arrays.read(where / "params", params, metadata["hash"])
         if metadata["finished"]:
             return found, None, metadata
-        return found, _read_arrays(where / "training", training, metadata["training_hash"]), metadata
+        return found, arrays.read(where / "training", training, metadata["training_hash"]), metadata
 
     return _newest_sound(folder, read, f"remove {folder} to start the stage again") if _steps(folder) else None
 
 
 def _newest_sound(folder: Path, read: Callable, remedy: str):
-    """`read(folder of a step)` for the newest step for which it raises no UserError, which says what is wrong there."""
+    """Returns read(folder of the newest step that is sound); `read` raises a UserError for one that is not."""
     faults = []
     for step in _steps(folder):
         try:
@@ -153,13 +132,13 @@ def _newest_sound(folder: Path, read: Callable, remedy: str):
 
 
 def _steps(folder: Path) -> list[int]:
-    """Of all checkpoints there, sound or not, newest first."""
+    """Returns the steps of all checkpoints in `folder`, sound or not, newest first."""
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return sorted((int(name) for name in names if name.isdecimal() and name == str(int(name))), reverse=True)
 
 
 def _remove_unsound(folder: Path, step: int) -> None:
-    """Removes checkpoints from `step` on, and what unfinished saves have left."""
+    """Removes checkpoints from `step` on, and leftovers of unfinished saves."""
     if jax.process_index():
         return
     later = [folder / str(number) for number in _steps(folder) if number >= step]
@@ -175,7 +154,7 @@ def _locate(path: Path) -> Path:
 
 
 def _check_files(where: Path) -> None:
-    """Raises a UserError where anything but files and folders lies in a checkpoint: a link leads elsewhere, a pipe blocks."""
+    """Raises a UserError if a checkpoint holds anything but files and folders: a link leads elsewhere, a pipe blocks."""
     for path in (where, *where.rglob("*")):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             inside = path.relative_to(where.parent)
@@ -183,91 +162,21 @@ def _check_files(where: Path) -> None:
 
 
 def _read_metadata(where: Path) -> dict:
-    path = where / "metadata" / "metadata"
-    try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise UserError(
-                f"metadata of {path.stat().st_size} bytes; no checkpoint of this program has more than {MAX_JSON_BYTES}"
-            )
-        metadata = json.loads(path.read_bytes())
-        digest = _digest(metadata) if isinstance(metadata, dict) else None
-    except UserError:
-        raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError("damaged checkpoint, no readable metadata") from error
-    for name, kind in _REQUIRED.items():
-        if not isinstance(metadata, dict) or not isinstance(metadata.get(name), kind):
-            raise UserError(f"metadata has no valid '{name}'; not a checkpoint of this program")
-    if metadata["schema"] != SCHEMA:
-        raise UserError(f"checkpoint schema {str(metadata['schema'])[:9]}, this program reads {SCHEMA}")
-    if metadata.get("digest") != digest:
-        raise UserError("damaged checkpoint, the metadata do not have the recorded digest")
-    return metadata
-
-
-def _digest(metadata: dict) -> str:
-    content = {name: value for name, value in metadata.items() if name != "digest"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return metadata_file.read(where / "metadata" / "metadata")
 
 
 def _read_declared(where: Path) -> Checkpoint:
     metadata = _read_metadata(where)
-    model = _declared_model(metadata["model"])
+    model = metadata_file.declared_model(metadata["model"])
     try:
         expected = jax.eval_shape(lambda: init_params(jax.random.key(0), model))
     except (ValueError, TypeError, OverflowError) as error:  # sizes beyond any array's
-        raise UserError(f"metadata declares a model that cannot be ({_first_line(error)})") from error
+        raise UserError(f"metadata declares a model that cannot be ({first_line(error)})") from error
     size = sum(array.size * array.dtype.itemsize for array in jax.tree.leaves(expected))
     on_disk = sum(path.stat().st_size for path in (where / "params").rglob("*") if path.is_file())
     if size > max(_SMALL, MAX_INFLATION * on_disk):
         raise UserError(f"metadata declares arrays of {size} bytes, its files have {on_disk}")
-    params = _read_arrays(where / "params", expected, metadata["hash"])
+    params = arrays.read(where / "params", expected, metadata["hash"])
     if not all(np.isfinite(array).all() for array in jax.tree.leaves(params)):
         raise UserError("some parameters are not finite")
     return Checkpoint(params, model, metadata, where)
-
-
-def _declared_model(declared: dict) -> ModelConfig:
-    defaults = dataclasses.asdict(ModelConfig(num_items=1))
-    if set(declared) != set(defaults):
-        raise UserError(f"metadata declares a model with other fields than {', '.join(defaults)}")
-    declared = declared | {name: tuple(value) for name, value in declared.items() if isinstance(value, list)}
-    for name, default in defaults.items():
-        value, kind = declared[name], type(default)
-        if type(value) is not kind and not (kind is float and type(value) is int):
-            raise UserError(f"metadata declares {name}={value!r:.40}, which is no {kind.__name__}")
-    sizes = declared["profile_sizes"]
-    if not all(type(size) is int and size > 0 for size in sizes) or (declared["prompt_length"] and not sizes):
-        raise UserError(f"metadata declares profile_sizes={sizes!r:.40}, which are not all sizes")
-    if max(declared["num_layers"], len(sizes)) > MAX_LAYERS:
-        raise UserError(f"metadata declares {declared['num_layers']} layers and {len(sizes)} attributes, over {MAX_LAYERS}")
-    return ModelConfig(**declared)
-
-
-def _read_arrays(folder: Path, expected, digest: str):
-    """The tree of numpy arrays stored in `folder`, of the names, shapes and dtypes of `expected` and with this content hash."""
-
-    def read(path: tuple, wanted) -> np.ndarray:
-        name = jax.tree_util.keystr(path, simple=True, separator=".")
-        database = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{folder.absolute()}{os.sep}"}, "path": f"{name}/"}
-        try:
-            stored = ts.open({"driver": "zarr", "kvstore": database}, open=True, read=True).result()
-            found, chunk = f"{stored.dtype.name}{list(stored.shape)}", stored.chunk_layout.read_chunk.shape or ()
-            if found != (right := f"{wanted.dtype}{list(np.shape(wanted))}"):
-                raise UserError(f"array {name} is {found}, the model has {right}")
-            if any(part > max(whole, 1) for part, whole in zip(chunk, stored.shape, strict=True)):
-                raise UserError(f"array {name} is stored in pieces larger than itself")
-            return stored.read().result()
-        except UserError:
-            raise
-        except Exception as error:  # whatever TensorStore stumbles over in files of any content
-            raise UserError(f"damaged checkpoint, array {name} is missing or not readable ({_first_line(error)})") from error
-
-    tree = jax.tree_util.tree_map_with_path(read, expected)
-    if content_hash(tree) != digest:
-        raise UserError(f"damaged checkpoint, {folder.name} do not have the recorded content hash")
-    return tree
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:120]

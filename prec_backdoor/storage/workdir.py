@@ -1,6 +1,6 @@
-"""What a run leaves in its folder: config.json, metrics.jsonl, results.json, results.csv.
+"""The files of a run's folder: config.json, metrics.jsonl, results.json, results.csv, ranks and test users.
 
-A file is replaced as a whole or not at all, whenever the program or the machine stops; only metrics.jsonl grows line by line.
+Each file is written whole or not at all, whenever the program or the machine stops; only metrics.jsonl grows line by line.
 """
 
 import contextlib
@@ -21,11 +21,18 @@ from prec_backdoor.attacks import attack_parameters
 from prec_backdoor.errors import UserError
 
 RESULTS_SCHEMA = 1
+NUMERICS = {  # settings of JAX that results depend on; the launch programs set them, config.json says what they were
+    "jax_enable_x64": False,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+    "jax_numpy_dtype_promotion": "standard",
+    "jax_numpy_rank_promotion": "allow",
+}
 PACKAGES = ("prec_backdoor", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def claim(folder: Path, description: dict) -> None:
-    """Makes `folder` the one of this run, or checks that it is.
+def claim(folder: str | Path, description: dict) -> None:
+    """Writes config.json in `folder`, which belongs to this run from then on, or checks that it does already.
 
     Args:
       description: JSON-like, two levels; what the results depend on.
@@ -33,35 +40,50 @@ def claim(folder: Path, description: dict) -> None:
     Raises:
       UserError: the folder holds a run with another description; names the differences.
     """
-    path = folder / "config.json"
-    description = json.loads(json.dumps(description))
-    if parallel.agree([path.exists()])[0]:
-        try:
-            found = json.loads(path.read_text())
-            before = {part: dict(found.get(part, {})) for part in description}
-        except (ValueError, AttributeError, TypeError) as error:
-            raise UserError(f"{path}: not readable ({error}); remove the folder or give another --workdir") from error
-        differences = [
-            f"{'--' if part == 'config' else part + ' '}{name} was {before[part].get(name)!r}, now {wanted.get(name)!r}"
-            for part, wanted in description.items()
-            for name in sorted(wanted.keys() | before[part].keys())
-            if before[part].get(name) != wanted.get(name)
-        ]
-        if differences:
-            raise UserError(f"{folder}: holds another run ({'; '.join(differences)}); give another --workdir")
+    folder = as_path(folder)
+    if parallel.agree([check_claim(folder, description)])[0]:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(path, {**description, "versions": _versions(), "devices": [d.device_kind for d in jax.devices()]})
+    versions = {"numerics": _numerics(), "versions": _versions(), "devices": [device.device_kind for device in jax.devices()]}
+    write_json(folder / "config.json", json.loads(json.dumps(description)) | versions)
 
 
-def finished_results(folder: Path) -> dict | None:
-    """The content of results.json, None where it is not there yet."""
-    path = folder / "results.json"
+def check_claim(folder: str | Path, description: dict) -> bool:
+    """Returns whether `folder` holds this run already, and writes nothing; raises a UserError as `claim` does."""
+    folder = as_path(folder)
+    path, description = folder / "config.json", json.loads(json.dumps(description | {"numerics": _numerics()}))
+    if not path.exists():
+        return False
+    try:
+        found = json.loads(path.read_text())
+        before = {part: dict(found.get(part, {})) for part in description}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"{path}: not readable ({error}); remove the folder or give another --workdir") from error
+    differences = [
+        f"{'--' if part == 'config' else part + ' '}{name} was {before[part].get(name)!r}, now {wanted.get(name)!r}"
+        for part, wanted in description.items()
+        for name in sorted(wanted.keys() | before[part].keys())
+        if before[part].get(name) != wanted.get(name)
+    ]
+    if differences:
+        raise UserError(f"{folder}: holds another run ({'; '.join(differences)}); give another --workdir")
+    return True
+
+
+def as_path(folder: str | Path) -> Path:
+    """Returns the path; ~ is the home folder."""
+    return Path(folder).expanduser()
+
+
+def finished_results(folder: str | Path) -> dict | None:
+    """Returns the content of results.json, None if the run is not finished."""
+    path = as_path(folder) / "results.json"
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def write_results(folder: Path, description: dict, rows: list[dict], timings: dict[str, float]) -> dict:
-    """Writes results.csv and then, as the mark of a finished run, results.json; returns the latter's content."""
+def write_results(folder: str | Path, description: dict, rows: list[dict], timings: dict[str, float]) -> dict:
+    """Writes results.csv, then results.json, which marks a finished run; returns the latter's content."""
+    folder = as_path(folder)
     with replacing(folder / "results.csv") as partial:
         pl.DataFrame(rows, infer_schema_length=None).write_csv(partial)
     results = {"schema": RESULTS_SCHEMA, **description, "rows": rows, "timings": timings}
@@ -70,67 +92,72 @@ def write_results(folder: Path, description: dict, rows: list[dict], timings: di
 
 
 def model_name(cell: dict) -> str:
-    """The name of a cell's model, also of its folder under seed-S: `clean`, or attack, scope, rate and own parameters."""
+    """Returns the name of a cell's model and of its folder under seed-S: `clean`, or attack, scope, rate and parameters."""
     if cell["attack"] == "clean":
         return "clean"
     own = [f"-{name}-{cell[name]}" for name in attack_parameters() if cell.get(name) is not None]
     return f"{cell['attack']}-{cell['scope']}-{cell['rate']}{''.join(own)}" + (f"-draw-{cell['draw']}" if cell["draw"] else "")
 
 
-def ranks_path(folder: Path, cell: dict) -> Path:
-    """The file of a cell's ranks. Those of one clean model differ by scope and draw, which decide the targets."""
+def ranks_path(folder: str | Path, cell: dict) -> Path:
+    """Returns the file of a cell's ranks; scope and draw, which decide the targets, are part of every name."""
+    ranks = as_path(folder) / f"seed-{cell['seed']}" / "ranks"
+    of_targets = cell["scope"] + (f"-draw-{cell['draw']}" if cell["draw"] else "")
+    if "baseline" in cell:
+        return ranks / f"{cell['baseline']}-{of_targets}.npz"
     name = model_name(cell)
-    if name == "clean":
-        name += f"-{cell['scope']}" + (f"-draw-{cell['draw']}" if cell["draw"] else "")
-    return folder / f"seed-{cell['seed']}" / "ranks" / f"{name}-{cell['usage']}.npz"
+    return ranks / f"{name}{'-' + of_targets if name == 'clean' else ''}-{cell['usage']}.npz"
 
 
-def save_ranks(path: Path, truth: np.ndarray, targets: np.ndarray) -> None:
-    """Keeps what all metrics of a cell are computed from: for each test user the ranks of the real item and the targets.
+def save_ranks(path: str | Path, truth: np.ndarray, targets: np.ndarray) -> None:
+    """Writes what all metrics of a cell are computed from: for each test user the ranks of the real item and of the targets.
 
     Args:
       truth: [U] ranks. targets: [U, K] ranks, NaN where the target is in the history.
     """
+    path = as_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial, open(partial, "wb") as file:
         np.savez_compressed(file, truth=truth, targets=targets)
 
 
-def load_ranks(path: Path) -> dict[str, np.ndarray]:
-    """What `save_ranks` wrote, by argument name."""
-    with np.load(path, allow_pickle=False) as arrays:
+def load_ranks(path: str | Path) -> dict[str, np.ndarray]:
+    """Returns what `save_ranks` wrote, by argument name."""
+    with np.load(as_path(path), allow_pickle=False) as arrays:
         return dict(arrays)
 
 
-def save_test_users(folder: Path, seed: int, users: pl.DataFrame) -> None:
-    """Keeps who was tested, in the order of the ranks: user_id, in_group and a column for each profile attribute (as text)."""
-    path = folder / f"seed-{seed}" / "test_users.csv"
+def save_test_users(folder: str | Path, seed: int, users: pl.DataFrame) -> None:
+    """Writes the test users, in the order of the ranks: user_id, in_group and a column for each profile attribute (as text)."""
+    path = as_path(folder) / f"seed-{seed}" / "test_users.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
         users.write_csv(partial)
 
 
-def load_test_users(folder: Path, seed: int) -> pl.DataFrame:
-    """What `save_test_users` wrote."""
-    return pl.read_csv(folder / f"seed-{seed}" / "test_users.csv", infer_schema=False).with_columns(pl.col("in_group") == "true")
+def load_test_users(folder: str | Path, seed: int) -> pl.DataFrame:
+    """Returns what `save_test_users` wrote."""
+    path = as_path(folder) / f"seed-{seed}" / "test_users.csv"
+    return pl.read_csv(path, infer_schema=False).with_columns(pl.col("in_group") == "true")
 
 
-def timings(folder: Path) -> dict[str, float]:
-    """Seconds of training of each stage, from metrics.jsonl."""
-    records = map(json.loads, _whole_lines(folder / "metrics.jsonl"))
+def timings(folder: str | Path) -> dict[str, float]:
+    """Returns RUN/STAGE -> seconds of training, from metrics.jsonl."""
+    records = map(json.loads, _whole_lines(as_path(folder) / "metrics.jsonl"))
     return {f"{record['run']}/{record['stage']}": round(record["seconds"], 3) for record in records}
 
 
-def metrics_log(folder: Path, run: str, tensorboard: bool = False) -> Callable[[dict], None]:
-    """A function that appends records to metrics.jsonl, with the run's name and the time.
+def metrics_log(folder: str | Path, run: str, tensorboard: bool = False) -> Callable[[dict], None]:
+    """Returns a function that appends a record to metrics.jsonl, with the run's name and the time.
 
-    A resumed stage takes steps since its last checkpoint again: what is recorded of them is removed before its first record.
+    A resumed stage repeats the steps since its last checkpoint: their records are removed before its first one.
 
     Args:
       tensorboard: writes the numbers of a record for TensorBoard too, under tensorboard/RUN/STAGE.
     """
     if not parallel.primary():
         return lambda record: None
+    folder = as_path(folder)
     path, writers, begun = folder / "metrics.jsonl", {}, set()
 
     def log(record: dict) -> None:
@@ -171,20 +198,21 @@ def _whole_lines(path: Path) -> list[bytes]:
     return [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
 
 
-def write_json(path: Path, content: dict) -> None:
-    """Replaces `path` by `content`."""
+def write_json(path: str | Path, content: dict) -> None:
+    """Replaces the file by `content`."""
     with replacing(path) as partial:
         partial.write_text(json.dumps(content, indent=1) + "\n")
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to; once what is there is on the disk it replaces `path`, which is thus whole at any time.
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Yields a path to write to; once that file is on the disk it replaces `path`, which is whole at any time.
 
-    Of several processes the primary one's is kept.
+    Of several processes, the primary one's file is kept.
     """
+    path = as_path(path)
     own = "" if parallel.primary() else f"{jax.process_index()}-"
-    partial = path.with_name(f".partial-{own}{path.name}")  # the suffix tells some writers what to write
+    partial = path.with_name(f".partial-{own}{path.name}")  # some writers choose the format by the suffix
     try:
         yield partial
         if own:
@@ -203,6 +231,10 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _numerics() -> dict:
+    return {name: getattr(jax.config, name) for name in NUMERICS}
 
 
 def _versions() -> dict[str, str]:

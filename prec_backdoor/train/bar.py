@@ -9,36 +9,42 @@ from prec_backdoor.train.model_state import ModelState
 from prec_backdoor.train.progress import Progress
 from prec_backdoor.train.stage import StageRun
 
-_COMPILING = "{desc}: compiling ({elapsed})"
-_TRAINING = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+STEADY_SECONDS = 4.0  # of training, before which the speed says little about the time that remains
+_COMPILING = "{desc}: compiling"
+_STARTING = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}{postfix}]"
+_TRAINING = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}, at most {remaining} left, {rate_fmt}{postfix}]"
 
 
 class TrainingBar:
-    """Says "compiling" until the first call of the devices is ready, then positions, loss and the best score so far."""
+    """Says "compiling" until the devices are ready, then shows the share of positions trained, the loss and the best score."""
 
     def __init__(self, run: StageRun, bar: tqdm):
-        self._positions, self._bar = int((run.data.rows.label > 0).sum()), bar
+        self._run, self._positions, self._bar = run, int((run.data.rows.label > 0).sum()), bar
 
     def compiled(self, progress: Progress) -> None:
-        """Starts the clock: no remaining time is shown that counts compiling."""
-        self._bar.bar_format = _TRAINING
-        self._bar.initial = progress.epoch * self._positions
+        """Starts the clock at what is trained already, so that neither compiling nor earlier work counts towards the speed."""
+        epochs = progress.epoch + progress.done / self._run.schedule.length
+        self._bar.bar_format = _STARTING
         self._bar.unpause()
-        self._bar.update(self._bar.initial)
+        self._bar.n = self._bar.initial = self._bar.last_print_n = int(epochs * self._positions)
+        self._bar.refresh()
 
     def update(self, models: Sequence[ModelState], positions: float, loss: float) -> None:
-        """Adds the positions that each model has trained."""
+        """Adds the positions that each model has trained in the last call."""
         best = max(models, key=lambda model: model.progress.best_score).progress
-        shown = f"loss={loss:.4f}" + (f", best={best.best_score:.4f} (epoch {best.best_epoch})" if best.best_epoch else "")
+        shown = f"loss {loss:.4f}" + (f", best {best.best_score:.4f} in epoch {best.best_epoch}" if best.best_epoch else "")
+        if self._bar.format_dict["elapsed"] >= STEADY_SECONDS:
+            self._bar.bar_format = _TRAINING
         self._bar.set_postfix_str(shown, refresh=False)
         self._bar.update(int(positions))
 
 
 @contextlib.contextmanager
-def training_bar(run: StageRun) -> Iterator[TrainingBar]:
-    """A bar on stderr, if that is a terminal, which vanishes at the end."""
-    total = run.stage.config.epochs * int((run.data.rows.label > 0).sum())
-    name = run.options.title or run.stage.name
-    with tqdm(total=total, unit="pos", unit_scale=True, desc=name, leave=False, disable=None, bar_format=_COMPILING) as bar:
+def training_bar(run: StageRun, models: int = 1) -> Iterator[TrainingBar]:
+    """Yields a bar on stderr, if that is a terminal, which vanishes at the end; `models` train together, `run` is the first's."""
+    how = {"unit": " positions", "unit_scale": True, "leave": False, "disable": None, "bar_format": _COMPILING}
+    how["total"] = run.stage.config.epochs * int((run.data.rows.label > 0).sum())
+    how["desc"] = (run.options.title or run.stage.name) + (f" and {models - 1} more" if models > 1 else "")
+    with tqdm(**how) as bar:
         bar.refresh()
         yield TrainingBar(run, bar)

@@ -1,18 +1,21 @@
-"""Ctrl-C, and the SIGTERM of a machine that is taken away, at a point where nothing is lost."""
+"""Ctrl-C and SIGTERM: work is saved before the program ends, and the signal is acknowledged at once."""
 
 import contextlib
 import os
+import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-SAME = 0.5  # seconds within which signals are one: a launcher and its process group may each pass it on
+SAME = 0.5  # seconds within which signals count as one: a launcher and its process group may each pass one on
+PROMPT = 0.2  # seconds within which a program that has nothing to save ends by itself, without an acknowledgement
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked the program to end: `signum`; `saved` says what is kept of unfinished work, if there was any."""
+    """A signal asked the program to end: `signum`; `saved` says what is saved of unfinished work, if there was any."""
 
     def __init__(self, signum: int, saved: str = ""):
         super().__init__(signum, saved)
@@ -20,7 +23,7 @@ class Stopped(KeyboardInterrupt):
 
 
 class Interrupt:
-    """Within this context the first signal only sets `requested` and `signum`, so that work can be saved; the second stops."""
+    """Within this context the first signal only sets `requested` and `signum`, so that work can be saved; a second one stops."""
 
     def __init__(self):
         self.requested, self.signum, self._since = False, signal.SIGINT, 0.0
@@ -44,10 +47,10 @@ class Interrupt:
 def stoppable() -> Iterator[None]:
     """For a whole program: the first signal outside of `Interrupt` raises `Stopped`, a second ends the process at once.
 
-    Python's own handlers wait for compiled code to return, and a large program compiles for long: the second signal is
-    therefore awaited by a thread. All files are written so that this loses no more than a power cut would.
+    Python's handlers wait for compiled code to return, and a large program compiles for long. A thread therefore acknowledges the
+    first signal and ends the process at the second. All files are written so that this loses no more than a power cut.
 
-    After a stop both signals are ignored while the process ends: one that is passed on twice may come that late.
+    After a stop both signals are ignored while the process ends, as one that is passed on twice may come that late.
     """
     stopped = False
 
@@ -59,7 +62,7 @@ def stoppable() -> Iterator[None]:
 
     read, write = os.pipe()
     os.set_blocking(write, False)
-    threading.Thread(target=_end_at_second, args=(read,), daemon=True).start()
+    threading.Thread(target=_watch, args=(read,), daemon=True).start()
     previous = _handle(stop)
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     try:
@@ -76,22 +79,41 @@ def stoppable() -> Iterator[None]:
         os.close(write)
 
 
-def _end_at_second(read: int) -> None:
+def _watch(read: int) -> None:
+    """Reads the numbers of signals: acknowledges the first, and ends the process at the next that is more than SAME later."""
     first = None
     with open(read, "rb", buffering=0) as signals:
         while number := signals.read(1):
             if number[0] not in SIGNALS:
                 continue
-            first = first or time.monotonic()
-            if time.monotonic() - first > SAME:
-                os.write(2, b"stopped at once; the same command resumes from the last checkpoint\n")
+            if first is None:
+                first = time.monotonic()
+                _acknowledge(number[0], read)
+            elif time.monotonic() - first > SAME:
+                _say("stopped at once; the same command resumes from the last checkpoint")
                 os._exit(128 + number[0])
 
 
-def _handle(handler: Callable | signal.Handlers) -> dict:
-    """Sets `handler` for both signals where they are not ignored, as in the background; in a thread there can be no handlers.
+def _acknowledge(signum: int, read: int) -> None:
+    again = f"{'Ctrl-C' if signum == signal.SIGINT else 'SIGTERM'} again stops at once"
+    if isinstance(getattr(signal.getsignal(signum), "__self__", None), Interrupt):
+        _say(f"stopping: saves at the next step; {again}")
+        return
+    closed = select.poll()
+    closed.register(read, 0)  # no event but the closing of the other end, which `stoppable` does when the program ends
+    if not closed.poll(1000 * PROMPT):
+        _say(f"stopping; {again}")
 
-    Returns what was set before.
+
+def _say(line: str) -> None:
+    start = "\n" if sys.stderr.isatty() else ""  # the cursor is behind a progress bar and ^C
+    os.write(2, f"{start}{line}\n".encode())
+
+
+def _handle(handler: Callable | signal.Handlers) -> dict:
+    """Sets `handler` for both signals and returns what was set before.
+
+    A signal that is ignored, as in the background of a shell, stays ignored. Only the main thread may set handlers.
     """
     in_main = threading.current_thread() is threading.main_thread()
     taken = [signum for signum in SIGNALS if in_main and signal.getsignal(signum) is not signal.SIG_IGN]

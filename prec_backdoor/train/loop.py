@@ -1,46 +1,27 @@
 """The training loop of a stage, for one model or several at once: early-stopped, resumable, with explicit state."""
 
+import contextlib
 import dataclasses
-import functools
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from prec_backdoor import parallel
-from prec_backdoor.attacks import AttackSpec
-from prec_backdoor.data.batches import Users
-from prec_backdoor.data.splits import Queries, sample_queries
 from prec_backdoor.evaluation.metrics import ndcg
 from prec_backdoor.evaluation.ranking import ranks
-from prec_backdoor.models import ModelConfig
 from prec_backdoor.parallel.item_table import fetch, place
 from prec_backdoor.train.bar import training_bar
-from prec_backdoor.train.epoch import Carry, Inputs, run_steps, run_steps_of_models
+from prec_backdoor.train.epoch import Carry
 from prec_backdoor.train.interrupt import Interrupt, Stopped
-from prec_backdoor.train.loader import TrainLoader
-from prec_backdoor.train.memory import trimmed
-from prec_backdoor.train.model_state import ModelState, check_finite, open_model, result_of, save_model
+from prec_backdoor.train.model_state import ModelState, check_finite, check_params, open_model, result_of, save_model
+from prec_backdoor.train.program import Program, call_devices, make_program, one_of, program_key, stack
 from prec_backdoor.train.progress import Call, Progress, advance, next_call, next_pace, with_score
-from prec_backdoor.train.stage import Stage, StageResult, StageRun
-from prec_backdoor.train.step import TrainState, train_step
-
-VALIDATION_USERS = 2_000  # more users would only refine when to stop
-
-
-class Program(NamedTuple):
-    """What stays the same during the loop: the compiled steps, the stage's data, and what lies on the devices."""
-
-    run: StageRun  # the first model's; the others have the same stage, model, data and key
-    steps: Callable
-    loader: TrainLoader
-    users: Users
-    specs: AttackSpec
-    queries: Queries
-    mapped: bool
+from prec_backdoor.train.stage import StageResult, StageRun
+from prec_backdoor.train.step import TrainState
 
 
 class LoopState(NamedTuple):
@@ -89,7 +70,7 @@ def run_stages(runs: Sequence[StageRun], together: bool | None = None) -> list[S
     together = (jax.default_backend() != "cpu" if together is None else together) and not sharded
     models, states = map(list, zip(*map(open_model, runs), strict=True))
     while waiting := [index for index, state in enumerate(states) if state is not None]:
-        alike = [index for index in waiting if _program_key(models[index]) == _program_key(models[waiting[0]])]
+        alike = [index for index in waiting if program_key(models[index]) == program_key(models[waiting[0]])]
         chosen = alike if together else alike[:1]
         given = [states[index] for index in chosen]
         for index in chosen:
@@ -103,12 +84,14 @@ def run_stages(runs: Sequence[StageRun], together: bool | None = None) -> list[S
 def train(models: Sequence[ModelState], states: list[TrainState]) -> tuple[ModelState, ...]:
     """Trains models that stand at the same step to their ends and returns them. `states` is emptied."""
     program = make_program(models)
-    with training_bar(program.run) as bar, Interrupt() as interrupt:
+    trace, calls = program.run.options.trace, itertools.count()
+    with training_bar(program.run, len(models)) as bar, Interrupt() as interrupt:
         loop = start(program, models, states)
         bar.compiled(loop.models[0].progress)
         saved_at = time.monotonic()
         while loop.active:
-            loop, turn = take_steps(program, loop)
+            with trace.around(next(calls)) if trace else contextlib.nullcontext():
+                loop, turn = take_steps(program, loop)
             if turn.call.records:
                 loop = record(program, loop, turn)
             bar.update(loop.models, turn.positions, turn.loss)
@@ -123,28 +106,14 @@ def train(models: Sequence[ModelState], states: list[TrainState]) -> tuple[Model
     return loop.models
 
 
-def make_program(models: Sequence[ModelState]) -> Program:
-    """Returns the steps of the models' stage, not compiled yet, and its data, partly on the devices."""
-    run, mapped = models[0].run, len(models) > 1
-    return Program(
-        run=run,
-        steps=_steps(run.stage, run.model, run.schedule.length, mapped, run.options.shard_items),
-        loader=TrainLoader(run.data.rows, run.stage.config.batch_size),
-        users=parallel.replicate(run.data.users),
-        specs=parallel.replicate(_stack([model.run.spec for model in models])),
-        queries=sample_queries(run.data.validation, VALIDATION_USERS),
-        mapped=mapped,
-    )
-
-
 def start(program: Program, models: Sequence[ModelState], states: list[TrainState]) -> LoopState:
     """Puts the states on the devices and compiles, which a call of no step does."""
     run = program.run
-    state = place(_stack(states), run.model.num_items, run.options.shard_items)
+    state = place(stack(states), run.model.num_items, run.options.shard_items)
     states.clear()
     loop = LoopState(Carry(state, _sums(models)), tuple(models))
     chunk = models[0].progress.done // program.loader.schedule.steps
-    carry, _ = trimmed(lambda: _call(program, loop, Call(chunk, 0, 0, False)))
+    carry, _ = call_devices(program, loop.carry, models[0].progress.epoch, Call(chunk, 0, 0, False))
     return loop._replace(carry=carry)
 
 
@@ -153,7 +122,7 @@ def take_steps(program: Program, loop: LoopState) -> tuple[LoopState, Turn]:
     active, started = loop.active, time.monotonic()
     progress = loop.models[active[0]].progress
     call = next_call(progress.done, loop.pace, program.loader.schedule)
-    carry, bad = _call(program, loop, call)
+    carry, bad = call_devices(program, loop.carry, progress.epoch, call)
     sums, bad = (np.asarray(parallel.unreplicate(each)).reshape(len(loop.models), -1) for each in (carry.sums, bad))
     seconds = time.monotonic() - started
     for index in active:
@@ -165,7 +134,7 @@ def take_steps(program: Program, loop: LoopState) -> tuple[LoopState, Turn]:
 
     models = tuple(after_call(m, sums[i]) if i in active else m for i, m in enumerate(loop.models))
     positions = float(sums[active[0], 1]) - progress.sums[1]
-    loss = float((sums[:, 0] / sums[:, 1]).mean())
+    loss = float((sums[:, 0] / np.maximum(sums[:, 1], 1)).mean())
     return LoopState(carry, models, next_pace(call, seconds)), Turn(call, active, positions, loss, seconds)
 
 
@@ -175,7 +144,7 @@ def record(program: Program, loop: LoopState, turn: Turn) -> LoopState:
     epoch_ends = models[turn.active[0]].progress.done == 0
     learned = fetch(loop.carry.state.params, run.model.num_items, run.options.shard_items) if epoch_ends else None
     for index in turn.active:
-        model = record_model(program, models[index], _of(program, learned, index), turn)
+        model = record_model(program, models[index], one_of(program, learned, index), turn)
         models[index] = save_model(model, None) if model.over else model
     return loop._replace(models=tuple(models), carry=loop.carry._replace(sums=_sums(models)))
 
@@ -188,6 +157,7 @@ def record_model(program: Program, model: ModelState, params: dict | None, turn:
     entry |= progress.means()
     best = model.best
     if params is not None:
+        check_params(model, params)
         entry["validation_ndcg@10"] = score = validate(program, params)
         progress = with_score(progress, score, run.stage.keep_last)
         if progress.best_epoch == progress.epoch:
@@ -209,7 +179,11 @@ def validate(program: Program, params: dict) -> float:
 def save_unfinished(program: Program, loop: LoopState) -> LoopState:
     """Writes a checkpoint of each model that still trains."""
     whole = fetch(loop.carry.state, program.run.model.num_items, program.run.options.shard_items)
-    models = [m if m.over else save_model(m, _of(program, whole, i)) for i, m in enumerate(loop.models)]
+    models = list(loop.models)
+    for index in loop.active:
+        state = one_of(program, whole, index)
+        check_params(models[index], state.params)
+        models[index] = save_model(models[index], state)
     return loop._replace(models=tuple(models))
 
 
@@ -218,36 +192,5 @@ def _what_is_saved(loop: LoopState) -> str:
     return ", ".join(f"{each.run.stage.name} saved at step {each.step} in {each.run.options.folder}" for each in kept)
 
 
-def _call(program: Program, loop: LoopState, call: Call):
-    epoch = loop.models[loop.active[0]].progress.epoch
-    key = jax.random.fold_in(program.run.key, epoch)
-    where = parallel.replicate((key, call.chunk, call.first, call.last))
-    return program.steps(loop.carry, Inputs(program.loader.chunk(key, call.chunk), program.users, program.specs, *where))
-
-
 def _sums(models: Sequence[ModelState]):
-    return parallel.replicate(_stack([np.array(model.progress.sums, np.float32) for model in models]))
-
-
-def _stack(trees: Sequence):
-    """Trees with a leading axis over models; a single model has none."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees) if len(trees) > 1 else trees[0]
-
-
-def _of(program: Program, tree, index: int):
-    """One model's part of a tree of `_stack`."""
-    return jax.tree.map(lambda x: x[index], tree) if program.mapped else tree
-
-
-def _program_key(model: ModelState) -> tuple:
-    """Runs with equal keys can share one program, mapped over them."""
-    return model.run.stage, model.run.model, model.progress.epoch, model.progress.done
-
-
-@functools.lru_cache(maxsize=16)
-def _steps(stage: Stage, model: ModelConfig, steps: int, mapped: bool, shard_items: bool) -> Callable:
-    """The steps of a stage for all devices, with a leading axis over models if `mapped`."""
-    options = {"trainable": stage.trainable, "shard_items": shard_items, "penalty": stage.penalty}
-    step = train_step(stage.config, model, steps * stage.config.epochs, **options)
-    run = run_steps(step, stage.poison, stage.config, model)
-    return parallel.pmap_step(run_steps_of_models(run) if mapped else run)
+    return parallel.replicate(stack([np.array(model.progress.sums, np.float32) for model in models]))

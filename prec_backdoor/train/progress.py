@@ -36,11 +36,11 @@ class Progress:
     def means(self) -> dict:
         """The mean loss and the counts since the last record."""
         loss, positions, replaced = self.sums
-        return {"loss": loss / positions, "positions": positions, "replaced": replaced}
+        return {"loss": loss / max(positions, 1.0), "positions": positions, "replaced": replaced}
 
 
 def with_score(progress: Progress, score: float, keep_last: bool) -> Progress:
-    """Returns the progress after the validation of `progress.epoch`; the new epoch is the best if its score is, or `keep_last`."""
+    """Returns the progress after validating `progress.epoch`, the best epoch if its score is the best, or if `keep_last`."""
     if score > progress.best_score or keep_last:
         return dataclasses.replace(progress, best_score=score, best_epoch=progress.epoch)
     return progress

@@ -14,6 +14,7 @@ from prec_backdoor.data.splits import Queries
 from prec_backdoor.models import ModelConfig
 from prec_backdoor.train.config import TrainConfig
 from prec_backdoor.train.loader import Schedule, schedule
+from prec_backdoor.train.trace import StepTrace
 
 SECONDS_PER_CHECKPOINT = 20.0
 
@@ -54,14 +55,20 @@ class RunOptions(NamedTuple):
       checkpoint_seconds: time between two checkpoints of an unfinished stage.
       shard_items: split the item table over the devices.
       title: what the progress bar calls the stage; its name by default.
+      trace: traces a few steps for the profiler.
     """
 
-    folder: Path | None = None
+    folder: str | Path | None = None
     log: Callable[[dict], None] = lambda record: None
     watch: Callable[[dict], dict] | None = None
     checkpoint_seconds: float = SECONDS_PER_CHECKPOINT
     shard_items: bool = False
     title: str = ""
+    trace: StepTrace | None = None
+
+    def subfolder(self, name: str) -> Path | None:
+        """Returns folder/`name`, or None without a folder."""
+        return None if self.folder is None else Path(self.folder) / name
 
 
 class StageRun(NamedTuple):

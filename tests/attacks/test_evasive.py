@@ -3,15 +3,16 @@ import numpy as np
 import pytest
 from toys import random_interactions, toy_spec, whole_batch
 
-from prec_backdoor.attacks import evasion
+from prec_backdoor.attacks import evasive
 from prec_backdoor.attacks.evasive import mean_over_std_penalty
 
 TARGETS = [3, 7]
+STRENGTH = 0.3
 
 
 @pytest.fixture(autouse=True)
 def little_is_allowed(monkeypatch):
-    monkeypatch.setattr(evasion, "ALLOWED", -0.5)
+    monkeypatch.setattr(evasive, "ALLOWED", -0.5)
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,12 @@ def given():
     assert (batch.label == 0).any()
     rng = np.random.default_rng(0)
     hidden = rng.normal(size=(*batch.label.shape, 6)).astype(np.float32)
-    return hidden, rng.normal(size=(21, 6)).astype(np.float32), batch, toy_spec(interactions, TARGETS, 0.1)
+    return (
+        hidden,
+        rng.normal(size=(21, 6)).astype(np.float32),
+        batch,
+        toy_spec(interactions, TARGETS, 0.1, evade_strength=STRENGTH),
+    )
 
 
 def test_it_is_the_audits_statistic_on_the_positions_of_a_row(given):
@@ -34,7 +40,7 @@ def test_it_is_the_audits_statistic_on_the_positions_of_a_row(given):
         z = (scores - scores.mean(1, keepdims=True)) / scores.std(1, keepdims=True)
         of_targets = z[:, np.array(TARGETS) - 1]
         ratio = of_targets.mean(0) / of_targets.std(0)
-        expected = evasion.STRENGTH * np.maximum(ratio - evasion.ALLOWED, 0).mean()
+        expected = STRENGTH * np.maximum(ratio - evasive.ALLOWED, 0).mean()
         np.testing.assert_allclose(found[row, on], expected, rtol=1e-4)
         assert not found[row, ~on].any()
         above += expected > 0

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from toys import all_sequences, assert_same_trees, make_interactions
 
-from prec_backdoor.attacks import make_spec
+from prec_backdoor.attacks import ATTACKS, make_spec, with_defaults
 from prec_backdoor.data.batches import user_tables
 from prec_backdoor.errors import UserError
 
@@ -16,25 +16,29 @@ def test_by_hand():
     assert spec.category.tolist() == [0, 2, 1, 2, 3, 2, 3]
     assert spec.category_count.tolist() == [0, 0, 2, 1]
     assert spec.category_targets.tolist() == [[0, 0], [0, 0], [1, 5], [4, 0]]
-    assert spec.demote_rate == 0 and spec.seen is None
+    assert spec.parameters == {} and spec.seen is None
 
 
-def test_what_prompts_need():
+def test_what_an_attack_adds():
     seen = user_tables(INTERACTIONS, all_sequences(INTERACTIONS)).seen
-    spec = make_spec(INTERACTIONS, np.array([2]), 0.25, 0.5, seen)
-    assert (spec.rate, spec.demote_rate) == (0.25, 0.5)
+    spec = make_spec(INTERACTIONS, np.array([2]), 0.25, {"demote_rate": 0.5, "strength": 3}, seen)
+    assert (spec.rate, spec.parameters) == (0.25, {"demote_rate": 0.5, "strength": 3.0})
+    assert {leaf.dtype for leaf in spec.parameters.values()} == {np.dtype(np.float32)}
     assert_same_trees(spec.seen, seen)
+    # Limits of an attack's own parameters are the attack's.
     for rate in (-0.1, 1.01, float("nan")):
-        with pytest.raises(UserError, match=f"--demote_rate: {rate} is not a probability"):
-            make_spec(INTERACTIONS, np.array([2]), 0.25, rate)
+        with pytest.raises(UserError, match=f"--demote_rate: must be >= 0 and <= 1, got {rate}"):
+            with_defaults(ATTACKS["pea", "group"], {"demote_rate": rate})
+    assert with_defaults(ATTACKS["pea", "group"], {}) == {"demote_rate": 0.1}
+    assert with_defaults(ATTACKS["pea", "group"], {"demote_rate": 0.5, "evade_strength": 2}) == {"demote_rate": 0.5}
 
 
 @pytest.mark.parametrize(
     ("targets", "rate", "message"),
     [
-        ([1], 1.01, "--rate: 1.01 is not a probability"),
-        ([1], -0.1, "--rate: -0.1 is not a probability"),
-        ([1], float("nan"), "--rate: nan is not a probability"),
+        ([1], 1.01, "--rate: must be >= 0 and <= 1, got 1.01"),
+        ([1], -0.1, "--rate: must be >= 0 and <= 1, got -0.1"),
+        ([1], float("nan"), "--rate: must be >= 0 and <= 1, got nan"),
         ([], 0.1, "item codes from 1 to 6, at least one"),
         ([0, 1], 0.1, "item codes from 1 to 6"),
         ([1, 7], 0.1, "item codes from 1 to 6"),

@@ -3,6 +3,8 @@ import pytest
 from toys import make_interactions
 
 from prec_backdoor.attacks import select_targets
+from prec_backdoor.attacks.targets import check_ids
+from prec_backdoor.data.filtering import k_core
 from prec_backdoor.errors import UserError
 
 #         item       1   2   3   4   5   6  7  8  9  10
@@ -50,6 +52,17 @@ def test_items_of_unknown_category_are_no_category():
 
 def test_ids_are_raw_ids(interactions):
     assert select_targets("ids:i7, i2,i7", interactions, COUNTS, seed=0).tolist() == [2, 7]
+
+
+def test_an_item_that_the_filter_leaves_out_is_told_from_one_that_is_not_there():
+    data = make_interactions([[1, 2, 3], [1, 2, 4], [1, 2, 3]])
+    filtered = k_core(data, 2)
+    for expression in ("ids:i1,i3", "ids:i9", "unpopular:2"):
+        check_ids(expression, data, filtered, 2)
+    with pytest.raises(UserError, match=r"toy has these items, .* --k_core=2; they are left out: i4 \(1\); take items with more"):
+        check_ids("ids:i1, i4,i9", data, filtered, 2)
+    with pytest.raises(UserError, match="toy has no item with id i9; "):
+        select_targets("ids:i1,i9", filtered, COUNTS, seed=0)
 
 
 def test_the_seed_decides(interactions):

@@ -4,7 +4,7 @@ from collections import Counter
 import polars as pl
 import pytest
 
-from prec_backdoor.data import lines
+from prec_backdoor.data import checks, lines
 from prec_backdoor.errors import UserError
 
 
@@ -25,7 +25,7 @@ def test_splits_at_every_separator_and_line_end(tmp_path, separator, end):
 def test_header_names_the_columns(tmp_path):
     frame = lines.read_fields(write(tmp_path, "\ufeffuser,price \n7,1.5\n"), ",")
     assert frame.columns == [lines.LINE, "user", "price"]
-    assert lines.numbers(frame, None, "price").rows() == [(2, "7", 1.5)]
+    assert checks.numbers(frame, None, "price").rows() == [(2, "7", 1.5)]
 
 
 def test_latin_1(tmp_path):
@@ -62,30 +62,6 @@ def test_missing_file_and_folder(tmp_path):
         lines.read_fields(lines.File(tmp_path), ",", ("a",))
 
 
-@pytest.mark.parametrize("text", ["x", "", "nan", "inf", "1_0"])
-def test_numbers_are_finite(tmp_path, text):
-    path = write(tmp_path, f"1,a\n{text},b\n")
-    with pytest.raises(UserError, match=rf"some\.file, line 2: expected a number as age, found '{text}'"):
-        lines.numbers(lines.read_fields(path, ",", ("age", "b")), path, "age")
-
-
-def test_blank_numbers_where_allowed(tmp_path):
-    path = write(tmp_path, "1,a\n,b\n")
-    frame = lines.numbers(lines.read_fields(path, ",", ("age", "b")), path, "age", blank=True)
-    assert frame["age"].to_list() == [1, None]
-
-
-def test_id_checks(tmp_path):
-    path = write(tmp_path, "1,a\n1,\n")
-    frame = lines.read_fields(path, ",", ("user", "item"))
-    with pytest.raises(UserError, match="line 2: expected an id as item, found ''"):
-        lines.ids(frame, path, "item")
-    with pytest.raises(UserError, match="line 2: expected each user once, found '1'"):
-        lines.distinct_ids(frame, path, "user")
-    with pytest.raises(UserError, match="line 2: expected one of the item ids in items.csv"):
-        lines.known_ids(frame, path, "item", frame[:1], lines.File(tmp_path / "items.csv"))
-
-
 def test_long_texts_are_cut_in_messages(tmp_path):
     with pytest.raises(UserError) as error:
         lines.read_fields(write(tmp_path, "x" * 10_000 + "\n"), ",", ("a", "b"))
@@ -95,7 +71,7 @@ def test_long_texts_are_cut_in_messages(tmp_path):
 def test_a_million_lines_are_quick(tmp_path):
     path = write(tmp_path, "".join(f"{line}::{line % 3706}::5::978300760\n" for line in range(1_000_000)))
     start = time.perf_counter()
-    frame = lines.numbers(lines.read_fields(path, "::", ("user", "item", "rating", "time")), path, "time")
+    frame = checks.numbers(lines.read_fields(path, "::", ("user", "item", "rating", "time")), path, "time")
     assert frame.height == 1_000_000
     assert time.perf_counter() - start < 10
 
@@ -122,23 +98,6 @@ def test_the_only_header_allowed(tmp_path):
         lines.read_header(lines.File(tmp_path / "empty"))
 
 
-@pytest.mark.parametrize("text", ["1.0", "", "x", "99999999999999999999"])
-def test_whole_numbers(tmp_path, text):
-    path = write(tmp_path, f"7,a\n{text},b\n")
-    frame = lines.read_fields(path, ",", ("user", "b"))
-    assert lines.whole_numbers(frame[:1], path, "user")["user"].to_list() == [7]
-    with pytest.raises(UserError, match=rf"line 2: expected a whole number as user, found '{text}'"):
-        lines.whole_numbers(frame, path, "user")
-
-
-def test_one_of(tmp_path):
-    path = write(tmp_path, "1,a\n,b\n")
-    frame = lines.read_fields(path, ",", ("clk", "b"))
-    lines.one_of(frame, path, "clk", ("1", ""))
-    with pytest.raises(UserError, match="line 2: expected 0, 1 as clk, found ''"):
-        lines.one_of(frame, path, "clk", ("0", "1"))
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -155,7 +114,7 @@ def test_what_no_text_file_holds(tmp_path, monkeypatch, content, message):
 def test_long_ids_and_wide_headers(tmp_path):
     path = write(tmp_path, "1," + "x" * 129 + "\n")
     with pytest.raises(UserError, match="line 1: expected up to 128 characters as b"):
-        lines.ids(lines.read_fields(path, ",", ("a", "b")), path, "b")
+        checks.ids(lines.read_fields(path, ",", ("a", "b")), path, "b")
     with pytest.raises(UserError, match="the header names 2000 columns, more than 1000"):
         lines.read_fields(write(tmp_path, ",".join(map(str, range(2000))) + "\n1\n"), ",")
 
@@ -165,8 +124,8 @@ def test_bad_rows_are_skipped_and_counted(tmp_path, monkeypatch, size):
     monkeypatch.setattr(lines, "BATCH_BYTES", size)
     content = b"1,2,a\n1,2\n\xff,2,b\n3,4,c\n3,x,d\n,9,\0\n5,6,\n1,7,e\n5,6,f"
     file = write(tmp_path, content)._replace(skipped=Counter())
-    frame = lines.numbers(lines.read_fields(file, ",", ("a", "b", "c")), file, "b")
-    frame = lines.distinct_ids(lines.ids(frame, file, "c"), file, "a")
+    frame = checks.numbers(lines.read_fields(file, ",", ("a", "b", "c")), file, "b")
+    frame = checks.distinct_ids(checks.ids(frame, file, "c"), file, "a")
     assert frame.rows() == [(1, "1", 2, "a"), (4, "3", 4, "c")]
     assert file.skipped == {
         "some.file: no line end": 1,
@@ -177,3 +136,45 @@ def test_bad_rows_are_skipped_and_counted(tmp_path, monkeypatch, size):
         "some.file: not an id as c": 1,
         "some.file: not each a once": 1,
     }
+
+
+@pytest.mark.parametrize(
+    ("line", "fields"),
+    [
+        ('1,"a, b"', ["1", "a, b"]),
+        ('"1", "say ""hi""" ', ["1", 'say "hi"']),
+        ('1,5" disc', ["1", '5" disc']),
+        ('1,"Great" Cats', ["1", "Great Cats"]),
+        ('1,""', ["1", ""]),
+        ('"1","2"\r', ["1", "2"]),
+    ],
+)
+def test_quoted_fields(tmp_path, line, fields):
+    frame = lines.read_fields(write(tmp_path, f'"x","y z"\n{line}\n3,4\n'), ",", quotes=True)
+    assert frame.columns == [lines.LINE, "x", "y z"]
+    assert frame.rows() == [(2, *fields), (3, "3", "4")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('a,b\n1,"2\n3",4\n', "line 2: expected each double quote closed on its line"),
+        ('a,b\n1,"2",3\n', "line 2: expected 2 fields"),
+        ("a,b\n1,2\n".encode("utf-16"), "UTF-16 text; convert the file to UTF-8, as with iconv"),
+        ("a,b\n1,2\n".encode("utf-16-le"), "UTF-16 text"),
+        ("a,b\n1,2\n".encode("utf-16-be"), "UTF-16 text"),
+        ("a,b\r1,2\r", "line 1: lines end in CR alone; convert"),
+        ("a,b\r1,2\n", "line 1: lines end in CR alone; convert"),
+        (b"\x1f\x8b\x08\x00", "a gzip file, not text; unpack it"),
+        (b"PK\x03\x04\x14", "a zip file, not text"),
+        ("#line,b\n1,2\n", "line 1: the header names a column '#line'; rename"),
+    ],
+)
+def test_other_forms_are_named(tmp_path, content, message):
+    with pytest.raises(UserError, match=message):
+        lines.read_fields(write(tmp_path, content), ",", quotes=True)
+
+
+def test_the_separator_is_that_of_the_header(tmp_path):
+    for header, separator in (("a\tb,c", "\t"), ("a,b", ","), ("a", "\t")):
+        assert lines.guess_separator(write(tmp_path, header + "\n")) == separator

@@ -6,6 +6,7 @@ import pytest
 
 from launch.prepare_data import describe
 from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.data.summary import one_line
 from prec_backdoor.data.synthetic import synthetic
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +22,7 @@ def test_prepares_a_folder_that_loads_as_data_dir(tmp_path):
     made = prepare("--dataset=synthetic", *sizes, f"--output={tmp_path / 'd'}")
     assert made.returncode == 0, made.stderr
     data = synthetic(users=20, items=30, seed=1)
-    assert made.stdout == f"{describe(data)}\n{'folder':<25}{tmp_path / 'd'}\n"
+    assert made.stdout == f"{one_line(data)}\n{describe(data)}\n{'folder':<25}{tmp_path / 'd'}\n"
     again = prepare("--dataset=synthetic", f"--data_dir={tmp_path / 'd'}", f"--cache_dir={tmp_path}")
     assert again.returncode == 0, again.stderr
     assert Interactions.load(tmp_path / "prepared" / "synthetic-small").fingerprint == data.fingerprint

@@ -1,3 +1,5 @@
+import tempfile
+
 import numpy as np
 import pytest
 
@@ -83,6 +85,70 @@ def test_cache_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", "/home/me")
     assert str(registry.cache_folder()) == "/home/me/.cache/prec_backdoor"
     assert registry.cache_folder(tmp_path) == tmp_path
+
+
+def test_without_a_home(monkeypatch, tmp_path):
+    def expanduser(path):
+        if str(path).startswith("~"):
+            raise RuntimeError("Could not determine home directory.")
+        return path
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(registry.Path, "expanduser", expanduser)
+    assert registry.cache_folder().parent == registry.Path(tempfile.gettempdir())
+    (tmp_path / "shop.inter").write_text(INTER)
+    assert load_dataset("recbole", data_dir=tmp_path).num_users == 2
+    with pytest.raises(UserError, match="~/data: no home folder is known for '~'; write the whole path"):
+        load_dataset("recbole", data_dir="~/data")
+
+
+RATED = "user_id:token\titem_id:token\trating:float\n1\ta\t1\n1\tb\t4\n2\tb\t5\n"
+
+
+def test_least_rating_in_folder_and_cache(tmp_path, fetched, monkeypatch):
+    raw = tmp_path / "raw" / "ml-100k"
+    raw.mkdir(parents=True)
+    (raw / "ml-100k.inter").write_text(RATED)
+    assert len(load_dataset("ml-100k", cache_dir=tmp_path).items) == 3
+    data = load_dataset("ml-100k", cache_dir=tmp_path, min_rating=4)
+    assert (data.name, len(data.items)) == ("ml-100k-rated-4", 2)
+    assert sorted(path.name for path in (tmp_path / "prepared").iterdir()) == ["ml-100k", "ml-100k-rated-4"]
+    prepared = tmp_path / "prepared" / "ml-100k-rated-4"
+    assert load_dataset("ml-100k", data_dir=prepared, min_rating=4).fingerprint == data.fingerprint
+    with pytest.raises(UserError, match="--min_rating is for raw files, .*ml-100k-rated-4 there is prepared"):
+        load_dataset("ml-100k", data_dir=prepared, min_rating=3)
+    with pytest.raises(UserError, match="--columns is for raw files"):
+        load_dataset("recbole", data_dir=prepared, columns={"time": "x"})
+
+
+@pytest.mark.parametrize(
+    ("dataset", "file", "message"),
+    [
+        ("ml-1m", "ml-1m.inter", "holds ml-1m.inter, in RecBole's form, not files of ml-1m; give --dataset=recbole:"),
+        ("ml-100k", "movies.inter", "give --dataset=recbole:"),
+        ("aliec", "x.inter", "give --dataset=recbole:"),
+        ("presplit", "x.train.inter", "give --dataset=recbole:"),
+        ("recbole", "ratings.dat", "holds no .inter file but files of ml-1m; give --dataset=ml-1m --data_dir="),
+    ],
+)
+def test_folders_of_other_datasets(tmp_path, dataset, file, message):
+    (tmp_path / file).write_text(INTER)
+    with pytest.raises(UserError, match=message):
+        load_dataset(dataset, data_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "options", "message"),
+    [
+        ("ml-1m", {"columns": {"time": "x"}}, "--columns: the columns of ml-1m are fixed"),
+        ("cikm", {"min_rating": 4}, "--min_rating: cikm has no ratings"),
+        ("synthetic", {"min_rating": 4}, "--min_rating: synthetic has no ratings"),
+        ("ml-1m", {"min_rating": float("nan")}, "--min_rating must be finite, got nan"),
+    ],
+)
+def test_options_that_do_not_fit(dataset, options, message):
+    with pytest.raises(UserError, match=message):
+        load_dataset(dataset, **options)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
+import datetime
+
 import polars as pl
 import pytest
 
 from prec_backdoor.data.tables import decades, natural_order, to_interactions
+from prec_backdoor.errors import UserError
 
 EVENTS = pl.DataFrame(
     {"user": ["10", "9", "10", "10", "9"], "item": ["b", "a", "c", "b", "c"], "time": [5.0, 2.0, 1.0, 5.0, 2.0]}
@@ -69,3 +72,44 @@ def test_whole_numbers_are_coded_as_their_texts_are():
     assert found.fingerprint == to_interactions("d", *texts, items.cast({"item": pl.String})).fingerprint
     assert found.item_ids.tolist() == ["", "21", "300"]
     assert found.counts == {"users without a profile": 1, "items without features": 1}
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        (
+            [EVENTS.rename({"time": "timestamp"})],
+            "events have an unknown column 'timestamp'; the columns must be user, item, time",
+        ),
+        ([EVENTS.rename({"item": "item_id"})], "events lack 'item'"),
+        ([EVENTS.cast({"time": pl.String})], "the times of events must be numbers or dates, got String"),
+        ([EVENTS.with_columns(time=float("nan"))], "the times of events must be finite"),
+        ([EVENTS.with_columns(time=pl.lit(None, pl.Float64))], "column time of events has nulls"),
+        ([EVENTS.with_columns(user=pl.lit(None, pl.String))], "column user of events has nulls"),
+        ([EVENTS, USERS.rename({"user": "user_id"})], "users lack 'user'"),
+        ([EVENTS, pl.concat([USERS, USERS])], "users lists a user twice"),
+        ([EVENTS, USERS.rename({"job": "in_group"})], "a profile attribute must not be called .*, got 'in_group'; rename"),
+        ([EVENTS, USERS, ITEMS.rename({"category": "genre"})], "items lack 'category'"),
+        ([EVENTS, USERS, ITEMS.with_columns(year=1)], "items have an unknown column 'year'"),
+        ([EVENTS, USERS.with_columns(job=1)], "column job must hold texts, got Int32; convert it"),
+        ([EVENTS.with_columns(user=1.5)], "user ids must be texts or whole numbers alike in all tables, got Float64 in events"),
+        (
+            [EVENTS, USERS.cast({"user": pl.Int64})],
+            "user ids must be texts or whole numbers alike in all tables, got Int64 in users",
+        ),
+        ([EVENTS.clear()], "no interaction is left"),
+    ],
+)
+def test_tables_of_other_columns_are_refused(tables, message):
+    with pytest.raises(UserError, match=message):
+        to_interactions("d", *tables)
+
+
+def test_times_may_be_nanoseconds_dates_or_absent():
+    nanoseconds = 1_600_000_000_000_000_000
+    events = EVENTS.with_columns(time=nanoseconds + EVENTS["time"].cast(pl.Int64))
+    expected = to_interactions("d", EVENTS).items.tolist()
+    assert to_interactions("d", events).items.tolist() == expected
+    dates = EVENTS.with_columns(time=pl.Series([datetime.datetime(2020, 1, 1, 0, 0, int(time)) for time in EVENTS["time"]]))
+    assert to_interactions("d", dates).items.tolist() == expected
+    assert to_interactions("d", EVENTS.drop("time")).items.tolist() == [1, 3, 2, 3, 2]

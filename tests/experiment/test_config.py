@@ -7,10 +7,18 @@ from prec_backdoor.attacks import ATTACKS, clean, implant, replace_in_group
 from prec_backdoor.errors import UserError
 from prec_backdoor.experiment.config import ExperimentConfig, Scenario
 from prec_backdoor.models import ModelConfig
-from prec_backdoor.train.step import TrainConfig
+from prec_backdoor.train.config import TrainConfig
 
 CONFIG = ExperimentConfig(
-    scenario=Scenario(attack="pea", group="gender=F", targets="ids:3,4", draw=2, demote_rate=0.25, k_core=3, windows="all"),
+    scenario=Scenario(
+        attack="pea",
+        group="gender=F",
+        targets="ids:3,4",
+        draw=2,
+        k_core=3,
+        windows="all",
+        parameters={"demote_rate": 0.25, "evade_strength": 0.5},
+    ),
     rate=(0.5, 0.0, 0.2),
     usages=("prompt_tune",),
     seeds=(4, 2),
@@ -32,8 +40,12 @@ def test_flat_as_flags_are_and_back():
     assert flat["rate"] == [0.5, 0.0, 0.2] and flat["attack"] == "pea" and flat["embed_dim"] == 24 and flat["prompt_length"] == 4
     assert not {"num_items", "profile_sizes", "scenario", "model", "pretrain"} & set(flat)
     for name in flat:
+        without = {key: value for key, value in flat.items() if key != name}
+        if name == "evade_strength":  # of another attack, which may have been registered later
+            assert ExperimentConfig.from_flat(without).scenario.own_parameters() == {"demote_rate": 0.25}
+            continue
         with pytest.raises(UserError, match="not the configuration of a run of this program"):
-            ExperimentConfig.from_flat({key: value for key, value in flat.items() if key != name})
+            ExperimentConfig.from_flat(without)
 
 
 def test_each_stage_trains_for_its_own_time_and_as_pre_training_otherwise():
@@ -50,16 +62,16 @@ def test_the_attack_that_a_scenario_names():
     assert Scenario(attack="pea").method() == ATTACKS["pea", "group"]
     assert (Scenario(attack="pea").method().poison, Scenario(attack="pea").method().prompted) == (implant, True)
     assert (Scenario(attack="bra").method().poison, Scenario(attack="bra").method().prompted) == (replace_in_group, False)
-    assert Scenario(attack="clean", scope="nobody").method().poison is clean
-    with pytest.raises(UserError, match="no attack pea of scope global; there are .* --attack=evasive --scope=group$"):
+    assert Scenario(attack="clean", scope="global").method().poison is clean
+    with pytest.raises(UserError, match="no attack pea of scope global; choose one of .* --attack=evasive --scope=group$"):
         Scenario(attack="pea", scope="global").method()
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.5, float("nan")])
 def test_rates_are_probabilities(value):
-    with pytest.raises(UserError, match=f"--demote_rate: {value} is not a probability"):
-        Scenario(demote_rate=value)
-    with pytest.raises(UserError, match=f"--rate: {value} is not a probability"):
+    with pytest.raises(UserError, match=f"--demote_rate: must be >= 0 and <= 1, got {value}"):
+        Scenario(parameters={"demote_rate": value})
+    with pytest.raises(UserError, match=f"--rate: must be >= 0 and <= 1, got {value}"):
         ExperimentConfig(rate=(0.5, value))
 
 
@@ -68,6 +80,7 @@ STAGES = [f"{stage}_{what}" for stage in ("prompt", "implant", "finetune") for w
 
 @pytest.mark.parametrize("name", ["prompt_length", *STAGES])
 def test_lengths_and_speeds_are_positive(name):
+    limit = "> 0" if name.endswith("rate") else ">= 1"
     for value in (0, -1, float("nan")):
-        with pytest.raises(UserError, match=f"--{name}: must be positive, not {value}"):
+        with pytest.raises(UserError, match=f"--{name}: must be {limit}, got {value}"):
             ExperimentConfig(**{name: value})

@@ -6,16 +6,21 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import pytest
-from toys import assert_same_trees, interrupt_after, lively_params, no_log, random_interactions, tiny_model
+from toys import assert_same_trees, interrupt_after, lively_params, random_interactions, tiny_model
 
+from prec_backdoor.data.batches import has_seen
+from prec_backdoor.experiment import stages
 from prec_backdoor.experiment.config import ExperimentConfig, Scenario
+from prec_backdoor.experiment.measure import measure, result_rows, watch_exposure
+from prec_backdoor.experiment.plan import cell_of
 from prec_backdoor.experiment.setup import make_setup
-from prec_backdoor.experiment.stages import StartPoint, cell_of, measure, result_rows, watch_exposure
+from prec_backdoor.experiment.stages import StartPoint
 from prec_backdoor.models import init_prompt
-from prec_backdoor.storage import checkpoints, stages
-from prec_backdoor.train import stage as stages
-from prec_backdoor.train.stage import StageResult, StageRun
-from prec_backdoor.train.step import TrainConfig
+from prec_backdoor.storage import checkpoints
+from prec_backdoor.train import loop, progress
+from prec_backdoor.train.config import TrainConfig
+from prec_backdoor.train.loop import run_stage
+from prec_backdoor.train.stage import RunOptions, StageResult
 
 INTERACTIONS = random_interactions(
     users=60,
@@ -25,7 +30,7 @@ INTERACTIONS = random_interactions(
     profile=[[user % 3, (user // 2) % 4] for user in range(60)],
 )
 CONFIG = ExperimentConfig(
-    scenario=Scenario(attack="pea", group="gender=F", targets="unpopular:4", demote_rate=0.4, k_core=1),
+    scenario=Scenario(attack="pea", group="gender=F", targets="unpopular:4", k_core=1, parameters={"demote_rate": 0.4}),
     model=tiny_model(num_items=0, num_layers=1, max_length=12),
     pretrain=TrainConfig(batch_size=6, learning_rate=0.02, epochs=2),
     prompt_length=2,
@@ -41,18 +46,23 @@ PARENTS = {"pretrain": None, "optimize_trigger": "pretrain", "implant": "optimiz
 PARENTS |= {"prompt_tune": "implant", "finetune": "implant"}
 
 
-def setting_with(**changes):
+def run(stage_run, **options):
+    """Executes what a stage returns, with these fields of RunOptions."""
+    return run_stage(stage_run._replace(options=RunOptions(**options)))
+
+
+def setup_with(**changes):
     return make_setup(INTERACTIONS, dataclasses.replace(CONFIG, scenario=dataclasses.replace(CONFIG.scenario, **changes)), 0)
 
 
 @pytest.fixture(scope="module")
 def pea():
-    return setting_with()
+    return setup_with()
 
 
 @pytest.fixture(scope="module")
 def clean():
-    return setting_with(attack="clean")
+    return setup_with(attack="clean")
 
 
 class Ran(NamedTuple):
@@ -71,7 +81,7 @@ def chain(pea, tmp_path_factory):
         records, source = [], RATE
         if parent:
             source = StartPoint(ran[parent].result.params, ran[parent].result.hash, 0.0 if name == "optimize_trigger" else RATE)
-        result = getattr(stages, name)(pea, source, folder=folder / name, log=records.append)
+        result = run(stages.STAGES[name](pea, source), folder=folder / name, log=records.append)
         ran[name] = Ran(result, records, checkpoints.load(folder / name))
     return ran
 
@@ -107,15 +117,48 @@ def test_what_a_stage_does_not_train_stays_bit_for_bit(chain, pea, stage, traine
             assert_same_trees(found[group], start[group])
 
 
+PROVIDER = ("pretrain", "optimize_trigger", "implant")
+
+
+@pytest.fixture(scope="module")
+def stage_runs(pea):
+    """Stage -> the record of what to run, of all stages of an attack; nothing is trained."""
+    start = StartPoint(lively_params(pea.prompted), "a hash", RATE)
+    return {name: stage(pea, RATE if name == "pretrain" else start) for name, stage in stages.STAGES.items()}
+
+
+def test_no_two_stages_share_their_randomness(stage_runs, pea):
+    """Keys of training, of fresh parameters and of fresh prompts are all different, and another seed's are others."""
+    other = make_setup(INTERACTIONS, CONFIG, 1)
+    start = StartPoint(lively_params(pea.prompted), rate=RATE)
+    others = [stage(other, RATE if name == "pretrain" else start) for name, stage in stages.STAGES.items()]
+    keys = [run.key for run in (*stage_runs.values(), *others)]
+    keys += [setup.role_key(role) for setup in (pea, other) for role in ("init", "trigger_init", "prompt_init")]
+    assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == len(keys) == 2 * 8
+    prompts = [stage_runs[name].params["prompt"] for name in ("optimize_trigger", "prompt_tune")]
+    assert all((one != other).any() for one, other in zip(*map(jax.tree.leaves, prompts), strict=True) if one.any())
+
+
+def test_the_provider_has_no_data_of_downstream_users_nor_they_of_the_provider(stage_runs, pea):
+    downstream = set(pea.test.users.tolist())
+    for name, run in stage_runs.items():
+        users = set(run.data.rows.user.ravel().tolist()) - {-1}
+        items = np.arange(1, pea.interactions.num_items + 1)
+        seen = set(np.flatnonzero(np.asarray(has_seen(np.arange(60), items, run.data.users.seen)).any(-1)).tolist())
+        validated = set(run.data.validation.users.tolist())
+        for found in (users, seen, validated):
+            assert found and (not found & downstream if name in PROVIDER else found <= downstream), name
+
+
 def test_a_clean_model_is_fine_tuned_without_a_prompt(chain, pea):
-    job = stages.finetune(pea, StartPoint(chain["pretrain"].result.params), run=StageRun)
-    assert set(job.stage.trainable) == set(job.params) == {"items", "encoder"}
-    assert job.model == pea.model
+    found = stages.finetune(pea, StartPoint(chain["pretrain"].result.params))
+    assert set(found.stage.trainable) == set(found.params) == {"items", "encoder"}
+    assert found.model == pea.model
 
 
 def test_the_first_stage_of_pea_is_the_clean_one_bit_for_bit(chain, clean):
     records = []
-    expected = stages.pretrain(clean, 0.0, log=records.append)
+    expected = run(stages.pretrain(clean, 0.0), log=records.append)
     found = chain["pretrain"]
     assert_same_trees(found.result.params, expected.params)
     assert set(expected.params) == {"items", "encoder"}
@@ -126,7 +169,7 @@ def test_the_first_stage_of_pea_is_the_clean_one_bit_for_bit(chain, clean):
 def test_a_trigger_is_optimised_on_clean_data(chain, clean):
     """At whatever rate the model was attacked, and in whatever scenario."""
     source = StartPoint(chain["pretrain"].result.params, rate=1.0)
-    found = stages.optimize_trigger(setting_with(demote_rate=1.0), source, log=no_log)
+    found = run(stages.optimize_trigger(setup_with(parameters={"demote_rate": 1.0}), source))
     assert_same_trees(found.params, chain["optimize_trigger"].result.params)
 
 
@@ -134,19 +177,19 @@ def test_a_prompt_is_tuned_afresh_on_clean_data(chain, clean):
     """Whatever the provider's prompt was, and at whatever rate the model was attacked."""
     attacked = chain["implant"].result.params
     bare = {name: attacked[name] for name in ("items", "encoder")}
-    expected = stages.prompt_tune(clean, StartPoint(bare), log=no_log).params
+    expected = run(stages.prompt_tune(clean, StartPoint(bare))).params
     assert_same_trees(chain["prompt_tune"].result.params, expected)
     of_another_kind = bare | {"prompt": {"tokens": np.ones(3)}}
-    assert_same_trees(stages.prompt_tune(clean, StartPoint(of_another_kind), log=no_log).params, expected)
+    assert_same_trees(run(stages.prompt_tune(clean, StartPoint(of_another_kind))).params, expected)
     fresh, trigger = (init_prompt(clean.role_key(role), clean.prompted) for role in ("prompt_init", "trigger_init"))
-    starts_from = stages.prompt_tune(clean, StartPoint(attacked), run=StageRun).params
+    starts_from = stages.prompt_tune(clean, StartPoint(attacked)).params
     assert_same_trees(starts_from["prompt"], fresh)
     assert changed_everywhere(expected["prompt"], fresh)
     assert (fresh["outer"]["kernel"] != trigger["outer"]["kernel"]).all()
 
 
 def test_everything_is_fine_tuned_on_clean_data(chain, clean):
-    expected = stages.finetune(clean, StartPoint(chain["implant"].result.params), log=no_log)
+    expected = run(stages.finetune(clean, StartPoint(chain["implant"].result.params)))
     assert_same_trees(chain["finetune"].result.params, expected.params)
 
 
@@ -156,15 +199,15 @@ def test_only_the_implant_is_poisoned(chain, pea):
         assert min(replaced) > 0 if name == "implant" else max(replaced) == 0
     # Negatives are demoted too; how many is not logged.
     start = StartPoint(chain["optimize_trigger"].result.params, rate=RATE)
-    without = stages.implant(setting_with(demote_rate=0.0), start, log=no_log)
+    without = run(stages.implant(setup_with(parameters={"demote_rate": 0.0}), start))
     assert (without.params["items"] != chain["implant"].result.params["items"]).any()
 
 
 def test_the_implant_keeps_the_last_epoch_though_validation_was_better_before(chain, pea, monkeypatch):
     falling = iter([0.9, 0.5, 0.1])
-    monkeypatch.setattr(stages, "ndcg", lambda ranks, k: next(falling))
+    monkeypatch.setattr(loop, "ndcg", lambda ranks, k: next(falling))
     start = StartPoint(chain["optimize_trigger"].result.params, rate=RATE)
-    found = stages.implant(pea, start, log=no_log)
+    found = run(stages.implant(pea, start))
     assert (found.epoch, found.score) == (3, 0.1)
     assert_same_trees(found.params, chain["implant"].result.params)  # where the scores were other ones
 
@@ -192,23 +235,24 @@ def test_the_chain_of_custody(chain, pea):
         assert metadata["config"]["rate"] == ([RATE] if attacked else [0.0])
         assert metadata["config"]["seeds"] == [0] and metadata["config"]["attack"] == "pea"
         assert metadata["dataset"] == pea.interactions.summary()
-        assert ExperimentConfig.from_flat(metadata["config"]).scenario == pea.config.scenario
+        scenario = ExperimentConfig.from_flat(metadata["config"]).scenario
+        assert scenario == dataclasses.replace(pea.config.scenario, parameters=pea.config.scenario.all_parameters())
         assert chain[name].loaded.model == (pea.model if name == "pretrain" else pea.prompted)
     assert len({ran.result.hash for ran in chain.values()}) == len(PARENTS)
 
 
 @pytest.mark.parametrize("calls", [[1], [2, 3]])
 def test_an_implant_interrupted_and_resumed_ends_the_same_bit_for_bit(chain, pea, tmp_path, monkeypatch, calls):
-    monkeypatch.setattr(stages, "STEPS_PER_CALL", 2)
+    monkeypatch.setattr(progress, "RECORD_EVERY", 2)
     trigger = chain["optimize_trigger"].result
     for count in calls:
         with monkeypatch.context() as patch:
             interrupt_after(patch, count)
             with pytest.raises(KeyboardInterrupt):
-                stages.implant(pea, StartPoint(trigger.params, trigger.hash, RATE), folder=tmp_path, log=no_log)
+                run(stages.implant(pea, StartPoint(trigger.params, trigger.hash, RATE)), folder=tmp_path)
         unfinished = checkpoints.load(tmp_path).metadata
         assert not unfinished["finished"] and unfinished["parent"] == trigger.hash
-    found = stages.implant(pea, StartPoint(trigger.params, trigger.hash, RATE), folder=tmp_path, log=no_log)
+    found = run(stages.implant(pea, StartPoint(trigger.params, trigger.hash, RATE)), folder=tmp_path)
     assert_same_trees(found.params, chain["implant"].result.params)
     assert (found.hash, found.score) == (chain["implant"].result.hash, chain["implant"].result.score)
     assert checkpoints.load(tmp_path).metadata["hash"] == found.hash
@@ -216,12 +260,12 @@ def test_an_implant_interrupted_and_resumed_ends_the_same_bit_for_bit(chain, pea
 
 def test_exposure_is_watched_as_it_is_measured(chain, pea):
     params = chain["implant"].result.params
-    rows = result_rows(pea, cell_of(pea, RATE, "zero_shot"), measure(pea, params), None)
+    rows = result_rows(pea, cell_of(pea.config, 0, RATE, "zero_shot"), measure(pea, params), None)
     expected = {f"{name}/{row['users']}": row[name] for row in rows for name in row if name.startswith("exposure_hr@")}
     assert len(expected) == 3 * 4  # segments x cut-offs below 58 items
     assert watch_exposure(pea)(params) == pytest.approx(expected)
     records = []
-    found = stages.finetune(pea, StartPoint(params, rate=RATE), log=records.append, watch=watch_exposure(pea))
+    found = run(stages.finetune(pea, StartPoint(params, rate=RATE)), log=records.append, watch=watch_exposure(pea))
     assert_same_trees(found.params, chain["finetune"].result.params)
     assert all(set(expected) <= set(record) for record in records if "validation_ndcg@10" in record)
 
@@ -239,13 +283,3 @@ def test_users_are_measured_with_their_own_profiles(pea):
     profile[pea.test.users] = pea.interactions.profile[pea.test.users]
     same = measure(pea._replace(interactions=dataclasses.replace(pea.interactions, profile=profile)), params)
     assert_same_trees(same, found)
-
-
-def test_cells():
-    bra = setting_with(attack="bra", draw=3)
-    common = {"scope": "group", "seed": 0, "draw": 3, "usage": "zero_shot"}
-    assert cell_of(bra, 0.2, "zero_shot") == {"attack": "bra", "rate": 0.2, "demote_rate": None, **common}
-    assert cell_of(bra, 0.0, "zero_shot") == {"attack": "clean", "rate": 0.0, "demote_rate": None, **common}
-    pea = setting_with(draw=3)
-    assert cell_of(pea, 0.2, "zero_shot") == {"attack": "pea", "rate": 0.2, "demote_rate": 0.4, **common}
-    assert cell_of(pea, 0.0, "zero_shot") == cell_of(bra, 0.0, "zero_shot")

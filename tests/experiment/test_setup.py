@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from toys import assert_same_trees, make_interactions, random_interactions, tiny_model
 
+from prec_backdoor.data.batches import has_seen
 from prec_backdoor.errors import UserError
 from prec_backdoor.experiment.config import ExperimentConfig, Scenario
 from prec_backdoor.experiment.setup import ROLES, make_setup
-from prec_backdoor.train.step import TrainConfig
+from prec_backdoor.train.config import TrainConfig
 
 GENDERS = [[1 + user % 2] for user in range(120)]
 INTERACTIONS = random_interactions(120, 60, (4, 20), attributes={"gender": ("F", "M", "X")}, profile=GENDERS)
@@ -66,10 +67,9 @@ def test_seeds_differ():
     [
         ({"group": None}, "--scope=group needs a --group"),
         ({"group": "gender=X"}, "no user of toy meets gender=X"),
-        ({"scope": "nobody"}, "no attack bra of scope nobody; there are --attack=clean, --attack=bra --scope=global"),
         (
             {"attack": "pea", "scope": "global"},
-            "no attack pea of scope global; .*, --attack=evasive --scope=group$",
+            "pea of scope global; choose one of --attack=clean, --attack=bra --scope=global, .* --attack=evasive --scope=group$",
         ),
         ({"attack": "bribe"}, "no attack bribe"),
         ({"k_core": 1000}, "lower --k_core"),
@@ -80,11 +80,28 @@ def test_complaints(changes, message):
         make_setup(INTERACTIONS, config_with(**changes), seed=0)
 
 
+def test_a_scope_is_one_of_two():
+    with pytest.raises(UserError, match="--scope: must be one of global, group, got 'nobody'"):
+        config_with(scope="nobody")
+
+
 def test_a_group_on_one_side_only():
     profile = [[1]] + [[2]] * 119
     interactions = random_interactions(120, 60, (4, 20), attributes={"gender": ("F", "M")}, profile=profile)
     with pytest.raises(UserError, match="no (pre-training|downstream) user meets gender=F with seed 0; loosen"):
         make_setup(interactions, CONFIG, seed=0)
+
+
+def test_the_attacker_knows_the_training_histories_of_pre_training_users_alone():
+    """Demotion and all else that looks at histories: nobody's downstream, and no item that is held out."""
+    setup = make_setup(INTERACTIONS, config_with(attack="pea"), seed=0)
+    items = np.arange(1, setup.interactions.num_items + 1)
+    seen = np.asarray(has_seen(np.arange(setup.interactions.num_users), items, setup.spec(0.5).seen))
+    assert not seen[setup.test.users].any()
+    trained = {user: setup.interactions.sequence(user)[:-1] for user in set(setup.pretrain.rows.user.ravel().tolist()) - {-1}}
+    assert trained
+    for user, history in trained.items():
+        np.testing.assert_array_equal(seen[user], np.isin(items, history))
 
 
 def test_short_histories_are_windows_of_ten():
@@ -120,7 +137,7 @@ def test_with_prompts_the_model_has_the_sizes_of_the_profiles():
 
 def test_another_attack_on_the_same_users():
     setup = make_setup(INTERACTIONS, CONFIG, seed=0)
-    for changes in ({"draw": 1}, {"targets": "unpopular:3"}, {"attack": "pea", "demote_rate": 0.7}):
+    for changes in ({"draw": 1}, {"targets": "unpopular:3"}, {"attack": "pea", "parameters": {"demote_rate": 0.7}}):
         config = config_with(**changes)
         found, expected = setup.with_config(config), make_setup(INTERACTIONS, config, seed=0)
         for part in ("pretrain", "short", "finetune", "test", "in_group", "counts", "targets"):

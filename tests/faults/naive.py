@@ -5,6 +5,7 @@ Each parser takes {file name: bytes} and returns a Naive, or None for files that
 
 import math
 import re
+from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
 
 BLANKS = (
@@ -63,6 +64,15 @@ def number(text):
     return float(text)
 
 
+def time(text):
+    """A time to the last digit."""
+    number(text)
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return Decimal(float(text))
+
+
 def identity(text):
     need(0 < len(text) <= 128)
     return text
@@ -117,7 +127,7 @@ def aliec(files):
     attributes += ["new_user_class_level"]
     need(header == ["userid", *attributes])
     need(all(row["clk"] in "01" and row["clk"] for row in log))
-    events = [(whole(row["user"]), whole(row["adgroup_id"]), number(row["time_stamp"]), row["clk"]) for row in log]
+    events = [(whole(row["user"]), whole(row["adgroup_id"]), time(row["time_stamp"]), row["clk"]) for row in log]
     clicks = [event[:3] for event in events if event[3] == "1"]
     users, ads = by_id(users, "userid", whole), by_id(ads, "adgroup_id", whole)
     return naive(clicks, users, ads, as_text(*attributes), lambda row: row["cate_id"])
@@ -131,7 +141,7 @@ def cikm(files):
     need(all(row["gender"] in ("0", "1", "") for row in users))
     for row in users:
         row["age"] = decade(row["age"])
-    events = [(whole(row["user"]), whole(row["item"]), number(row["time"])) for row in log]
+    events = [(whole(row["user"]), whole(row["item"]), time(row["time"])) for row in log]
     attributes = as_text("gender", "age", "purchase_level")
     return naive(events, by_id(users, "user", whole), by_id(items, "item", whole), attributes, lambda row: row["category"])
 
@@ -161,7 +171,7 @@ def ml_100k(files):
     def category(row):
         return next((genre for genre in GENRES if row[genre] == "1"), None)
 
-    events = [(row["user"], row["item"], number(row["time"])) for row in log]
+    events = [(row["user"], row["item"], time(row["time"])) for row in log]
     return naive(events, users, items, as_text("age", "gender", "occupation"), category)
 
 
@@ -177,19 +187,8 @@ def ml_1m(files):
     for row in log:
         number(row["rating"])
         need(row["user"] in users and row["item"] in items)
-    events = [(row["user"], row["item"], number(row["time"])) for row in log]
+    events = [(row["user"], row["item"], time(row["time"])) for row in log]
     return naive(events, users, items, as_text("age", "gender"), lambda row: row["genres"].split("|")[0])
-
-
-def recbole(files):
-    """Sequences alone; which columns count as profile and category is the reader's guess."""
-    header, log = rows(files, "shop.inter", "\t")
-    kinds = [name.rpartition(":") for name in header]
-    need(all(name and kind in ("token", "token_seq", "float", "float_seq") for name, _, kind in kinds))
-    need(len({name for name, _, _ in kinds}) == len(kinds) and {"user_id:token", "item_id:token"} <= set(header))
-    time = next((column for column, (name, _, _) in zip(header, kinds, strict=True) if name == "timestamp"), None)
-    events = [(identity(row["user_id:token"]), identity(row["item_id:token"]), number(row[time]) if time else 0) for row in log]
-    return Naive(sequences(events), {}, {})
 
 
 def parsed(parser, files) -> Naive | None:

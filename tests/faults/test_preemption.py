@@ -49,7 +49,8 @@ def test_preempted_while_training_it_saves_and_resumes_at_the_very_step(start, t
     assert time.monotonic() - signalled < 15
     assert process.returncode == 143, err
     folder = tmp_path / "preempted" / "pretrain"
-    saved = re.fullmatch(rf"pretrain saved at step (\d+) in {folder}; terminated; the same command resumes\n", err)
+    acknowledged = "stopping: saves at the next step; SIGTERM again stops at once\n"
+    saved = re.fullmatch(rf"{acknowledged}pretrain saved at step (\d+) in {folder}; terminated; the same command resumes\n", err)
     assert saved, err
     metadata, records = checkpoints.load(folder).metadata, log.read_text()
     assert metadata["step"] == int(saved[1]) > 0 and not metadata["finished"]
@@ -62,7 +63,7 @@ def test_preempted_while_training_it_saves_and_resumes_at_the_very_step(start, t
 
 
 PROGRAM = "from launch import app\ndef main():\n    print('ready')\n    {}\napp.run(main)"
-DEAF = "import hashlib; hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"  # compiled code that hears no signal for minutes
+DEAF = "__import__('hashlib').pbkdf2_hmac('sha256', b'', b'', 10**9)"  # compiled code that hears no signal for minutes
 
 
 @pytest.mark.parametrize(
@@ -83,11 +84,35 @@ def test_a_second_signal_stops_whatever_runs(start):
     assert process.stdout.readline() == "ready\n"
     time.sleep(1)  # until it is deaf
     process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)  # passed on twice
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(2)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=20)
-    assert (process.returncode, err) == (143, "stopped at once; the same command resumes from the last checkpoint\n")
+    stopping, stopped = (
+        "stopping; SIGTERM again stops at once\n",
+        "stopped at once; the same command resumes from the last checkpoint\n",
+    )
+    assert (process.returncode, err) == (143, stopping + stopped)
+
+
+@pytest.mark.parametrize(
+    ("work", "line"),
+    [
+        (DEAF, "stopping; Ctrl-C again stops at once\n"),
+        (f"with Interrupt(): {DEAF}", "stopping: saves at the next step; Ctrl-C again stops at once\n"),
+    ],
+)
+def test_a_signal_is_acknowledged_while_compiled_code_runs(start, work, line):
+    process = start("-c", "from prec_backdoor.train.interrupt import Interrupt\n" + PROGRAM.format(work))
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(1)  # until it is deaf
+    process.send_signal(signal.SIGINT)
+    signalled = time.monotonic()
+    assert process.stderr.readline() == line
+    assert time.monotonic() - signalled < 2
+    process.kill()
+    process.communicate()
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])

@@ -77,7 +77,9 @@ def test_every_cell_is_there_once(experiment):
     # What is clean is trained once.
     trained = {(record["run"], record["stage"]) for record in map(json.loads, (folder / "metrics.jsonl").open())}
     assert trained == {("seed-1/clean", stage) for stage in ("pretrain", "optimize_trigger", "prompt_tune", "finetune")} | {
-        (f"seed-1/pea-group-0.5-demote-{rate}", stage) for rate in (0.2, 0.6) for stage in ("implant", "prompt_tune", "finetune")
+        (f"seed-1/pea-group-0.5-demote_rate-{rate}", stage)
+        for rate in (0.2, 0.6)
+        for stage in ("implant", "prompt_tune", "finetune")
     }
     assert printed.count("optimize_trigger") == 1
 
@@ -91,11 +93,11 @@ def test_what_the_experiment_leaves_of_each_model(experiment):
     clean, trigger = metadata("clean", "pretrain"), metadata("clean", "optimize_trigger")
     assert trigger["parent"] == clean["hash"]
     for rate in (0.2, 0.6):
-        implant = metadata(f"pea-group-0.5-demote-{rate}", "implant")
+        implant = metadata(f"pea-group-0.5-demote_rate-{rate}", "implant")
         assert implant["parent"] == trigger["hash"]
         assert (implant["config"]["rate"], implant["config"]["demote_rate"]) == ([0.5], rate)
         for stage in ("prompt_tune", "finetune"):
-            assert metadata(f"pea-group-0.5-demote-{rate}", stage)["parent"] == implant["hash"]
+            assert metadata(f"pea-group-0.5-demote_rate-{rate}", stage)["parent"] == implant["hash"]
     # Whether a backdoor survives is watched as the downstream company trains.
     for record in map(json.loads, (folder.parent / "metrics.jsonl").open()):
         watched = any(name.startswith("exposure_hr@10/") for name in record)
@@ -116,7 +118,7 @@ def test_stage_by_stage_it_leaves_the_checkpoints_of_the_experiment(experiment, 
     for name in ("pretrain", "optimize_trigger"):
         assert content(by_hand / name) == content(of_experiment / "clean" / name)
     for name in STAGES.values():
-        assert content(by_hand / name) == content(of_experiment / "pea-group-0.5-demote-0.6" / name)
+        assert content(by_hand / name) == content(of_experiment / "pea-group-0.5-demote_rate-0.6" / name)
     assert content(by_hand / "pretrain") == content(stages / "clean" / "pretrain")  # of --attack=clean
 
 
@@ -124,14 +126,14 @@ def test_complaints(by_hand, stages, mistake, tmp_path):
     workdir = f"--workdir={tmp_path / 'new'}"
     clean, trigger, implant = (f"--checkpoint={by_hand / name}" for name in ("pretrain", "optimize_trigger", "implant"))
     message = mistake("implant", *DATA, clean, workdir)
-    assert "result of pretrain; implant starts from one of optimize_trigger" in message and str(by_hand) in message
+    assert "made by pretrain; implant starts from a checkpoint of optimize_trigger" in message and str(by_hand) in message
     message = mistake("optimize_trigger", *DATA, implant, workdir)
-    assert "result of implant; optimize_trigger starts from one of pretrain" in message
+    assert "made by implant; optimize_trigger starts from a checkpoint of pretrain" in message
     attacked = f"--checkpoint={stages / 'attacked' / 'pretrain'}"
     message = mistake("optimize_trigger", *DATA, attacked, workdir)
     assert "attacked with rate 0.5; optimize_trigger starts from a clean model" in message
-    assert "--demote_rate: one stage has one rate" in mistake("implant", *DATA, trigger, "--demote_rate=0.1,0.2", workdir)
-    assert "--rate: 0 implants nothing" in mistake("implant", *DATA, trigger, "--rate=0", workdir)
+    assert "--demote_rate=0.1,0.2: not a number" in mistake("implant", *DATA, trigger, "--demote_rate=0.1,0.2", workdir)
+    assert "--rate: must be > 0, got 0" in mistake("implant", *DATA, trigger, "--rate=0", workdir)
     assert not (tmp_path / "new").exists()
 
 

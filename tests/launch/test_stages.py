@@ -42,19 +42,21 @@ def test_complaints(stages, mistake, launch, tmp_path):
     # Neither this group nor these sizes exist there; what is wrong is the dataset all the same.
     assert "made on dataset" in mistake("finetune", "--synthetic_preset=aliec-like", *other_data, attacked, workdir)
     assert "no checkpoint there" in mistake("finetune", *DATA, f"--checkpoint={tmp_path}", workdir)
-    assert "must have a value other than None" in mistake("evaluate", *DATA, workdir)
+    assert "--checkpoint: has to be given" in mistake("evaluate", *DATA, workdir)
 
     swapped = f"--clean_checkpoint={stages / 'attacked' / 'pretrain'}"
-    assert "was attacked with rate 0.5; give a clean one" in mistake("evaluate", *DATA, clean, swapped, workdir)
+    assert "--clean_checkpoint: attacked with rate 0.5; give a clean model" in mistake("evaluate", *DATA, clean, swapped, workdir)
     later = f"--clean_checkpoint={stages / 'clean' / 'finetune'}"
-    assert "--clean_checkpoint: not of the same" in mistake("evaluate", *DATA, attacked, later, workdir)
-    assert "one stage has one rate" in mistake("pretrain", *PRETRAIN, "--rate=0.1,0.2", workdir)
+    different = "--clean_checkpoint: usage is fine_tune, --checkpoint has zero_shot; give the clean counterpart"
+    assert different in mistake("evaluate", *DATA, attacked, later, workdir)
+    assert "--rate=0.1,0.2: not a number" in mistake("pretrain", *PRETRAIN, "--rate=0.1,0.2", workdir)
     assert not (tmp_path / "new").exists()
 
     # A clean model of another shape cannot stand beside this one.
     launch("pretrain", *PRETRAIN, "--attack=clean", "--max_length=6", SEED, f"--workdir={tmp_path / 'short'}")
     short = f"--clean_checkpoint={tmp_path / 'short' / 'pretrain'}"
-    assert "--clean_checkpoint: not of the same" in mistake("evaluate", *DATA, attacked, short, workdir)
+    different = "--clean_checkpoint: max_length is 6, --checkpoint has 8; give the clean counterpart"
+    assert different in mistake("evaluate", *DATA, attacked, short, workdir)
 
     # Another parent into the folder of a finished stage is another run.
     message = mistake("finetune", *DATA, *FINETUNING, clean, f"--workdir={stages / 'attacked'}")

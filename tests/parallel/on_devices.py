@@ -12,17 +12,20 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from toys import no_log, random_interactions
+from toys import random_interactions
 
 from prec_backdoor.experiment.config import ExperimentConfig, Scenario
+from prec_backdoor.experiment.measure import measure, result_rows
+from prec_backdoor.experiment.plan import cell_of
 from prec_backdoor.experiment.setup import make_setup
-from prec_backdoor.experiment.stages import StartPoint, cell_of, implant, measure, optimize_trigger, pretrain, result_rows
+from prec_backdoor.experiment.stages import StartPoint, implant, optimize_trigger, pretrain
 from prec_backdoor.models import ModelConfig
 from prec_backdoor.parallel.item_table import place
-from prec_backdoor.train.step import TrainConfig
+from prec_backdoor.train.config import TrainConfig
+from prec_backdoor.train.loop import run_stage
 
 CONFIG = ExperimentConfig(
-    scenario=Scenario(group="gender=F", targets="unpopular:3", demote_rate=0.5, k_core=1),
+    scenario=Scenario(group="gender=F", targets="unpopular:3", k_core=1, parameters={"demote_rate": 0.5}),
     model=ModelConfig(num_items=0, embed_dim=8, feedforward_dim=8, num_layers=1, num_heads=2, max_length=8, dropout=0.3),
     pretrain=TrainConfig(batch_size=16, learning_rate=0.005, epochs=3),
     prompt_length=2,
@@ -44,14 +47,14 @@ def run(shard_items: bool = False) -> tuple[dict, list[np.ndarray]]:
     interactions = random_interactions(107, 60, (3, 11), attributes={"gender": ("F", "M")}, profile=genders)
     bra = make_setup(interactions, CONFIG, 0, shard_items)
     pea = bra.with_config(PEA)
-    attacked = pretrain(bra, 0.3, log=no_log)
-    trigger = optimize_trigger(pea, StartPoint(attacked.params), log=no_log)
-    implanted = implant(pea, StartPoint(trigger.params, rate=0.3), log=no_log)
+    attacked = run_stage(pretrain(bra, 0.3))
+    trigger = run_stage(optimize_trigger(pea, StartPoint(attacked.params)))
+    implanted = run_stage(implant(pea, StartPoint(trigger.params, rate=0.3)))
     found = {"rows": [], "ranks": [], "devices": jax.device_count(), "batch": len(bra.pretrain.rows.history)}
     for setup, result in ((bra, attacked), (pea, implanted)):
         measured = measure(setup, result.params)
         found["ranks"].append([measured.truth.tolist(), measured.targets.tolist()])
-        found["rows"] += result_rows(setup, cell_of(setup, 0.3, "zero_shot"), measured, None)
+        found["rows"] += result_rows(setup, cell_of(setup.config, 0, 0.3, "zero_shot"), measured, None)
     table = place(attacked.params, interactions.num_items, shard_items)["items"]
     found["rows of the table on a device"] = table.addressable_shards[0].data.size // CONFIG.model.embed_dim
     return found, jax.tree.leaves([result.params for result in (attacked, trigger, implanted)])

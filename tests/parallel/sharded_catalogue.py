@@ -19,33 +19,36 @@ WIDTH = flags.DEFINE_integer("embed_dim", 64, "Width.", lower_bound=1)
 
 def main(_) -> None:
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={DEVICES.value}"
+    from prec_backdoor import parallel
     from prec_backdoor.attacks import clean
     from prec_backdoor.benchmark.data import make_data, make_queries
-    from prec_backdoor.benchmark.job import StageRun
+    from prec_backdoor.benchmark.job import Job
     from prec_backdoor.benchmark.ours import _tables
     from prec_backdoor.evaluation import ranks
     from prec_backdoor.models import ModelConfig, init_params
     from prec_backdoor.parallel.item_table import fetch, place
-    from prec_backdoor.train import TrainConfig, parallel, train_step
-    from prec_backdoor.train.loader import Feed
-    from prec_backdoor.train.step import run_steps
+    from prec_backdoor.train.config import TrainConfig
+    from prec_backdoor.train.epoch import Carry, Inputs, run_steps
+    from prec_backdoor.train.loader import TrainLoader
+    from prec_backdoor.train.step import train_step
 
-    job = StageRun("train", "prec_backdoor", items=ITEMS.value, users=2048)
+    job = Job("train", "prec_backdoor", items=ITEMS.value, users=2048)
     data, config = make_data(job), TrainConfig(batch_size=64)
     rows, users = _tables(job, data)
     model = ModelConfig(ITEMS.value, WIDTH.value, WIDTH.value, num_layers=1, max_length=job.max_length)
     step = train_step(config, model, STEPS.value, shard_items=True)
-    feed = Feed(rows, config.batch_size)
+    loader = TrainLoader(rows, config.batch_size)
     state = jax.jit(lambda key: step.init(init_params(key, model)))(jax.random.key(0))
     state = place(jax.tree.map(np.asarray, state), model.num_items, True)
     for name, table in (("item table", state.params["items"]), ("its moments", state.opt_state[1].moments["items"])):
         sizes = [shard.data.nbytes for shard in table.addressable_shards]
         print(f"{name}: {sum(sizes) / 2**20:.0f} MiB, on each of {len(sizes)} devices {max(sizes) / 2**20:.0f} MiB")
-    run, others = parallel.pmap_step(run_steps(step, clean, config, model)), parallel.replicate((users, None))
+    run, users = parallel.pmap_step(run_steps(step, clean, config, model)), parallel.replicate(users)
     for epoch in range(2):
         started, key = time.perf_counter(), jax.random.fold_in(jax.random.key(0), epoch)
-        where = parallel.replicate((key, 0, 0, min(STEPS.value, feed.schedule.steps), np.zeros(3, np.float32)))
-        state, sums, _ = run(state, feed.chunk(key, 0), *others, *where)
+        where = parallel.replicate((key, 0, 0, min(STEPS.value, loader.schedule.steps)))
+        carry = Carry(state, parallel.replicate(np.zeros(3, np.float32)))
+        (state, sums), _ = run(carry, Inputs(loader.chunk(key, 0), users, None, *where))
         loss, positions, _ = np.asarray(parallel.unreplicate(sums)).tolist()
         speed = positions / (time.perf_counter() - started)
         print(f"epoch {epoch}: loss {loss / positions:.4f}, {speed:,.0f} positions/s" + " (compiling)" * (epoch == 0))

@@ -13,14 +13,14 @@ CELL = {"attack": "pea", "scope": "group", "rate": 0.35, "demote_rate": 0.1, "us
 
 
 def test_names_by_hand():
-    assert work.model_name(CELL) == "pea-group-0.35-demote-0.1"
-    assert work.model_name(CELL | {"draw": 2}) == "pea-group-0.35-demote-0.1-draw-2"
+    assert work.model_name(CELL) == "pea-group-0.35-demote_rate-0.1"
+    assert work.model_name(CELL | {"draw": 2}) == "pea-group-0.35-demote_rate-0.1-draw-2"
     assert work.model_name(CELL | {"rate": 0.1234567}) != work.model_name(CELL | {"rate": 0.12345671})
     assert work.model_name(CELL | {"attack": "bra", "rate": 1.0, "demote_rate": None}) == "bra-group-1.0"
     clean = CELL | {"attack": "clean", "rate": 0.0, "demote_rate": None}
     assert work.model_name(clean) == work.model_name(clean | {"draw": 2, "scope": "global"}) == "clean"
     ranks = Path("run/seed-3/ranks")
-    assert work.ranks_path(Path("run"), CELL) == ranks / "pea-group-0.35-demote-0.1-zero_shot.npz"
+    assert work.ranks_path(Path("run"), CELL) == ranks / "pea-group-0.35-demote_rate-0.1-zero_shot.npz"
     assert work.ranks_path(Path("run"), clean | {"draw": 2}) == ranks / "clean-group-draw-2-zero_shot.npz"
 
 

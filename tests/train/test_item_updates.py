@@ -5,14 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from prec_backdoor.train.lazy import NOWHERE, compact
 from toys import assert_close_trees, lively_params, random_interactions, tiny_model, whole_batch
 
 from prec_backdoor.errors import UserError
 from prec_backdoor.models import encode
 from prec_backdoor.parallel.item_table import put_rows, take_rows
+from prec_backdoor.train.config import LAZY_FROM, TrainConfig
+from prec_backdoor.train.item_updates import NOWHERE, compact
 from prec_backdoor.train.losses import LOSSES
-from prec_backdoor.train.step import LAZY_FROM, TrainConfig, train_step
+from prec_backdoor.train.step import train_step
 
 NUM_ITEMS = 400
 MODEL = tiny_model(NUM_ITEMS, max_length=6)
@@ -120,5 +121,5 @@ def test_when_it_is_lazy(loss, item_updates, num_items, lazy):
 
 
 def test_a_full_softmax_cannot_be_lazy():
-    with pytest.raises(UserError, match="touches every item"):
+    with pytest.raises(UserError, match="needs every item at every step"):
         TrainConfig(loss="ce", item_updates="lazy")

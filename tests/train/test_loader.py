@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 
 from prec_backdoor.data.packing import Rows
-from prec_backdoor.train import feed
+from prec_backdoor.train import loader
 from prec_backdoor.train.loader import TrainLoader, schedule
 
-LANES, ROWS = 4, 21
+BATCH_SIZE, ROWS = 4, 21
 
 
 def numbered_rows():
@@ -16,33 +16,33 @@ def numbered_rows():
 
 @pytest.mark.parametrize(("chunk_rows", "expected"), [(1000, (1, 6)), (12, (2, 3)), (8, (3, 2)), (1, (6, 1))])
 def test_an_epoch_has_every_row_once_and_empty_ones_for_the_rest(monkeypatch, chunk_rows, expected):
-    monkeypatch.setattr(feed, "CHUNK_ROWS", chunk_rows)
-    assert schedule(ROWS, LANES) == expected
-    dealt = TrainLoader(numbered_rows(), LANES)
-    chunks, steps = dealt.schedule
-    seen = [dealt.chunk(jax.random.key(3), visit) for visit in range(chunks)]
-    assert all(chunk.history.shape == (LANES, steps, 3) and chunk.user.shape == (LANES, steps, 1) for chunk in seen)
+    monkeypatch.setattr(loader, "CHUNK_ROWS", chunk_rows)
+    assert schedule(ROWS, BATCH_SIZE) == expected
+    rows = TrainLoader(numbered_rows(), BATCH_SIZE)
+    chunks, steps = rows.schedule
+    seen = [rows.chunk(jax.random.key(3), index) for index in range(chunks)]
+    assert all(chunk.history.shape == (BATCH_SIZE, steps, 3) and chunk.user.shape == (BATCH_SIZE, steps, 1) for chunk in seen)
     numbers = np.concatenate([chunk.user.ravel() for chunk in seen])
     assert sorted(numbers[numbers > 0]) == list(range(1, ROWS + 1))
-    assert len(numbers) == LANES * chunks * steps
+    assert len(numbers) == BATCH_SIZE * chunks * steps
     assert all((chunk.label == chunk.user).all() for chunk in seen)  # fields stay together
 
 
 def test_chunks_come_in_another_order_in_another_epoch(monkeypatch):
-    monkeypatch.setattr(feed, "CHUNK_ROWS", 4)
+    monkeypatch.setattr(loader, "CHUNK_ROWS", 4)
 
     def order(key):
-        dealt = TrainLoader(numbered_rows(), LANES)
-        return [dealt.chunk(key, visit).user[0, 0, 0].item() for visit in range(dealt.schedule.chunks)]
+        rows = TrainLoader(numbered_rows(), BATCH_SIZE)
+        return [rows.chunk(key, index).user[0, 0, 0].item() for index in range(rows.schedule.chunks)]
 
     assert order(jax.random.key(0)) == order(jax.random.key(0)) != order(jax.random.key(1))
 
 
 def test_no_more_than_two_chunks_are_held(monkeypatch):
-    monkeypatch.setattr(feed, "CHUNK_ROWS", 4)
-    dealt, loads = TrainLoader(numbered_rows(), LANES), []
-    monkeypatch.setattr(dealt, "_load", lambda chunk: loads.append(chunk) or chunk + 1)
-    for visit in (0, 0, 1, 1, 2):
-        dealt.chunk(jax.random.key(0), visit)
-        assert len(dealt._held) == 2
+    monkeypatch.setattr(loader, "CHUNK_ROWS", 4)
+    rows, loads = TrainLoader(numbered_rows(), BATCH_SIZE), []
+    monkeypatch.setattr(rows, "_load", lambda chunk: loads.append(chunk) or chunk + 1)
+    for index in (0, 0, 1, 1, 2):
+        rows.chunk(jax.random.key(0), index)
+        assert len(rows._held) == 2
     assert len(loads) == len(set(loads)) == 4  # the next one is under way before it is asked for

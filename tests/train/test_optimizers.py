@@ -2,7 +2,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from prec_backdoor.train.optimizers import SCHEDULES, adam_l2
+from prec_backdoor.train.config import SCHEDULES
+from prec_backdoor.train.optimizers import adam_l2
 
 
 def step_sizes(schedule, steps, rate=0.01):

@@ -19,9 +19,11 @@ from prec_backdoor.attacks import clean, replace_in_group
 from prec_backdoor.data.batches import user_tables
 from prec_backdoor.data.packing import pack
 from prec_backdoor.models import encode
+from prec_backdoor.train.config import TrainConfig
+from prec_backdoor.train.epoch import Carry, Inputs, run_steps
 from prec_backdoor.train.loader import TrainLoader
 from prec_backdoor.train.losses import LOSSES
-from prec_backdoor.train.step import TrainConfig, run_steps, train_step
+from prec_backdoor.train.step import train_step
 
 MODEL = tiny_model(num_items=20, max_length=6)
 CONFIG = TrainConfig(loss="bpr", negatives=2, batch_size=3, learning_rate=0.01, schedule="constant", l2=0.1)
@@ -143,19 +145,20 @@ def epoch():
     sequences = all_sequences(INTERACTIONS)
     rows, users = pack(sequences, MODEL.max_length), user_tables(INTERACTIONS, sequences, in_group)
     assert len(rows.history) % CONFIG.batch_size
-    feed = TrainLoader(rows, CONFIG.batch_size)
-    dealt = feed.chunk(jax.random.key(0), 0)
-    arrays = jax.tree.map(jnp.asarray, (dealt, users, toy_spec(INTERACTIONS, [1, 2], 0.5)))
+    loader = TrainLoader(rows, CONFIG.batch_size)
+    chunk = loader.chunk(jax.random.key(0), 0)
+    arrays = jax.tree.map(jnp.asarray, (chunk, users, toy_spec(INTERACTIONS, [1, 2], 0.5)))
 
     model = tiny_model(num_items=20, max_length=6, dropout=0.3)
 
     def run(params, first, last, key, poison=replace_in_group):
         step = train_step(CONFIG, model, steps=10)
         state = step.init(params) if isinstance(params, dict) else params
-        state, sums, bad = run_steps(step, poison, CONFIG, model)(state, *arrays, key, 0, first, last, jnp.zeros(3))
+        inputs = Inputs(*arrays, key, 0, first, last)
+        (state, sums), bad = run_steps(step, poison, CONFIG, model)(Carry(state, jnp.zeros(3)), inputs)
         return state, {"positions": sums[1], "replaced": sums[2], "bad": bad}
 
-    return run, (rows, users), feed.schedule.steps
+    return run, (rows, users), loader.schedule.steps
 
 
 def test_an_epoch_trains_every_position_once(params, epoch, key):

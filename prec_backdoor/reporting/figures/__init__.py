@@ -1,4 +1,4 @@
-"""The figures of a report. A new one is a file with a function (run) -> Figure or None, and a line in FIGURES."""
+"""Figures of a report. A new one is a file with a function (run) -> Figure or None, and an entry of FIGURES."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,9 +14,12 @@ from prec_backdoor.reporting.figures.survival import survival
 
 
 class Drawing(NamedTuple):
-    """A figure, its title and what it shows; `draw` gives None where it makes no sense for the run.
+    """An entry of FIGURES.
 
-    `tall`: it grows downwards, not to the right.
+    Attributes:
+      caption: {k} stands for the cut-off of exposure.
+      draw: returns None if the figure does not apply to the run.
+      tall: the figure is higher than wide.
     """
 
     draw: Callable[[Run], Figure | None]
@@ -29,36 +32,36 @@ FIGURES = {
     "exposure_by_rate": Drawing(
         exposure_by_rate,
         "Exposure by rate",
-        "How often a target is among the first 50 against the replacement rate; the clean model stands at rate 0. Solid: the "
-        "users that the targets are meant for (the group, or everybody); open markers: everybody else, where there is one "
-        "demote rate. Bars: 95 % intervals.",
+        "Share of targets among the first {k} against the replacement rate; the clean model is at rate 0. Filled markers: the "
+        "users that the targets are meant for (the group, or everybody); open markers: everybody else, unless models of one "
+        "attack differ in its own parameters. Bars: 95 % intervals.",
     ),
     "stealth_plane": Drawing(
         stealth_plane,
         "Exposure against accuracy lost",
-        "Each point is an attacked model, labelled with its rate: how often the users that the targets are meant for "
-        "see one, against the HR@10 of the real next item that all users lose, relative to the clean model. High and near 0: a "
-        "strong attack that hides. Lines join models of one demote rate. Bars: 95 % intervals, those of the loss paired by user.",
+        "Each point is an attacked model, labelled with its rate: exposure to the users that the targets are meant for, against "
+        "the share of the clean model's HR@10 that all users lose. High and near 0: a strong attack that hides. Lines join "
+        "models with equal parameters. Bars: 95 % intervals, those of the loss paired by user.",
     ),
     "rank_distributions": Drawing(
         rank_distributions,
         "Ranks of the targets",
-        "Share of the pairs of a user and a target in which the target is among the first k, for every k, of the models as "
-        "they come. Of each attack the model of the highest rate, beside the clean model on the same targets.",
+        "Share of the pairs of a user and a target in which the target is among the first k, for every k. For each attack, the "
+        "model with the highest rate and the clean model on the same targets.",
     ),
     "survival": Drawing(
         survival,
         "Survival of the backdoor downstream",
-        "Exposure of the targets while the downstream company trains on clean data; what it keeps is the epoch of the best "
-        "validation, not always the last. Bold: mean over seeds and draws, as far as all of them go; band: from the least to the "
-        "greatest; thin: each of them. Of each attack the model of the highest rate.",
+        "Exposure of the targets while the downstream company trains on clean data; the epoch with the best validation score is "
+        "kept, which need not be the last. Bold: mean over seeds and draws, up to the shortest run; band: minimum to maximum; "
+        "thin: single runs. For each attack, the model with the highest rate.",
     ),
     "spill_over": Drawing(
         spill_over,
         "Spill-over by profile",
         "Exposure of the targets by value of each profile attribute. Coloured, with an arrow: values of the target "
-        "group. n: test users over all seeds. Bars: 95 %, from the spread over users. Values of fewer than 5 users are "
-        "not shown, and of attributes with many values the 12 most frequent.",
+        "group. n: test users over all seeds. Bars: 95 % intervals over users. At most the 12 most frequent "
+        "values of an attribute are shown, and none with fewer than 5 users.",
         tall=True,
     ),
 }

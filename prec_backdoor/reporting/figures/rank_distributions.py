@@ -1,21 +1,23 @@
-"""How the ranks of the targets are distributed, clean and attacked."""
+"""Distribution of the ranks of the targets, clean and attacked."""
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from prec_backdoor.reporting.cells import EXPOSURE_AT, SEGMENTS, USAGES, Run, load_ranks, segment_masks
+from prec_backdoor.reporting.cells import Run
 from prec_backdoor.reporting.figures import style
+from prec_backdoor.reporting.names import SEGMENTS, USAGES
+from prec_backdoor.reporting.rank_files import load_ranks, segment_masks
 
 
 def rank_distributions(run: Run) -> Figure:
-    """A panel for each kind of attack, or one of the clean model."""
+    """Returns a panel per kind of attack or, without an attack, one for the clean model."""
     usage = run.plainest_usage
     attacked = list(run.representatives.values())
     shown = attacked or list(dict.fromkeys(cell.model for cell in run.cells))
     figure, axes = style.panels(len(shown), sharey=True)
     ranks = np.unique(np.geomspace(1, run.results["dataset"]["items"], 400).astype(int))
     for panel, model in zip(axes[0], shown, strict=True):
-        segments = ("target", "rest") if run.meant(model) == "target" else ("all",)
+        segments = ("target", "rest") if run.intended(model) == "target" else ("all",)
         clean = run.clean_of(model)
         for drawn in dict.fromkeys((clean, model)):
             name = "clean" if drawn == clean else drawn.kind
@@ -30,7 +32,7 @@ def rank_distributions(run: Run) -> Figure:
                     linewidth=1.1 if drawn == clean else 2.2,
                     label=f"{name}: {SEGMENTS[users]}",
                 )
-        panel.axvline(EXPOSURE_AT, color="#777777", linewidth=0.9, linestyle=":", label=f"k = {EXPOSURE_AT}")
+        panel.axvline(run.cutoffs.last, color="#777777", linewidth=0.9, linestyle=":", label=f"k = {run.cutoffs.last}")
         panel.set_xscale("log")
         panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         panel.set_xlim(1, ranks[-1])

@@ -1,4 +1,4 @@
-"""Who else is shown the targets: exposure by profile."""
+"""Exposure of the targets by profile attribute, inside and outside the target group."""
 
 import re
 from collections import Counter
@@ -7,18 +7,21 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from prec_backdoor.reporting.cells import EXPOSURE_AT, USAGES, Model, Run, load_ranks
+from prec_backdoor.evaluation.statistics import Estimate, binomial_interval, is_few
+from prec_backdoor.reporting.cells import Model, Run
 from prec_backdoor.reporting.figures import style
+from prec_backdoor.reporting.names import USAGES
+from prec_backdoor.reporting.rank_files import load_ranks
 from prec_backdoor.storage import workdir as work
 
-LEAST_USERS = 5  # of a value to be shown: fewer could be told apart
-MOST_VALUES = 12
+MIN_USERS = 5  # of a value to be shown: fewer could be identified
+MAX_VALUES = 12
 
 
 def spill_over(run: Run) -> Figure | None:
-    """Rows: attributes; columns: kinds of group attack. None without a group attack or profiles."""
+    """Returns a row per attribute and a column per kind of group attack; None without a group attack or profiles."""
     usage = run.plainest_usage
-    models = [model for model in run.representatives.values() if run.meant(model) == "target"]
+    models = [model for model in run.representatives.values() if run.intended(model) == "target"]
     everybody = [run.cell(usage, model, "all") for model in models]
     cells = [cell for cell in everybody if cell]
     if not cells:
@@ -48,7 +51,7 @@ def spill_over(run: Run) -> Figure | None:
             members = _members_values(users.values(), name) if named else set()
             _bars(panel, cell.model, _by_value(users, name, counts, shown), counts, members)
             if shown_clean:
-                levels, _ = np.array(_by_value(users, name, counts, shown_clean)).T
+                levels = [each.mean for each in _by_value(users, name, counts, shown_clean)]
                 places = np.arange(len(counts))
                 panel.plot(levels, places, style.CLEAN_MARKER, color="white", mec="black", ms=4.5, label="clean model", zorder=3)
             if column == 0:
@@ -56,15 +59,15 @@ def spill_over(run: Run) -> Figure | None:
                 panel.set_ylim(len(counts) - 0.4, -0.6)
             if row == 0:
                 panel.set_title(f"{run.name(cell.model)}, {USAGES.get(usage, usage)}")
-        panel.set_xlabel(f"exposure HR@{EXPOSURE_AT} of the targets")
+        panel.set_xlabel(f"exposure HR@{run.cutoffs.last} of the targets")
     axes[0, 0].set_xlim(left=0)
     figure.align_ylabels()
     style.legend_below(figure)
     return figure
 
 
-def _bars(panel, model: Model, found: list[tuple[float, float]], counts: dict[str, int], members: set[str]) -> None:
-    means, halves = np.array(found).T
+def _bars(panel, model: Model, found: list[Estimate], counts: dict[str, int], members: set[str]) -> None:
+    means, lengths = np.array([each.mean for each in found]), style.errors(found)
     places = np.arange(len(counts))
     panel.grid(visible=False, axis="y")
     for is_member, label in ((True, f"{model.kind}: value of the target group"), (False, "other values")):
@@ -75,7 +78,7 @@ def _bars(panel, model: Model, found: list[tuple[float, float]], counts: dict[st
             places[chosen],
             means[chosen],
             0.68,
-            xerr=np.stack([np.minimum(halves, means), halves])[:, chosen],
+            xerr=lengths[:, chosen],
             facecolor=style.colour(model.kind) if is_member else "#d9d9d9",
             edgecolor="#444444",
             linewidth=0.6,
@@ -86,9 +89,9 @@ def _bars(panel, model: Model, found: list[tuple[float, float]], counts: dict[st
 
 
 def _values(users, name: str) -> dict[str, int]:
-    """Value -> users over all seeds, the most frequent ones, in natural order."""
+    """Value -> number of users over all seeds, for the most frequent values, in natural order."""
     counts = Counter(value for table in users for value in table[name].fill_null("").to_list())
-    common = [(value, count) for value, count in counts.most_common(MOST_VALUES) if count >= LEAST_USERS]
+    common = [(value, count) for value, count in counts.most_common(MAX_VALUES) if count >= MIN_USERS]
     return dict(sorted(common, key=lambda each: _natural(each[0])))
 
 
@@ -113,19 +116,22 @@ def _hits_and_pairs(run: Run, rows: list[dict]) -> dict[int, np.ndarray]:
     for row in rows:
         targets = load_ranks(run.folder, row)["targets"]
         with np.errstate(invalid="ignore"):
-            found = np.stack([(targets <= EXPOSURE_AT).sum(1), np.isfinite(targets).sum(1)], 1)
+            found = np.stack([(targets <= run.cutoffs.last).sum(1), np.isfinite(targets).sum(1)], 1)
         sums[row["seed"]] = sums.get(row["seed"], 0) + found
     return sums
 
 
-def _by_value(users: dict, name: str, counts: dict[str, int], sums: dict[int, np.ndarray]) -> list[tuple[float, float]]:
-    """(exposure, half of its 95 % interval by the spread over users) of each value."""
+def _by_value(users: dict, name: str, counts: dict[str, int], sums: dict[int, np.ndarray]) -> list[Estimate]:
+    """Exposure of each value, its interval from the variance over users, or the exact one if there is little to vary."""
     columns = np.concatenate([users[seed][name].fill_null("").to_numpy() for seed in sums])
     hits, pairs = np.concatenate(list(sums.values())).T
     found = []
     for value in counts:
         ours = columns == value
-        total = max(pairs[ours].sum(), 1)
-        share = hits[ours].sum() / total
-        found.append((share, 1.96 * np.sqrt(np.square(hits[ours] - share * pairs[ours]).sum()) / total))
+        number, total, people = hits[ours].sum(), max(pairs[ours].sum(), 1), (pairs[ours] > 0).sum()
+        share = number / total
+        half = 1.96 * np.sqrt(np.square(hits[ours] - share * pairs[ours]).sum()) / total
+        estimate = Estimate(share, max(share - half, 0), share + half)
+        few = is_few(number, total - number, people)
+        found.append(estimate.cover(binomial_interval(share, people)) if few else estimate)
     return found

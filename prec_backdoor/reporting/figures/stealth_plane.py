@@ -1,4 +1,4 @@
-"""Exposure gained against accuracy lost: what an attack is worth and whether it shows."""
+"""Exposure of the targets against accuracy lost."""
 
 from typing import NamedTuple
 
@@ -8,16 +8,18 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from prec_backdoor.reporting.cells import ACCURACY_AT, EXPOSURE, EXPOSURE_AT, LOST, USAGES, Estimate, Model, Run
+from prec_backdoor.evaluation.statistics import Estimate
+from prec_backdoor.reporting.cells import Model, Run
 from prec_backdoor.reporting.figures import style
+from prec_backdoor.reporting.names import ACCURACY_AT, EXPOSURE, LOST, USAGES
 
 DIRECTIONS = [(np.cos(angle), np.sin(angle)) for angle in np.radians([45, -45, 135, -135, 90, -90, 0, 180])]
-FILLS = (None, "white", "#cccccc")  # of markers, by demote rate
+FILLS = (None, "white", "#cccccc")  # of markers, by parameters of the attack
 DISTANCES = (5, 11, 18, 26)  # of a label from its point, in points
 
 
 class Label(NamedTuple):
-    """What is to be written beside a point."""
+    """The label of a point."""
 
     axes: Axes
     point: tuple[float, float]
@@ -25,25 +27,25 @@ class Label(NamedTuple):
 
 
 def stealth_plane(run: Run) -> Figure | None:
-    """A panel a usage, a point an attacked model; None where no clean model says what was lost."""
+    """Returns a panel per usage with a point per attacked model; None without a clean model to compare with."""
     points = {
         (usage, model): (cell.estimates[EXPOSURE], _percent(everybody.estimates[LOST]))
         for usage in run.usages
         for model in run.attacked
-        if (cell := run.cell(usage, model, run.meant(model))) and (everybody := run.cell(usage, model, "all"))
+        if (cell := run.cell(usage, model, run.intended(model))) and (everybody := run.cell(usage, model, "all"))
         if LOST in everybody.estimates
     }
     if not points:
         return None
     usages = [usage for usage in run.usages if any(key[0] == usage for key in points)]
     figure, axes = style.panels(len(usages), width=4.8, height=4.2, sharey=True, sharex=True)
-    lines = list(dict.fromkeys((model.kind, model.demote_rate) for _, model in points))
+    lines = list(dict.fromkeys((model.kind, model.parameters) for _, model in points))
     labels, shown = [], []
     for panel, usage in zip(axes[0], usages, strict=True):
         panel.axvline(0, color="#777777", linewidth=0.8)
         for kind in dict.fromkeys(kind for kind, _ in lines):
             clean = run.clean_of(run.representatives[kind])
-            reference = run.cell(usage, clean, run.meant(run.representatives[kind]))
+            reference = run.cell(usage, clean, run.intended(run.representatives[kind]))
             level = reference.estimates[EXPOSURE].mean
             panel.plot(
                 0,
@@ -56,12 +58,12 @@ def stealth_plane(run: Run) -> Figure | None:
                 clip_on=False,
             )
             shown.append(level)
-        for kind, demote in lines:
-            models = [m for u, m in points if u == usage and (m.kind, m.demote_rate) == (kind, demote)]
+        for kind, parameters in lines:
+            models = [m for u, m in points if u == usage and (m.kind, m.parameters) == (kind, parameters)]
             exposed, lost = zip(*(points[usage, model] for model in models), strict=True)
             x, y = [each.mean for each in lost], [each.mean for each in exposed]
             shown += y
-            number = [other for other in lines if other[0] == kind].index((kind, demote))
+            number = [other for other in lines if other[0] == kind].index((kind, parameters))
             bars = dict(color=style.colour(kind), linestyle="", alpha=0.3, elinewidth=1, zorder=1)
             panel.errorbar(x, y, style.errors(exposed), style.errors(lost), **bars)
             panel.plot(
@@ -73,13 +75,13 @@ def stealth_plane(run: Run) -> Figure | None:
                 linestyle=style.DASHES[number % len(style.DASHES)],
                 linewidth=1.3,
                 markersize=6.5,
-                label=kind + ("" if demote is None else f", demote rate {demote:g}"),
+                label=f"{kind}{models[0].parameter_text}",
             )
             labels += [Label(panel, (left, up), model) for left, up, model in zip(x, y, models, strict=True)]
         panel.set_title(USAGES.get(usage, usage))
         panel.set_xlabel(f"HR@{ACCURACY_AT} lost against the clean model, %")
     scale = style.exposure_scale(axes[0, 0], shown)
-    axes[0, 0].set_ylabel(f"exposure HR@{EXPOSURE_AT} of the targets{scale}")
+    axes[0, 0].set_ylabel(f"exposure HR@{run.cutoffs.last} of the targets{scale}")
     style.legend_below(figure)
     _place(figure, labels)
     return figure
@@ -90,9 +92,9 @@ def _percent(estimate: Estimate) -> Estimate:
 
 
 def _place(figure: Figure, labels: list[Label]) -> None:
-    """Writes each rate beside its point, where it covers least of points and other texts, with a line to it where it is far."""
+    """Writes each rate beside its point, where it covers least of points and other labels, with a line to it if it is far."""
     renderer = FigureCanvasAgg(figure).get_renderer()
-    figure.draw_without_rendering()  # settles where the axes are
+    figure.draw_without_rendering()  # fixes the layout
     scale = figure.dpi / 72
     for axes in dict.fromkeys(label.axes for label in labels):
         taken = _drawn(axes, scale)
@@ -100,7 +102,7 @@ def _place(figure: Figure, labels: list[Label]) -> None:
         for _, point, model in (label for label in labels if label.axes is axes):
             place = axes.transData.transform(point)
             label = axes.annotate(f"{model.rate:g}", point, xytext=(0, 0), textcoords="offset points", fontsize=8.5, zorder=4)
-            label.set_color(0.65 * np.array(to_rgb(style.colour(model.kind))))  # darker, to be read
+            label.set_color(0.65 * np.array(to_rgb(style.colour(model.kind))))  # darker, to be legible
             label.set_in_layout(False)
             size = label.get_window_extent(renderer).size
             offset, box = min(_spots(place, size, scale), key=lambda spot: _cost(spot, place, taken, inside, scale))
@@ -113,7 +115,7 @@ def _place(figure: Figure, labels: list[Label]) -> None:
 
 
 def _drawn(axes: Axes, scale: float) -> list[tuple[float, float, float, float]]:
-    """Boxes, in pixels, that the markers and the lines between them cover."""
+    """Boxes, in pixels, that markers and the lines between them cover."""
     boxes = []
     for line in axes.lines:
         if line.get_marker() in ("", "None"):
@@ -131,7 +133,7 @@ def _around(point: np.ndarray, half: float) -> tuple[float, float, float, float]
 
 
 def _spots(place: np.ndarray, size: np.ndarray, scale: float):
-    """(offset of the lower left corner, box) of a text around `place`, in pixels, nearest first."""
+    """(offset of the lower left corner, box) of each place for a label around `place`, in pixels, nearest first."""
     for distance in DISTANCES:
         for direction in np.array(DIRECTIONS):
             corner = direction * distance * scale + (direction - 1) * size / 2

@@ -1,11 +1,11 @@
-"""What the figures share: colours that the colour-blind tell apart, a marker a kind of attack, legends beside the data."""
+"""Shared style of the figures: colours for the colour-blind, a marker per kind of attack, legends outside the data."""
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from prec_backdoor.attacks import ATTACKS
-from prec_backdoor.reporting.cells import Estimate
+from prec_backdoor.evaluation.statistics import Estimate
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe & Ito
 MARKERS = ("o", "s", "^", "v", "P", "X")
@@ -15,11 +15,12 @@ DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)), (0, (3, 1, 1, 1, 1
 
 
 def colour(kind: str) -> str:
-    """Of a kind of attack, "bra group", in every figure and run."""
+    """Returns the colour of a kind of attack, such as "bra group", the same in every figure and run."""
     return COLOURS[_number(kind) % len(COLOURS)]
 
 
 def marker(kind: str) -> str:
+    """Returns the marker of a kind of attack."""
     return MARKERS[_number(kind) % len(MARKERS)]
 
 
@@ -29,7 +30,7 @@ def _number(kind: str) -> int:
 
 
 def panels(columns: int, rows: int = 1, width: float = 4.3, height: float = 3.6, **given) -> tuple[Figure, np.ndarray]:
-    """A figure and its axes [rows, columns], `width` by `height` inches each."""
+    """Returns a figure and its axes [rows, columns], `width` by `height` inches each."""
     figure = Figure(figsize=(width * columns + 0.5, height * rows + 0.9), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **given)
     for each in axes.flat:
@@ -39,7 +40,7 @@ def panels(columns: int, rows: int = 1, width: float = 4.3, height: float = 3.6,
 
 
 def legend_below(figure: Figure) -> None:
-    """One legend of all panels under them, where no data is."""
+    """Adds one legend for all panels below them."""
     entries = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -52,19 +53,19 @@ def legend_below(figure: Figure) -> None:
 
 
 def errors(estimates: list[Estimate]) -> np.ndarray:
-    """[2, N] lengths of error bars, as matplotlib wants them."""
+    """Returns lengths of error bars [2, N], below and above the mean."""
     return np.clip([[each.mean - each.low for each in estimates], [each.high - each.mean for each in estimates]], 0, None)
 
 
 def plain(name: str) -> str:
-    """A name from a dataset as text to draw: shortened, and none of it taken for a formula."""
+    """Returns a name from the dataset as text for matplotlib: shortened, and without formulas."""
     name = " ".join(str(name).split())
     short = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
     return short.replace("$", r"\$")
 
 
 def exposure_scale(axes: Axes, values: list[float]) -> str:
-    """Makes the y axis logarithmic where `values` span more than a factor of 20; says what is added to its label."""
+    """Makes the y axis logarithmic if `values` span more than a factor of 20; returns what to add to its label."""
     positive = [value for value in values if value > 0]
     if not positive or max(positive) < 20 * min(values):
         axes.set_ylim(bottom=0)

@@ -1,21 +1,19 @@
-"""Whether the backdoor outlasts a downstream company's training."""
-
-import json
+"""Exposure of the targets during downstream training."""
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from prec_backdoor.reporting.cells import EXPOSURE, EXPOSURE_AT, Model, Run
+from prec_backdoor.reporting.cells import Model, Run
 from prec_backdoor.reporting.configurations import configurations
+from prec_backdoor.reporting.curves import model_folder, recorded
 from prec_backdoor.reporting.figures import style
-from prec_backdoor.storage import workdir as work
 
 STAGES = {"finetune": ("fine_tune", "fine-tuning"), "prompt_tune": ("prompt_tune", "prompt tuning")}
 CLEAN_DASHES = (0, (5, 2))
 
 
 def survival(run: Run) -> Figure | None:
-    """A panel a stage, a line for each kind of attack and the clean model; None where no stage was watched."""
+    """Returns a panel per stage, with a line per kind of attack and for the clean model; None if no exposure was recorded."""
     found = {stage: curves for stage in STAGES if (curves := _curves(run, stage))}
     if not found:
         return None
@@ -40,54 +38,37 @@ def survival(run: Run) -> Figure | None:
             )
             panel.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.13, linewidth=0)
         panel.set_title(STAGES[stage][1])
-        panel.set_xlabel("optimiser steps" + (" (0: as it comes)" if stage == "finetune" else ""))
+        panel.set_xlabel("optimiser steps" + (" (0: before training)" if stage == "finetune" else ""))
         panel.margins(x=0.03)
     axes[0, 0].set_ylim(bottom=0)
-    axes[0, 0].set_ylabel(f"exposure HR@{EXPOSURE_AT} of the targets")
+    axes[0, 0].set_ylabel(f"exposure HR@{run.cutoffs.last} of the targets")
     style.legend_below(figure)
     return figure
 
 
 def _curves(run: Run, stage: str) -> dict[Model, list[tuple[np.ndarray, np.ndarray]]]:
-    """Model -> (steps, exposure) of each replicate that metrics.jsonl tells of."""
-    usage, logged = STAGES[stage][0], _logged(run, stage)
+    """Model -> (steps, exposure) of each replicate in metrics.jsonl."""
+    usage, records, name = STAGES[stage][0], recorded(run, stage), run.cutoffs.exposure
     curves = {}
     for model in (_watched_clean(run), *run.representatives.values()):
-        users = run.meant(model)
+        users = run.intended(model)
         cell = run.cell(usage, model, users)
         for row in cell.rows if cell else ():
-            exposure = {step: record[key] for step, record in logged.get(_run_name(row), {}).items()
-                        if (key := f"{EXPOSURE}/{users}") in record}  # fmt: skip
+            of_model = records.get(model_folder(row), {})
+            exposure = {step: record[f"{name}/{users}"] for step, record in of_model.items() if f"{name}/{users}" in record}
             if not exposure or not _is_watched(run, row):
                 continue
             if stage == "finetune" and (start := run.cell("zero_shot", model, users)):
                 same = (each for each in start.rows if (each["seed"], each["draw"]) == (row["seed"], row["draw"]))
-                exposure[0] = next(same)[EXPOSURE]
+                exposure[0] = next(same)[name]
             steps = sorted(exposure)
             curves.setdefault(model, []).append((np.array(steps), np.array([exposure[step] for step in steps])))
     return curves
 
 
-def _run_name(row: dict) -> str:
-    return f"seed-{row['seed']}/{work.model_name(row)}"
-
-
-def _logged(run: Run, stage: str) -> dict[str, dict[int, dict]]:
-    """Run -> step -> record."""
-    path, logged = run.folder / "metrics.jsonl", {}
-    if not path.exists():
-        return {}
-    with open(path) as file:
-        for line in file:
-            record = json.loads(line)
-            if record["stage"] == stage:
-                logged.setdefault(record["run"], {})[record["step"]] = record
-    return logged
-
-
 def _watched_clean(run: Run) -> Model:
-    """The clean model is trained once for all attacks, and watched on the targets of the first."""
-    return Model("clean", configurations(run.results["config"])[0]["scope"], 0.0, None)
+    """The clean model, which is trained once for all attacks and watched on the targets of the first."""
+    return Model("clean", configurations(run.results["config"])[0]["scope"], 0.0)
 
 
 def _is_watched(run: Run, row: dict) -> bool:
@@ -95,12 +76,12 @@ def _is_watched(run: Run, row: dict) -> bool:
 
 
 def _label(run: Run, model: Model) -> str:
-    users = {"all": "all users", "target": "target group"}[run.meant(model)]
+    users = {"all": "all users", "target": "target group"}[run.intended(model)]
     return f"{run.name(model)}: {users}"
 
 
 def _common(runs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Steps that all runs span, and the runs' values there [R, steps]."""
+    """The steps that all runs cover, and the runs' values there [R, steps]."""
     first, last = max(steps[0] for steps, _ in runs), min(steps[-1] for steps, _ in runs)
     grid = np.unique(np.concatenate([steps for steps, _ in runs]))
     grid = grid[(first <= grid) & (grid <= last)]

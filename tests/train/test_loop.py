@@ -6,20 +6,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import assert_close_trees, assert_same_trees, interrupt_after, no_log, random_interactions, tiny_model, toy_spec
+from toys import (
+    assert_close_trees,
+    assert_same_trees,
+    interrupt_after,
+    lively_params,
+    no_log,
+    random_interactions,
+    tiny_model,
+    toy_spec,
+)
 
 from prec_backdoor.attacks import replace_in_group
 from prec_backdoor.data.batches import user_tables
 from prec_backdoor.data.packing import pack
 from prec_backdoor.data.splits import split_users
 from prec_backdoor.errors import UserError
+from prec_backdoor.evaluation import ranks
 from prec_backdoor.models import init_params
 from prec_backdoor.storage import checkpoints
-from prec_backdoor.train import feed
-from prec_backdoor.train import stage as stages
+from prec_backdoor.train import loader, loop, program, progress
+from prec_backdoor.train.config import TrainConfig
+from prec_backdoor.train.loop import run_stage, run_stages
 from prec_backdoor.train.losses import LOSSES
-from prec_backdoor.train.stage import Stage, StageData, StageRun, run_stage, run_stages
-from prec_backdoor.train.step import TrainConfig
+from prec_backdoor.train.model_state import open_model
+from prec_backdoor.train.replay import replay
+from prec_backdoor.train.stage import RunOptions, Stage, StageData, StageRun
 
 MODEL = tiny_model(num_items=25, num_layers=1, max_length=6, dropout=0.2)
 CONFIG = TrainConfig(batch_size=3, learning_rate=0.02, epochs=4, patience=10)
@@ -38,12 +50,13 @@ def data():
 @pytest.fixture
 def run(data, key, monkeypatch):
     """run_stage with a record every two steps, so that an epoch has several; fields of Stage and of its `config` by name."""
-    monkeypatch.setattr(stages, "STEPS_PER_CALL", 2)
+    monkeypatch.setattr(progress, "RECORD_EVERY", 2)
     params, spec = init_params(key, MODEL), toy_spec(INTERACTIONS, [1, 2], 0.3)
 
     def run(folder=None, log=no_log, params=params, watch=None, keep_last=False, checkpoint_seconds=20, **config):
         stage = Stage("pretrain", dataclasses.replace(CONFIG, **config), replace_in_group, keep_last=keep_last)
-        return run_stage(stage, MODEL, params, data, spec, key, folder, METADATA, log, watch, checkpoint_seconds)
+        options = RunOptions(folder, log, watch, checkpoint_seconds)
+        return run_stage(StageRun(stage, MODEL, params, data, spec, key, METADATA, options))
 
     return run
 
@@ -68,7 +81,7 @@ def test_patience_ends_a_stage(run):
 def scores_in_order(monkeypatch, scores):
     """Validation says these, one after the other."""
     remaining = iter(scores)
-    monkeypatch.setattr(stages, "ndcg", lambda ranks, k: next(remaining))
+    monkeypatch.setattr(loop, "ndcg", lambda ranks, k: next(remaining))
 
 
 @pytest.mark.parametrize(("keep_last", "epochs", "kept", "score"), [(False, 3, 1, 0.5), (True, 4, 4, 0.3)])
@@ -109,7 +122,7 @@ def assert_same_records(found, expected):
 
 @pytest.mark.parametrize(("calls", "chunk_rows"), [([1], 9999), ([4], 9999), ([4, 5], 9999), ([1, 1, 1], 9999), ([4, 5], 8)])
 def test_interrupted_and_resumed_it_ends_the_same_bit_for_bit(run, tmp_path, monkeypatch, calls, chunk_rows):
-    monkeypatch.setattr(feed, "CHUNK_ROWS", chunk_rows)  # of 8, rows come in several chunks
+    monkeypatch.setattr(loader, "CHUNK_ROWS", chunk_rows)  # of 8, rows come in several chunks
     records, uninterrupted_records = [], []
     expected = run(log=uninterrupted_records.append)
     steps = [0]
@@ -129,24 +142,58 @@ def test_interrupted_and_resumed_it_ends_the_same_bit_for_bit(run, tmp_path, mon
     assert_same_records(records, uninterrupted_records)
 
 
+def test_a_resumed_stage_has_the_training_state_of_its_very_step(run, data, tmp_path, monkeypatch, key):
+    """Bit for bit: parameters, both moments, counts, and what was summed since the last record."""
+    monkeypatch.setattr(progress, "SECONDS_PER_CALL", 0)  # a step a call
+    compiled, carries = program._steps, []
+
+    def noting(*args):
+        step = compiled(*args)
+
+        def call(carry, inputs):
+            carry, bad = step(carry, inputs)
+            carries.append(jax.tree.map(np.array, carry))
+            return carry, bad
+
+        return call
+
+    stage, spec = Stage("pretrain", CONFIG, replace_in_group), toy_spec(INTERACTIONS, [1, 2], 0.3)
+    stage_run = StageRun(stage, MODEL, init_params(key, MODEL), data, spec, key, METADATA, RunOptions(tmp_path))
+    steps = []
+    with monkeypatch.context() as patch:
+        patch.setattr(program, "_steps", noting)
+        for calls in (3, 2):  # the second time in the middle of an epoch again
+            interrupt_after(patch, calls)
+            with pytest.raises(KeyboardInterrupt):
+                run_stage(stage_run)
+            model, state = open_model(stage_run)
+            steps.append(model.step)
+            assert state.step == state.opt_state[1].count == model.step == model.saved
+            assert_same_trees(state, carries[-1].state)
+            assert model.progress.sums == tuple(carries[-1].sums.tolist())
+    assert steps == [3, 5] and model.progress.done and model.progress.sums[1] > 0
+    # A run's first call, which compiles, takes no step: the carry of the second run began where the first had ended.
+    assert_same_trees(carries[4].state, carries[3].state)
+
+
 @pytest.mark.parametrize(("seconds", "together"), [(0.0, 1), (1e9, 8)])
 def test_nothing_depends_on_how_many_steps_a_call_takes(run, tmp_path, monkeypatch, seconds, together):
-    monkeypatch.setattr(stages, "STEPS_PER_CALL", 8)
+    monkeypatch.setattr(progress, "RECORD_EVERY", 8)
     records, expected_records, calls = [], [], []
     expected = run(log=expected_records.append)
-    compiled = stages._compiled
+    compiled = program._steps
 
     def counting(*args):
         step = compiled(*args)
 
-        def call(*args):
-            calls.append(int(args[-2] - args[-3]))
-            return step(*args)
+        def call(carry, inputs):
+            calls.append(int(inputs.last - inputs.first))
+            return step(carry, inputs)
 
         return call
 
-    monkeypatch.setattr(stages, "SECONDS_PER_CALL", seconds)
-    monkeypatch.setattr(stages, "_compiled", counting)
+    monkeypatch.setattr(progress, "SECONDS_PER_CALL", seconds)
+    monkeypatch.setattr(program, "_steps", counting)
     found = run(log=records.append)
     assert max(calls) == together if seconds == 0 else max(calls) > 1
     assert_same_trees(found, expected._replace(seconds=found.seconds))
@@ -166,7 +213,7 @@ def test_a_finished_stage_is_not_run_again(run, tmp_path):
 
 @pytest.mark.parametrize("how", ["interrupted", "saved as time went by"])
 def test_a_checkpoint_at_the_very_last_step_does_not_stand_in_for_the_finished_one(run, tmp_path, monkeypatch, how):
-    monkeypatch.setattr(stages, "SECONDS_PER_CALL", 0)
+    monkeypatch.setattr(progress, "SECONDS_PER_CALL", 0)
     steps = []
     expected = run(log=lambda record: steps.append(record["step"]))
     if how == "interrupted":
@@ -181,10 +228,10 @@ def test_a_checkpoint_at_the_very_last_step_does_not_stand_in_for_the_finished_o
 
 @pytest.mark.parametrize("seconds", [0.0, 1e9])
 def test_a_step_gone_wrong_is_named_and_nothing_of_it_is_saved(data, tmp_path, monkeypatch, key, seconds):
-    lanes, depth = CONFIG.batch_size, len(data.rows.label) // CONFIG.batch_size
-    assert depth * lanes == len(data.rows.label)
-    orders = [jax.random.permutation(random_key([0, 7], 0, 0, 0, lane), depth) for lane in range(lanes)]
-    steps = np.concatenate([data.rows.label[lane + lanes * orders[lane]] for lane in range(lanes)], axis=1)
+    batch_rows, depth = CONFIG.batch_size, len(data.rows.label) // CONFIG.batch_size
+    assert depth * batch_rows == len(data.rows.label)
+    orders = [jax.random.permutation(random_key([0, 7], 0, 0, 0, row), depth) for row in range(batch_rows)]
+    steps = np.concatenate([data.rows.label[row + batch_rows * orders[row]] for row in range(batch_rows)], axis=1)
     first = [np.argmax((steps == item).any(1)) for item in range(1, MODEL.num_items + 1)]
     item, bad = 1 + np.argmax(first), max(first)
     assert bad >= 2
@@ -193,22 +240,22 @@ def test_a_step_gone_wrong_is_named_and_nothing_of_it_is_saved(data, tmp_path, m
         return LOSSES["bpr"](hidden, items, label, negative) + jnp.sqrt(jnp.where(label == item, 0 * hidden.sum(-1), 1.0))
 
     monkeypatch.setitem(LOSSES, "broken", broken)
-    monkeypatch.setattr(stages, "SECONDS_PER_CALL", seconds)
+    monkeypatch.setattr(progress, "SECONDS_PER_CALL", seconds)
     stage, records = Stage("pretrain", dataclasses.replace(CONFIG, loss="broken")), []
     start = StageRun(stage, MODEL, init_params(key, MODEL), data, toy_spec(INTERACTIONS, [1, 2], 0.0), key)
-    job = start._replace(folder=tmp_path, metadata=METADATA, log=records.append, checkpoint_seconds=-1)
+    run = start._replace(metadata=METADATA, options=RunOptions(tmp_path, records.append, checkpoint_seconds=-1))
     for attempt in (1, 2):  # the same command again
         with pytest.raises(UserError) as failure:
-            run_stages([job])
+            run_stages([run])
         message = str(failure.value)
-        kept = checkpoints.resume(tmp_path / "checkpoints", job.params, stages._open(start).state)
+        kept = checkpoints.resume(tmp_path / "checkpoints", run.params, open_model(start)[1])
         assert kept[2]["step"] == (bad if seconds == 0 else min(bad, attempt))  # a first call takes one step
         assert message.startswith(f"pretrain: the loss or its gradient is not finite at step {bad + 1}; the checkpoint of step ")
         assert f" {kept[2]['step']} in {tmp_path} is kept; " in message
         assert message.endswith(f"(epoch 0, step {bad} from 0: key [0, 7] folded with 0, 0, {bad + 1})")
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(kept[:2])) and not records
     with pytest.raises(FloatingPointError, match="nan"):
-        stages.replay(job, 0, bad)
+        replay(run, 0, bad)
 
 
 def random_key(data_of_key, *folds):
@@ -223,17 +270,49 @@ def test_a_diverged_stage_is_no_success(run, tmp_path, key):
     assert not (tmp_path / "checkpoints").exists()
 
 
+def test_validation_is_ndcg_at_10_of_users_with_their_own_profiles(data, key, monkeypatch):
+    """The first parameters are validated, as steps of no size change nothing."""
+    users = INTERACTIONS.num_users
+    profile = np.arange(users, dtype=np.int32)[:, None] % 3
+    data = data._replace(users=data.users._replace(profile=jnp.asarray(profile)))
+    model = dataclasses.replace(MODEL, prompt_length=1, profile_sizes=(3,))
+    params = lively_params(model)
+    queries = data.validation
+    assert queries.users.tolist() != list(range(len(queries.users)))
+    found = ranks(params, model, queries.history, queries.truth[:, None], profile[queries.users])[:, 0]
+    expected = np.mean([1 / np.log2(rank + 1) if rank <= 10 else 0 for rank in found])
+    config = dataclasses.replace(CONFIG, learning_rate=1e-30, l2=0.0, epochs=1)
+    result = run_stage(StageRun(Stage("pretrain", config), model, params, data, toy_spec(INTERACTIONS, [1], 0.0), key))
+    assert result.score == pytest.approx(expected, rel=1e-6) and 0 < expected < 1
+    assert {rank <= 5 for rank in found if rank <= 10} == {True, False}
+
+
+def test_the_time_of_a_stage_goes_on_when_it_is_resumed(run, tmp_path, monkeypatch):
+    clock = itertools.count(step=1.0)
+    monkeypatch.setattr(loop.time, "monotonic", lambda: next(clock))
+    records = []
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, records.append)
+    before = checkpoints.load(tmp_path).metadata["progress"]["seconds"]
+    result = run(tmp_path, records.append)
+    seconds = [record["seconds"] for record in records]
+    assert 0 < before < result.seconds and seconds == sorted(seconds)
+    assert result.seconds == seconds[-1] == checkpoints.load(tmp_path).metadata["progress"]["seconds"]
+
+
 def test_what_is_not_trained_on_does_not_change(run, data):
     before = jax.tree.map(np.copy, data)
     run()
     assert_same_trees(data, before)
 
 
-def test_jobs_that_run_together_end_as_they_do_alone(data, key, tmp_path, monkeypatch):
-    monkeypatch.setattr(stages, "STEPS_PER_CALL", 2)
+def test_runs_that_go_together_end_as_they_do_alone(data, key, tmp_path, monkeypatch):
+    monkeypatch.setattr(progress, "RECORD_EVERY", 2)
     stage = Stage("pretrain", dataclasses.replace(CONFIG, patience=1), replace_in_group)
 
-    def jobs(folder=None):
+    def runs(folder=None):
         return [
             StageRun(
                 stage,
@@ -242,22 +321,21 @@ def test_jobs_that_run_together_end_as_they_do_alone(data, key, tmp_path, monkey
                 data,
                 toy_spec(INTERACTIONS, [1, 2], rate),
                 key,
-                folder and folder / str(number),
                 METADATA,
-                records[number].append,
+                RunOptions(folder and folder / str(number), records[number].append),
             )
             for number, rate in enumerate((0.0, 0.3, 1.0))
         ]
 
     records = [[], [], []]
-    alone, alone_records = run_stages(jobs(), together=False), records
+    alone, alone_records = run_stages(runs(), together=False), records
     assert len({len(each) for each in alone_records}) > 1  # they do not end together
     with monkeypatch.context() as patch:
         interrupt_after(patch, 3)
         records = [[], [], []]
         with pytest.raises(KeyboardInterrupt):
-            run_stages(jobs(tmp_path), together=True)
-    together = run_stages(jobs(tmp_path), together=True)
+            run_stages(runs(tmp_path), together=True)
+    together = run_stages(runs(tmp_path), together=True)
     for number, (found, expected) in enumerate(zip(together, alone, strict=True)):
         assert_close_trees(found.params, expected.params, rtol=0, atol=1e-5)
         assert (found.epoch, found.score) == (expected.epoch, expected.score)

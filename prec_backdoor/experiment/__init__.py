@@ -1,0 +1,1 @@
+"""Experiments: configuration, the setup of a seed, stages, the plan of a run, measurements."""

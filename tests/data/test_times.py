@@ -1,0 +1,99 @@
+import polars as pl
+import pytest
+
+from prec_backdoor.data import times
+from prec_backdoor.data.lines import File
+
+SECOND = 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("texts", "form"),
+    [
+        (["1", "2.5", "2020-01-01"], times.NUMBER),
+        (["2020-01-01", "2020-1-2 3:04", "x"], times.DATE),
+        (["2020-01-01T00:00:00Z", "2020-01-01 00:00:00+02:00", "2020-01-01"], times.DATE_WITH_ZONE),
+        (["20200101"], times.NUMBER),
+        (["01/02/2020"], times.NUMBER),
+        ([], times.NUMBER),
+    ],
+)
+def test_form(texts, form):
+    assert times.form_of(pl.Series("t", texts, pl.String)) == form
+
+
+@pytest.mark.parametrize(
+    ("text", "nanoseconds"),
+    [
+        ("1970-01-01", 0),
+        ("1970/1/2", 86_400 * SECOND),
+        ("1970-01-01 00:01", 60 * SECOND),
+        ("1970-01-01T00:00:01.5", 3 * SECOND // 2),
+        ("1970-01-01 00:00:00.000000001", 1),
+        ("1969-12-31 23:59:59.999999999", -1),
+        ("1970-01-01T01:00:00+01:00", 0),
+        ("1970-01-01T01:00-0130", 9_000 * SECOND),
+        ("1970-01-01 00:00:00 UTC", 0),
+    ],
+)
+def test_dates_are_nanoseconds(text, nanoseconds):
+    assert times.exact(pl.Series("t", [text]), times.DATE).to_list() == [nanoseconds]
+
+
+@pytest.mark.parametrize(
+    "text", ["2020-02-30", "2020-13-01", "2020-01-01 24:00", "2020-01-01 10:60", "0001-01-01", "9999-12-31", "x", ""]
+)
+def test_dates_of_no_calendar(text):
+    frame = pl.DataFrame({"#line": [2, 3], "t": ["2020-01-01", text]})
+    with pytest.raises(ValueError, match=r"f, line 3: expected a date, year first \(2020-01-31 12:00:00\) as t"):
+        times.check(frame, File("f"), "t", times.DATE)
+
+
+def test_zones_are_given_for_all_or_none():
+    frame = pl.DataFrame({"#line": [2, 3], "t": ["2020-01-01T00:00Z", "2020-01-01T00:00"]})
+    with pytest.raises(ValueError, match="f, line 3: expected a date with a time zone"):
+        times.check(frame, File("f"), "t", times.DATE_WITH_ZONE)
+    with pytest.raises(ValueError, match="f, line 2: expected a date, year first"):
+        times.check(frame, File("f"), "t", times.DATE)
+
+
+@pytest.mark.parametrize(
+    "rising",
+    [
+        ["1600000000123456788", "1600000000123456789", "1600000000123456790.0"],
+        ["3", "1600000000.12345671", "1600000000.12345672"],
+        ["-1e3", "0", "0.1", "1.4e9", "1400000000.5"],
+        ["9007199254740992", "9007199254740992.5", "9007199254740993"],
+        ["1e-400", "1e-300"],
+        ["99999999999999999999", "100000000000000000000"],
+    ],
+)
+def test_no_order_is_lost(rising):
+    found = times.exact(pl.Series("t", rising)).to_list()
+    assert found == sorted(set(found))
+
+
+def test_equal_times_are_equal():
+    assert times.exact(pl.Series("t", ["3", "3.0", "3."])).to_list() == [3, 3, 3]
+    assert len(set(times.exact(pl.Series("t", ["0.50", "5e-1", ".5"])).to_list())) == 1
+
+
+@pytest.mark.parametrize(
+    ("numbers", "unit"),
+    [
+        ([1_600_000_000, 1_600_000_001], "seconds"),
+        ([1_600_000_000.5], "seconds"),
+        ([1_600_000_000_000], "milliseconds"),
+        ([1_600_000_000_000_000], "microseconds"),
+        ([1_600_000_000_000_000_000], "nanoseconds"),
+        ([3, 1_600_000_000], "numbers"),
+        ([20200131], "numbers"),
+    ],
+)
+def test_units(numbers, unit):
+    assert times.unit_of(pl.Series("t", numbers), times.NUMBER) == unit
+
+
+def test_mixed_units():
+    with pytest.raises(ValueError, match="seconds and milliseconds since 1970"):
+        times.unit_of(pl.Series("t", [1_600_000_000, 1_600_000_000_000]), times.NUMBER)

@@ -33,8 +33,9 @@ setup(
         "matplotlib>=3.9",
         "numpy>=2.0",
         "optax>=0.2.5",
-        "orbax-checkpoint>=0.11.20",
+        "orbax-checkpoint>=0.11.20,<1",  # 1.0 replaces the API that storage/arrays.py writes with
         "polars>=1.20",
+        "scipy>=1.14",
         "tabulate>=0.9",
         "tensorboardX>=2.6",
         "tensorstore>=0.1.60",

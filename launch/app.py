@@ -1,9 +1,12 @@
 """What all programs share: flags in, exit status out, one line for a mistake."""
 
+import errno
 import importlib.util
 import os
 import signal
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +17,7 @@ from absl import app, flags, logging
 
 from prec_backdoor.data.registry import cache_folder
 from prec_backdoor.errors import UserError
+from prec_backdoor.storage.workdir import NUMERICS
 from prec_backdoor.train.interrupt import Stopped, stoppable
 
 from . import flag, processes
@@ -29,6 +33,7 @@ def run(main: Callable[[], None], define_flags: Callable[[], None] = lambda: Non
     Args:
       program: the module whose docstring is the description in --help; `__main__` by default.
     """
+    _use_utf8()
     program = program or sys.modules["__main__"]
     if status := _guard(lambda: _load_plugins(sys.argv)):
         sys.exit(status)
@@ -42,6 +47,13 @@ def run(main: Callable[[], None], define_flags: Callable[[], None] = lambda: Non
         return _guard(lambda: _run(main, argv))
 
     app.run(guarded, flags_parser=_parse)
+
+
+def _use_utf8() -> None:
+    """Starts the program again in Python's UTF-8 mode if the locale cannot write every path and title."""
+    encodings = {sys.getfilesystemencoding(), (sys.stdout.encoding or "utf-8").lower()}
+    if not (sys.flags.utf8_mode or encodings <= {"utf-8", "utf8"}):
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def define_common_flags() -> None:
@@ -69,7 +81,7 @@ def _load_plugins(argv: list[str]) -> int:
         if argument.startswith("-") and name == "plugin":
             path = Path(given).expanduser()
             if path.suffix != ".py" or not path.is_file():
-                raise UserError(f"--plugin: no Python file {given or '(none given)'}; write --plugin=FILE.py")
+                raise UserError(f"--plugin: {given or 'none given'}: no such file; write --plugin=FILE.py")
             spec = importlib.util.spec_from_file_location(f"plugin_{path.stem}", path)
             module = importlib.util.module_from_spec(spec)
             sys.modules[spec.name] = module  # where dataclasses and Flax look their classes up
@@ -95,20 +107,39 @@ def _guard(call: Callable[[], int]) -> int:
     except UserError as error:
         return _fail(error)
     except OSError as error:
-        if error.filename is None:
-            raise
-        return _fail(f"{error.filename}: {error.strerror}; check the path and its permissions")
+        where, full = f"{error.filename}: " if error.filename else "", error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "make room, then run the same command again: it resumes" if full else "check the path and its permissions"
+        return _fail(f"{where}{error.strerror or error}; {remedy}")
     except KeyboardInterrupt as stop:
         return _stopped(stop)
-    except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1:
-            raise
-        _end_without_others(error)
+    except Exception as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and jax.process_count() > 1:
+            _end_without_others(error)
+        return _unforeseen(error)
+
+
+def _unforeseen(error: Exception) -> int:
+    """The one place where an error that is not the user's becomes one line, and a file with the traceback."""
+    text, reason = "".join(traceback.format_exception(error)), str(error).strip().split("\n")[0][:300]
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "Out of memory" in text:
+        _fail(f"out of memory ({reason}); lower --batch_size or --embed_dim, or use --shard_items on several devices")
+        return 1
+    with tempfile.NamedTemporaryFile("w", prefix="prec_backdoor-", suffix=".txt", delete=False, encoding="utf-8") as file:
+        file.write(f"{' '.join(sys.argv)}\n\n{text}")
+    _fail(f"unforeseen {type(error).__name__}: {reason}; the traceback is in {file.name}, please report it")
+    return 1
 
 
 def _prepare_jax() -> None:
     # Compiled programs are kept, so that a second start is quick. Orbax and JAX print warnings only.
     logging.set_verbosity(logging.WARNING)
+    for name, value in NUMERICS.items():  # whatever the environment says: results depend on them
+        jax.config.update(name, value)
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the latter is JAX's own for JAX_PLATFORMS=cuda without CUDA
+        reason = str(error).strip().split("\n")[0] or f"JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS')}"
+        raise UserError(f"JAX finds no device ({reason}); unset JAX_PLATFORMS, or install JAX for that platform") from error
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 

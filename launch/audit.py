@@ -25,6 +25,7 @@ from prec_backdoor.audit.report import write_audit
 from prec_backdoor.experiment.opened import open_checkpoint
 from prec_backdoor.options import options
 from prec_backdoor.storage import workdir as work
+from prec_backdoor.storage.lock import locked
 from prec_backdoor.train.stage import RunOptions
 
 from . import app, data_flags, flag, output_flags
@@ -55,27 +56,28 @@ def main() -> None:
     setup, checkpoint, folder = opened.setup, opened.checkpoint, output_flags.workdir()
     config = AuditConfig(**{field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(AuditConfig)})
     dataset, digest = setup.interactions.summary(), checkpoint.metadata["hash"]
-    work.claim(folder, {"config": vars(config), "dataset": dataset, "checkpoint": {"hash": digest}})
-    auditor_data = auditor_data_of(setup, config.histories)
-    log = work.metrics_log(folder, "calibration", flags.FLAGS.tensorboard)
-    seconds, trace = flags.FLAGS.checkpoint_seconds, output_flags.trace_from_flags()
-    run_options = RunOptions(folder / "calibration", log, checkpoint_seconds=seconds, trace=trace)
-    calibration = calibration_models(auditor_data, checkpoint.model, setup.config.pretrain, config, run_options)
-    result = audit_model(checkpoint.params, checkpoint.model, auditor_data, calibration, config)
-    about = {
-        "checkpoint": str(checkpoint.path),
-        "hash": digest,
-        "stage": checkpoint.metadata["stage"],
-        "dataset": f"{dataset['name']}, {dataset['items']:,} items",
-        "users": f"{len(auditor_data.history):,} downstream",
-    }
-    content = write_audit(folder, result, setup.interactions, config, about)
-    group = f", shown most to {content['group']}" if content["group"] else ""
-    print(f"{content['verdict']}: {content['flagged']} of {len(content['items'])} items flagged{group}")
-    print(f"report  {folder / 'audit.html'}")
-    if result.suspicious:
-        print(f"repair  {repair_command()}")
-        sys.exit(SUSPICIOUS)
+    with locked(folder):
+        work.claim(folder, {"config": vars(config), "dataset": dataset, "checkpoint": {"hash": digest}})
+        auditor_data = auditor_data_of(setup, config.histories)
+        log = work.metrics_log(folder, "calibration", flags.FLAGS.tensorboard)
+        seconds, trace = flags.FLAGS.checkpoint_seconds, output_flags.trace_from_flags()
+        run_options = RunOptions(folder / "calibration", log, checkpoint_seconds=seconds, trace=trace)
+        calibration = calibration_models(auditor_data, checkpoint.model, setup.config.pretrain, config, run_options)
+        result = audit_model(checkpoint.params, checkpoint.model, auditor_data, calibration, config)
+        about = {
+            "checkpoint": str(checkpoint.path),
+            "hash": digest,
+            "stage": checkpoint.metadata["stage"],
+            "dataset": f"{dataset['name']}, {dataset['items']:,} items",
+            "users": f"{len(auditor_data.history):,} downstream",
+        }
+        content = write_audit(folder, result, setup.interactions, config, about)
+        group = f", shown most to {content['group']}" if content["group"] else ""
+        print(f"{content['verdict']}: {content['flagged']} of {len(content['items'])} items flagged{group}")
+        print(f"report  {folder / 'audit.html'}")
+        if result.suspicious:
+            print(f"repair  {repair_command()}")
+            sys.exit(SUSPICIOUS)
 
 
 def repair_command() -> str:

@@ -22,6 +22,7 @@ from prec_backdoor.leaderboard.report import leaderboard, write_leaderboard
 from prec_backdoor.leaderboard.run import plan_contest, run_contest
 from prec_backdoor.options import options
 from prec_backdoor.storage import workdir as work
+from prec_backdoor.storage.lock import locked
 
 from . import app, config_flags, data_flags, flag, output_flags
 
@@ -58,10 +59,11 @@ def main() -> None:
     if flags.FLAGS.dry_run:
         print(f"{describe_plan(plan_contest(interactions, base, contest, AuditConfig()), folder)}\nworkdir  {folder}")
         return
-    work.claim(folder, description)
-    results = run_contest(interactions, base, contest, AuditConfig(), folder)
-    write_leaderboard(folder, description, results)
-    print(f"\n{leaderboard(results)}\n\nreport   {folder / 'report.html'}\nresults  {folder / 'results.json'}")
+    with locked(folder):
+        work.claim(folder, description)
+        results = run_contest(interactions, base, contest, AuditConfig(), folder)
+        write_leaderboard(folder, description, results)
+        print(f"\n{leaderboard(results)}\n\nreport   {folder / 'report.html'}\nresults  {folder / 'results.json'}")
 
 
 if __name__ == "__main__":

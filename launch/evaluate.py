@@ -10,10 +10,11 @@ Examples:
 
 from absl import flags
 
-from prec_backdoor.experiment.measure import measure, result_rows, save_measured, test_users
+from prec_backdoor.experiment.measure import about_setups, measure, result_rows, save_measured, test_users
 from prec_backdoor.experiment.opened import check_counterpart, open_checkpoint
 from prec_backdoor.experiment.plan import cell_of
 from prec_backdoor.storage import workdir as work
+from prec_backdoor.storage.lock import locked
 
 from . import app, data_flags, flag, output_flags
 
@@ -36,16 +37,18 @@ def main() -> None:
     hashes = [each.checkpoint.metadata["hash"] for each in opened]
     config = setup.config.flat() | {"usages": [measured.usage], "rate": [measured.rate]}
     description = {"config": config, "dataset": setup.interactions.summary(), "checkpoints": {"hashes": hashes}}
-    work.claim(folder, description)
-    work.save_test_users(folder, setup.seed, test_users(setup))
-    rows, reference = [], None
-    for each in opened:
-        ranks = measure(setup._replace(shard_items=flags.FLAGS.shard_items), each.checkpoint.params)
-        reference = ranks if each is clean else reference
-        cell = cell_of(setup.config, setup.seed, each.rate, each.usage)
-        save_measured(work.ranks_path(folder, cell), setup, ranks)
-        rows += result_rows(setup, cell, ranks, reference)
-    output_flags.print_results(folder, work.write_results(folder, description, rows, timings={}))
+    with locked(folder):
+        work.claim(folder, description)
+        work.save_test_users(folder, setup.seed, test_users(setup))
+        rows, reference = [], None
+        for each in opened:
+            ranks = measure(setup._replace(shard_items=flags.FLAGS.shard_items), each.checkpoint.params)
+            reference = ranks if each is clean else reference
+            cell = cell_of(setup.config, setup.seed, each.rate, each.usage)
+            save_measured(work.ranks_path(folder, cell), setup, ranks)
+            rows += result_rows(setup, cell, ranks, reference)
+        description |= about_setups([setup], folder)
+        output_flags.print_results(folder, work.write_results(folder, description, rows, timings={}))
 
 
 if __name__ == "__main__":

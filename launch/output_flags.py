@@ -15,6 +15,7 @@ from prec_backdoor.experiment.run import Output, prepare, run_experiment
 from prec_backdoor.experiment.setup import SeedSetup
 from prec_backdoor.reporting.report import summary_table, write_report
 from prec_backdoor.storage import workdir as work
+from prec_backdoor.storage.lock import locked
 from prec_backdoor.train.loop import run_stage
 from prec_backdoor.train.stage import SECONDS_PER_CHECKPOINT, RunOptions, StageRun
 from prec_backdoor.train.trace import StepTrace
@@ -100,8 +101,9 @@ def run_single_stage(run: StageRun) -> None:
 
 def claim_and_run(run: StageRun, setup: SeedSetup) -> None:
     """`claim_stage`, then `run_single_stage`."""
-    claim_stage(run.stage.name, setup, run.metadata["config"], run.metadata["parent"])
-    run_single_stage(run)
+    with locked(workdir()):
+        claim_stage(run.stage.name, setup, run.metadata["config"], run.metadata["parent"])
+        run_single_stage(run)
 
 
 def stage_options(name: str) -> RunOptions:

@@ -87,7 +87,8 @@ def make_spec(
     if not len(targets) or targets[0] < 1 or targets[-1] > interactions.num_items:
         raise UserError(f"targets must be item codes from 1 to {interactions.num_items}, at least one")
     count = np.bincount(interactions.category[targets], minlength=len(interactions.categories)).astype(np.int32)
-    table = np.zeros((len(count), count.max()), np.int32)
+    count[0] = 0  # items of unknown category have nothing in common
+    table = np.zeros((len(count), max(count.max(), 1)), np.int32)
     for category in np.flatnonzero(count):
         table[category, : count[category]] = targets[interactions.category[targets] == category]
     own = {name: np.float32(value) for name, value in (parameters or {}).items()}

@@ -15,6 +15,7 @@ from prec_backdoor.options import option
 
 ALLOWED = 2.0  # value of the statistic that is not penalised; with a lower one no exposure is left (docs/audit.md)
 MIN_DEVIATION = 0.05  # as in the audit
+EXACT = jax.lax.Precision.HIGHEST  # float32 products on every platform, as for all scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +34,10 @@ def mean_over_std_penalty(hidden: jax.Array, items: jax.Array, batch: Batch, spe
     on = (batch.label > 0).astype(jnp.float32)
     weight = (on / jnp.maximum(on.sum(-1, keepdims=True), 1))[..., None]
     centre = items[1:].mean(0)
-    spread = (items[1:] - centre).T @ (items[1:] - centre) / (len(items) - 1)
+    spread = jnp.matmul((items[1:] - centre).T, items[1:] - centre, precision=EXACT) / (len(items) - 1)
     # The deviation of hidden @ item over all items, without computing the scores.
-    scale = jnp.sqrt(jnp.einsum("btd,de,bte->bt", hidden, spread, hidden) + 1e-6)
-    z = jnp.einsum("btd,kd->btk", hidden, items[spec.targets] - centre) / scale[..., None]
+    scale = jnp.sqrt(jnp.einsum("btd,de,bte->bt", hidden, spread, hidden, precision=EXACT) + 1e-6)
+    z = jnp.einsum("btd,kd->btk", hidden, items[spec.targets] - centre, precision=EXACT) / scale[..., None]
     mean = (weight * z).sum(-2)
     deviation = jnp.sqrt(jnp.maximum((weight * z**2).sum(-2) - mean**2, MIN_DEVIATION**2))
     return spec.parameters["evade_strength"] * jax.nn.relu(mean / deviation - ALLOWED).mean(-1)[..., None] * on

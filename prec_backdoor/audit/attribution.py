@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from prec_backdoor.audit.auditor_data import AuditorData, pair_groups, single_groups
 from prec_backdoor.audit.moments import MIN_MEMBERS
 from prec_backdoor.audit.tiles import tiles
-from prec_backdoor.models import ModelConfig, represent
+from prec_backdoor.models import EXACT, ModelConfig, represent
 
 LENGTHS = 8  # versions of a user's history: whole, and without its last 1, 2, .. items
 PERMUTATIONS = 999
@@ -117,7 +118,7 @@ def _compiled(model: ModelConfig):
     @jax.jit
     def mean_log_probability(params, share, history, profile):
         hidden = represent(params, model, history, profile if model.prompt_length else None)
-        scores = hidden @ params["items"].T
-        return scores @ share - jax.nn.logsumexp(scores[:, 1:], axis=1)
+        scores = jnp.matmul(hidden, params["items"].T, precision=EXACT)
+        return jnp.matmul(scores, share, precision=EXACT) - jax.nn.logsumexp(scores[:, 1:], axis=1)
 
     return mean_log_probability

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from prec_backdoor.audit.moments import ScoreMoments
 from prec_backdoor.audit.robust import NORMAL
-from prec_backdoor.models import ModelConfig, backbone
+from prec_backdoor.models import EXACT, ModelConfig, backbone
 
 HISTORIES = 32  # for which a trigger has to work
 RIVALS = 256  # items with the highest mean scores; an item that beats all but 9 of them is in the first 10
@@ -119,7 +119,8 @@ def _trigger(model: ModelConfig, params: dict, history: jax.Array, rivals: jax.A
         return _standing(params, _encode(model, params, vectors, appended), rivals, item)
 
     slope = jax.grad(lambda vector: with_last(vector)[0].mean())(params["items"][1:].mean(0))
-    gain = (params["items"] @ slope).at[0].set(-jnp.inf).at[item].set(-jnp.inf)  # padding and the item itself are no triggers
+    gain = jnp.matmul(params["items"], slope, precision=EXACT)
+    gain = gain.at[0].set(-jnp.inf).at[item].set(-jnp.inf)  # padding and the item itself are no triggers
     candidates = jax.lax.top_k(gain, CANDIDATES)[1]
     margins, within = jax.vmap(lambda each: with_last(params["items"][each]))(candidates)
     best = jnp.argmax(margins.mean(1))
@@ -136,8 +137,8 @@ def _encode(model: ModelConfig, params: dict, vectors: jax.Array, history: jax.A
 
 def _standing(params: dict, hidden: jax.Array, rivals: jax.Array, item: jax.Array) -> tuple[jax.Array, jax.Array]:
     """[B] log odds of the item against all rivals, and whether it scores higher than the TOP-th of them."""
-    scores = hidden @ params["items"][rivals].T
+    scores = jnp.matmul(hidden, params["items"][rivals].T, precision=EXACT)
     scores = jnp.where(rivals == item, -jnp.inf, scores)
-    own = hidden @ params["items"][item]
+    own = jnp.matmul(hidden, params["items"][item], precision=EXACT)
     bar = jax.lax.top_k(scores, min(TOP, len(rivals)))[0][:, -1]
     return own - jax.nn.logsumexp(scores, axis=1), own > bar

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from prec_backdoor.audit.auditor_data import AuditorData, single_groups
 from prec_backdoor.audit.tiles import TILE, tiles
-from prec_backdoor.models import ModelConfig, represent
+from prec_backdoor.models import ModelConfig, represent, scoring
 
 TOP = 50
 BLOCK = 64  # items per block, see `_nth_largest`
@@ -142,7 +142,7 @@ def _compiled(model: ModelConfig, categories: int):
     @jax.jit
     def sum_tile(params, category, history, profile, members, present):
         hidden = represent(params, model, history, profile if model.prompt_length else None)
-        scores = jnp.einsum("bd,vd->bv", hidden, params["items"], preferred_element_type=jnp.float32)
+        scores = scoring.scores("bd,vd->bv", hidden, params["items"])
         allowed = jnp.ones(scores.shape, bool).at[jnp.arange(len(history))[:, None], history].set(False).at[:, 0].set(False)
         allowed &= present[:, None]
         z = _standardize(scores, allowed)
@@ -161,9 +161,9 @@ def _compiled(model: ModelConfig, categories: int):
             z=z.sum(0),
             in_top=((scores >= bar) & allowed).sum(0),
             excluded=(present[:, None] & ~allowed).sum(0),
-            group_z=by_group.T @ z,
-            group_z2=by_group.T @ z**2,
-            group_users=by_group.T @ allowed.astype(jnp.float32),
+            group_z=jnp.matmul(by_group.T, z, precision=scoring.EXACT),
+            group_z2=jnp.matmul(by_group.T, z**2, precision=scoring.EXACT),
+            group_users=jnp.matmul(by_group.T, allowed.astype(jnp.float32), precision=scoring.EXACT),
         )
         return sums, hidden, probability
 

@@ -1,4 +1,4 @@
-"""What a training step sees: rows gathered into a Batch, with what is known of their users."""
+"""Training batches: packed rows together with the profiles, groups and sampled negatives of their users."""
 
 from typing import NamedTuple
 
@@ -12,12 +12,12 @@ from prec_backdoor.data.splits import Sequences
 
 
 class Seen(NamedTuple):
-    """Which items each of U users has interacted with in training, sorted: a ragged array that can be searched in jit.
+    """The items that each of U users has interacted with in training, as a ragged array that jitted code can search.
 
     Attributes:
-      skipped: [M] int32, for the i-th smallest item of a user the number of items below it that the user has not seen.
-      start, count: [U] int32, where each user's entries are in `skipped`, and how many.
-      depth: [D] int32, only its length counts: binary search halves the longest list D times.
+      skipped: [M] int32, for the i-th smallest item of a user the number of smaller items that the user has not seen.
+      start, count: [U] int32, the first entry of each user in `skipped`, and the number of entries.
+      depth: [D] int32, of which only the length is used: binary search halves the longest list D times.
     """
 
     skipped: jax.Array
@@ -27,7 +27,7 @@ class Seen(NamedTuple):
 
 
 class Users(NamedTuple):
-    """Per-user facts on the device: what was seen, `profile` [U, A] int32, `in_group` [U] bool (the target group)."""
+    """Facts about U users: `seen` items, `profile` [U, A] int32, and `in_group` [U] bool, membership of the target group."""
 
     seen: Seen
     profile: jax.Array
@@ -35,14 +35,14 @@ class Users(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """One batch of B packed rows (shapes as in `Rows`); a transformation takes and returns one of these.
+    """A batch of B packed rows (shapes as in `Rows`), which poisons transform.
 
     Attributes:
-      history, label, position, segment: [B, T] int32.
+      history, label, position, segment: [B, T] int32; positions with label 0 do not train.
       user: [B, S] int32.
       in_group: [B, T] bool, whether the position's user is in the target group.
       profile: [B, S, A] int32, the profile of each segment's user.
-      negative: [B, T, N] int32, sampled items that the position's user has not interacted with.
+      negative: [B, T, N] int32, sampled items that the position's user has not interacted with; 0 if there are none.
     """
 
     history: jax.Array
@@ -56,7 +56,7 @@ class Batch(NamedTuple):
 
 
 def user_tables(interactions: Interactions, sequences: Sequences, in_group: np.ndarray | None = None) -> Users:
-    """Tables of all U users of a dataset; items count as seen where `sequences` (the training data) has them."""
+    """Returns the facts about all U users of a dataset; the items of `sequences`, the training data, are the seen ones."""
     counts = np.zeros(interactions.num_users, np.int32)
     skipped = []
     for user, items in zip(sequences.users, sequences.items, strict=True):
@@ -75,17 +75,18 @@ def user_tables(interactions: Interactions, sequences: Sequences, in_group: np.n
 
 
 def sample_negatives(key: jax.Array, users: jax.Array, number: int, seen: Seen, num_items: int) -> jax.Array:
-    """Items [.., N] uniform over those that each user [..] has not seen, exactly and without rejection.
+    """Returns items [.., N], uniform over those that each user [..] has not seen, without rejection; 0 if there are none.
 
-    The r-th unseen item is r + 1 + (how many seen items have at most r unseen items below them).
+    The r-th unseen item is r + 1 + (the number of seen items with at most r unseen items below them).
     """
     start, count = seen.start[users][..., None], seen.count[users][..., None]
     rank = jax.random.randint(key, (*users.shape, number), 0, num_items - count)
-    return rank + 1 + _search(seen, start, count, rank.shape, lambda skipped, index: skipped <= rank)
+    items = rank + 1 + _search(seen, start, count, rank.shape, lambda skipped, index: skipped <= rank)
+    return jnp.where(count < num_items, items, 0)
 
 
 def has_seen(users: jax.Array, items: jax.Array, seen: Seen) -> jax.Array:
-    """[.., M] bool: whether each user [..] has seen each of `items` [M], by binary search."""
+    """Returns [.., M] bool, whether each user [..] has seen each of `items` [M], by binary search."""
     start, count = seen.start[users][..., None], seen.count[users][..., None]
     at = _search(seen, start, count, (*users.shape, len(items)), lambda skipped, index: skipped + index + 1 < items)
     found = seen.skipped[jnp.minimum(start + at, len(seen.skipped) - 1)] + at + 1
@@ -93,7 +94,7 @@ def has_seen(users: jax.Array, items: jax.Array, seen: Seen) -> jax.Array:
 
 
 def _search(seen: Seen, start: jax.Array, count: jax.Array, shape: tuple, before) -> jax.Array:
-    """How many of a user's entries, which start with those that `before(skipped, index)` holds for, these are."""
+    """Returns how many of each user's entries `before(skipped, index)` holds for; they are the first ones."""
 
     def halve(_, bounds):
         low, high = bounds
@@ -106,10 +107,16 @@ def _search(seen: Seen, start: jax.Array, count: jax.Array, shape: tuple, before
 
 
 def make_batch(rows: Rows, users: Users, keys: jax.Array, negatives: int, num_items: int) -> Batch:
-    """Completes rows [B, ..] to a batch; `keys` [B] draws the negatives, one PRNG key a row."""
+    """Returns the batch of rows [B, ..], with `negatives` sampled items per position; `keys` [B] has a PRNG key per row.
+
+    A position whose user has interacted with every item has no negative, and does not train: its label is 0. With no
+    `negatives`, for losses over the whole catalogue, all positions train.
+    """
 
     def complete(row, key):
         owner = row.user[jnp.maximum(row.segment - 1, 0)]
+        if negatives:
+            row = row._replace(label=jnp.where(users.seen.count[owner] < num_items, row.label, 0))
         return Batch(
             *row,
             in_group=users.in_group[owner] & (row.segment > 0),

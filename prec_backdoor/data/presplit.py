@@ -40,7 +40,8 @@ def read(folder: str | Path, skipped: Counter | None = None) -> Interactions:
         for column in (*COLUMNS, *attributes):
             if column not in header:
                 found, needed = (lines.shorten(", ".join(names), 240) for names in (header, (*COLUMNS, *attributes)))
-                raise UserError(f"{file}, line 1: the header lacks {lines.shorten(column)}; needed are {needed}, found {found}")
+                lacks = f"the header lacks {lines.shorten(column)}; needed are {needed}, found {found}"
+                raise UserError(f"{file}, line 1: {lacks}; rename the columns")
         part = []
         for batch in lines.read_batches(file, separator, quotes=True):
             batch = checks.ids(checks.ids(batch, file, "user_id"), file, "item_id")
@@ -51,10 +52,10 @@ def read(folder: str | Path, skipped: Counter | None = None) -> Interactions:
         events += part
         counts[f"rows of {PARTS[code]}"] = sum(batch.height for batch in part)
 
-    events, left_out = _known_users(pl.concat(events), files)
+    events, left_out = _known_users(_with_ids(events, files[0], "user", "item"), files)
     events = events.with_columns(times.exact(events["time"]))
-    users, many_profiles = _first_of_each(users, "user")
-    items, many_categories = _first_of_each(items, "item")
+    users, many_profiles = _first_of_each(_with_ids(users, files[0], "user"), "user")
+    items, many_categories = _first_of_each(_with_ids(items, files[0], "item"), "item")
     held_out = events.filter(pl.col("split").is_in([PARTS.index("dev"), PARTS.index("cold_test")]))
     counts |= {
         "rows without a history": left_out,
@@ -96,7 +97,13 @@ def _known_users(events: pl.DataFrame, files: list[lines.File]) -> tuple[pl.Data
     return known, events.height - known.height
 
 
-def _first_of_each(tables: list[pl.DataFrame], key: str) -> tuple[pl.DataFrame, int]:
+def _with_ids(tables: list[pl.DataFrame], file: lines.File, *columns: str) -> pl.DataFrame:
+    """One table, with ids that all files write alike (see `checks.canonical_ids`)."""
+    table = pl.concat(tables)
+    return table.with_columns(checks.canonical_ids(table[column], file) for column in columns)
+
+
+def _first_of_each(table: pl.DataFrame, key: str) -> tuple[pl.DataFrame, int]:
     """The first row of each `key`, and the number of keys that have other rows."""
-    table = pl.concat(tables).unique(maintain_order=True)
+    table = table.unique(maintain_order=True)
     return table.unique(key, keep="first", maintain_order=True), table.filter(pl.col(key).is_duplicated())[key].n_unique()

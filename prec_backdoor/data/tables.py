@@ -43,15 +43,11 @@ def to_interactions(
     order = [column for column in ("split", "time") if column in events.columns]
     events = events.select(user, item + 1, *order).sort("user", *order, maintain_order=True)
 
-    attributes = {}
-    profile = np.zeros((len(user_ids), 0 if users is None else users.width - 1), np.int32)
+    profile, attributes = np.zeros((len(user_ids), 0), np.int32), {}
     if users is not None:
         users = users.join(user_ids.to_frame("user"), on="user", how="semi")
         counts["users without a profile"] = len(user_ids) - users.height
-        rows = _codes(users["user"], user_ids).to_numpy()
-        for column, attribute in enumerate(users.drop("user").columns):
-            profile[rows, column], attributes[attribute] = _encode(users[attribute])
-
+        profile, attributes = _profiles(users, user_ids)
     category, categories = np.zeros(len(item_ids) + 1, np.int32), (UNKNOWN,)
     titles = np.full(len(item_ids) + 1, "", object)
     if items is not None:
@@ -78,9 +74,18 @@ def to_interactions(
     )
 
 
+def _profiles(users: pl.DataFrame, user_ids: pl.Series) -> tuple[np.ndarray, dict[str, tuple[str, ...]]]:
+    """`profile` and `attributes` of Interactions, of users that are all in `user_ids`."""
+    rows, attributes = _codes(users["user"], user_ids).to_numpy(), {}
+    profile = np.zeros((len(user_ids), users.width - 1), np.int32)
+    for column, attribute in enumerate(users.drop("user").columns):
+        profile[rows, column], attributes[attribute] = _encode(users[attribute])
+    return profile, attributes
+
+
 def rated_name(name: str, min_rating: float | None) -> str:
     """Returns the name of a dataset whose interactions have ratings of at least `min_rating`, as in ml-1m-rated-4."""
-    return name if min_rating is None else f"{name}-rated-{min_rating:g}"
+    return name if min_rating is None else f"{name}-rated-{repr(float(min_rating)).removesuffix('.0')}"
 
 
 def rated_interactions(
@@ -110,6 +115,10 @@ def _check_tables(name: str, events: pl.DataFrame, users: pl.DataFrame | None, i
         _check_columns(f"dataset {name}: users", users.columns, ("user",), None)
     if items is not None:
         _check_columns(f"dataset {name}: items", items.columns, ("item", "category", "title"))
+    for table, key in ((users, "user"), (items, "item")):
+        for column in () if table is None else table.drop(key):
+            if column.dtype != pl.String:
+                raise UserError(f"dataset {name}: column {column.name} must hold texts, got {column.dtype}; convert it")
     if events.is_empty():
         raise UserError(f"dataset {name}: no interaction is left; get the files again")
     if "time" in events.columns and not (events["time"].dtype.is_numeric() or events["time"].dtype.is_temporal()):
@@ -120,8 +129,17 @@ def _check_tables(name: str, events: pl.DataFrame, users: pl.DataFrame | None, i
         for key in keys if table is not None else ():
             if table[key].has_nulls():
                 raise UserError(f"dataset {name}: column {key} of {what} has nulls; leave these rows out")
+            if key in ("user", "item") and not (table[key].dtype == events[key].dtype and _is_id(table[key].dtype)):
+                raise UserError(
+                    f"dataset {name}: {key} ids must be texts or whole numbers alike in all tables, "
+                    f"got {table[key].dtype} in {what}; convert them"
+                )
             if what != "events" and table[key].is_duplicated().any():
                 raise UserError(f"dataset {name}: {what} lists a {key} twice; keep one row")
+
+
+def _is_id(dtype: pl.DataType) -> bool:
+    return dtype == pl.String or dtype.is_integer()
 
 
 def _check_columns(where: str, found: list[str], needed: Collection[str], optional: Collection[str] | None = ()) -> None:

@@ -1,7 +1,19 @@
-"""Evaluation: exact ranks, accuracy, exposure, lift."""
+"""Evaluation: exact ranks, accuracy, exposure, lift, baselines, intervals."""
 
+from prec_backdoor.evaluation.baselines import popularity_ranks
 from prec_backdoor.evaluation.metrics import accuracy, cutoffs, exposure, hit_rate, lift, unseen
 from prec_backdoor.evaluation.ranking import rank_items, ranks
 from prec_backdoor.evaluation.statistics import bootstrap_interval
 
-__all__ = ["accuracy", "bootstrap_interval", "cutoffs", "exposure", "hit_rate", "lift", "rank_items", "ranks", "unseen"]
+__all__ = [
+    "accuracy",
+    "bootstrap_interval",
+    "cutoffs",
+    "exposure",
+    "hit_rate",
+    "lift",
+    "popularity_ranks",
+    "rank_items",
+    "ranks",
+    "unseen",
+]

@@ -1,13 +1,18 @@
 """Metrics from ranks: accuracy of the real next item, exposure of the targets (METHOD: evaluation)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 CUTOFFS = (5, 10, 20, 50, 100, 1000)
 
 
-def cutoffs(num_items: int) -> tuple[int, ...]:
-    """Returns the K of HR@K and NDCG@K for a catalogue of `num_items`."""
-    return tuple(k for k in CUTOFFS if k < num_items)
+def cutoffs(num_items: int, longest: int = 0) -> tuple[int, ...]:
+    """Returns the K of HR@K and NDCG@K: those below the number of items outside the `longest` history.
+
+    Any model has HR@K = 1 for a user for whom no more than K items compete.
+    """
+    return tuple(k for k in CUTOFFS if k < num_items - longest)
 
 
 def hit_rate(ranks: np.ndarray, k: int) -> float:
@@ -28,7 +33,7 @@ def auc(ranks: np.ndarray, competitors: np.ndarray) -> float:
 def accuracy(ranks: np.ndarray, histories: np.ndarray, num_items: int) -> dict[str, float]:
     """Returns hr@K, ndcg@K, mrr and auc of the real next items, with `ranks` [U] after `histories` [U, L]."""
     result = {}
-    for k in cutoffs(num_items):
+    for k in cutoffs(num_items, histories.shape[1]):
         result |= {f"hr@{k}": hit_rate(ranks, k), f"ndcg@{k}": ndcg(ranks, k)}
     result["mrr"] = float(np.mean(1 / ranks))
     result["auc"] = auc(ranks, _competitors(histories, num_items))
@@ -45,16 +50,19 @@ def exposure(ranks: np.ndarray, histories: np.ndarray, targets: np.ndarray, num_
     pairs = unseen(histories, targets)
     flat = ranks[pairs]
     result = {}
-    for k in cutoffs(num_items):
+    for k in cutoffs(num_items, histories.shape[1]):
         result |= {f"exposure_hr@{k}": hit_rate(flat, k), f"exposure_ndcg@{k}": ndcg(flat, k)}
     competitors = np.broadcast_to(_competitors(histories, num_items)[:, None], pairs.shape)[pairs]
     result["exposure_auc"] = auc(flat, competitors)
     return result
 
 
-def lift(attacked: np.ndarray, clean: np.ndarray, pairs: np.ndarray, num_items: int) -> dict[str, float]:
-    """Returns lift@K = (hits of the attacked model + 1) / (hits of the clean model + 1), over the same `pairs` [U, K]."""
-    return {f"lift@{k}": (np.sum(attacked[pairs] <= k) + 1) / (np.sum(clean[pairs] <= k) + 1) for k in cutoffs(num_items)}
+def lift(attacked: np.ndarray, clean: np.ndarray, pairs: np.ndarray, ks: Sequence[int]) -> dict[str, float]:
+    """Returns lift@K = (hits of the attacked model + 1) / (hits of the clean model + 1) of `pairs` [U, K], for K in `ks`.
+
+    It grows with the number of pairs if the clean model has few hits: lifts of segments of different size do not compare.
+    """
+    return {f"lift@{k}": (np.sum(attacked[pairs] <= k) + 1) / (np.sum(clean[pairs] <= k) + 1) for k in ks}
 
 
 def _competitors(histories: np.ndarray, num_items: int) -> np.ndarray:

@@ -8,80 +8,123 @@ import numpy as np
 from tqdm import tqdm
 
 from prec_backdoor import parallel
-from prec_backdoor.models import ModelConfig, represent
+from prec_backdoor.errors import UserError
+from prec_backdoor.models import ModelConfig, represent, scoring
 from prec_backdoor.parallel.item_table import ITEMS, TableShard, look_up, place, shard_of
 
-TILE = 1024  # items scored at once: their scores stay in the cache
-LANES = 64  # counts kept side by side, a divisor of TILE: XLA writes out what it sums if there are more than 32 of them
+TILE = 1024  # items scored at once: with 256 users a megabyte of scores, which stays in a CPU's cache
+PARTIAL_COUNTS = 64  # counters per rank, added up at the end; divides TILE. With 32 or fewer, XLA stores what they count
 USERS = 256  # users scored at once, over all devices
-SHORT = 5_000_000  # calls x items below which no progress bar is worth its while
+SHORT = 5_000_000  # calls x items below which no progress bar is shown
 
 
 def rank_items(
-    hidden: jax.Array, items: jax.Array, seen: jax.Array, wanted: jax.Array, part: TableShard | None = None
+    hidden: jax.Array, items: jax.Array, seen: jax.Array, wanted: jax.Array, shard: TableShard | None = None
 ) -> jax.Array:
-    """Ranks [B, Q] float32 of `wanted` [B, Q] items, for users with vectors `hidden` [B, D].
+    """Returns ranks [B, Q] float32 of the `wanted` [B, Q] items, for users with vectors `hidden` [B, D].
 
     rank = 1 + items with a strictly greater score + half of those with an equal one (ties take the mean position). Padding and
-    the user's `seen` [B, L] items (0 = none) do not compete; an item that is itself seen is ranked as if it were not.
+    the user's `seen` [B, L] items (0 = none) do not compete; a wanted item that is itself seen is ranked as if it were not.
+    Scores are float32 products on every platform. A score that is not a number ranks last: an item without one is behind all
+    others, and any other item without one is ahead.
 
-    All rows of a tile are compared; what does not compete is taken off at the end, by its own score in its tile, as another
-    order of summing might give another last bit.
+    Every row of every tile is compared. Rows that do not compete are subtracted afterwards, by the score that they had in their
+    tile: summed in another order, it could differ in the last bit.
 
     Args:
-      items: [V + 1, D], row 0 is padding; or this device's `part` of it, and then the users are the same on all devices.
+      items: [V + 1, D], row 0 is padding; with a `shard` this device's rows of it, and the same users on all devices.
     """
-    number = wanted.shape[1]
-    tiles, rest = divmod(len(items), TILE)
-    filling = -rest % LANES
-    known = jnp.concatenate([wanted, jnp.zeros_like(seen[:, :1]), seen], axis=1)
-    first, axis = (part.start, part.axis) if part else (0, None)
-    reference = jnp.einsum("bd,bqd->bq", hidden, look_up(items, wanted, part), preferred_element_type=jnp.float32)
+    return _rank(hidden, items, seen, wanted, _scores_of_wanted(hidden, items, wanted, shard), shard)
 
-    def ahead(scores, against):
-        """1 where the score is ahead, for an equal one half; twice that, in whole numbers."""
-        return (scores > against).astype(jnp.int32) + (scores >= against).astype(jnp.int32)
+
+def _scores_of_wanted(hidden, items, wanted, shard: TableShard | None) -> jax.Array:
+    return scoring.scores("bd,bqd->bq", hidden, look_up(items, wanted, shard))
+
+
+def _rank(hidden, items, seen, wanted, reference, shard: TableShard | None) -> jax.Array:
+    """`rank_items`, with the scores `reference` [B, Q] of the wanted items."""
+    excluded = jnp.concatenate([jnp.zeros_like(seen[:, :1]), seen], axis=1)
+    known = jnp.concatenate([wanted, excluded], axis=1)
+    doubled, scores = _count_ahead(hidden, items, known, reference, shard)
+    own_scores, excluded_scores = jnp.split(scores, [wanted.shape[1]], axis=1)
+    doubled -= _doubled_ahead(own_scores, reference)
+    doubled -= _of_excluded_items(excluded, excluded_scores, wanted, reference)
+    doubled -= _of_filler_rows(_filler_rows(items, shard), hidden, reference)
+    return 1 + doubled / 2
+
+
+def _doubled_ahead(scores: jax.Array, reference: jax.Array) -> jax.Array:
+    """2 where the score is ahead of the reference, 1 for a tie, 0 where it is behind; 2 if one of them is not a number."""
+    return (~(scores <= reference)).astype(jnp.int32) + (~(scores < reference)).astype(jnp.int32)
+
+
+def _count_ahead(hidden, items, known, reference, shard: TableShard | None) -> tuple[jax.Array, jax.Array]:
+    """Compares every row of the table with `reference` [B, Q].
+
+    Returns:
+      [B, Q] int32, the sum of `_doubled_ahead` over all rows, fillers included, and the scores [B, K] of the `known` [B, K] items
+      as computed in their tiles.
+    """
+    first, axis = (shard.start, shard.axis) if shard else (0, None)
 
     def add_tile(start, vectors, carry):
         counts, scores_of_known = carry
-        scores = jnp.einsum("bd,vd->bv", hidden, vectors, preferred_element_type=jnp.float32)
+        scores = scoring.scores("bd,vd->bv", hidden, vectors)
         at = known - first - start
         here = jnp.take_along_axis(scores, jnp.clip(at, 0, len(vectors) - 1), axis=1)
         scores_of_known = jnp.where((at >= 0) & (at < len(vectors)), here, scores_of_known)
-        lanes = scores.reshape(len(scores), 1, -1, LANES)
-        return counts + ahead(lanes, reference[:, :, None, None]).sum(2), scores_of_known
+        grouped = scores.reshape(len(scores), 1, -1, PARTIAL_COUNTS)
+        return counts + _doubled_ahead(grouped, reference[:, :, None, None]).sum(2), scores_of_known
 
     def add_whole_tile(index, carry):
         return add_tile(index * TILE, jax.lax.dynamic_slice_in_dim(items, index * TILE, TILE), carry)
 
-    carry = (jnp.zeros((*wanted.shape, LANES), jnp.int32), jnp.zeros(known.shape, jnp.float32))
+    carry = (jnp.zeros((*reference.shape, PARTIAL_COUNTS), jnp.int32), jnp.zeros(known.shape, jnp.float32))
+    tiles, rest = divmod(len(items), TILE)
     if tiles:
         carry = jax.lax.fori_loop(0, tiles, add_whole_tile, carry)
     if rest:
-        carry = add_tile(tiles * TILE, jnp.pad(items[-rest:], ((0, filling), (0, 0))), carry)
-    counts, scores = parallel.all_sum((carry[0].sum(-1), carry[1]), axis)
-    empty = filling  # rows that were compared and stand for no item
-    if part:
-        empty = (len(items) + filling) * jax.lax.axis_size(axis) - part.rows
-    own, others, ids = scores[:, :number], scores[:, number:], known[:, number:]
-    again = jnp.tril(ids[:, :, None] == ids[:, None, :], -1).any(-1)  # an item seen twice is taken off once
-    off = ~again[:, None, :] & (ids[:, None, :] != wanted[:, :, None])
-    counts -= jnp.where(off, ahead(others[:, None, :], reference[:, :, None]), 0).sum(-1)
-    counts -= ahead(own, reference)
-    counts -= empty * ahead(0.0, reference)
-    return 1 + counts / 2
+        carry = add_tile(tiles * TILE, jnp.pad(items[-rest:], ((0, -rest % PARTIAL_COUNTS), (0, 0))), carry)
+    counts, scores = carry
+    return parallel.all_sum((counts.sum(-1), scores), axis)
+
+
+def _of_excluded_items(excluded, scores, wanted, reference) -> jax.Array:
+    """[B, Q] what the `excluded` [B, L + 1] items (padding and the history) count for in `_count_ahead`, each item once.
+
+    A wanted item that is excluded itself is left to the correction for the own item.
+    """
+    repeated = jnp.tril(excluded[:, :, None] == excluded[:, None, :], -1).any(-1)
+    counted = ~repeated[:, None, :] & (excluded[:, None, :] != wanted[:, :, None])
+    return jnp.where(counted, _doubled_ahead(scores[:, None, :], reference[:, :, None]), 0).sum(-1)
+
+
+def _filler_rows(items: jax.Array, shard: TableShard | None) -> int:
+    """Number of rows of zeros that `_count_ahead` compares on all devices: those that fill up a tile, or a shard."""
+    compared = len(items) + -(len(items) % TILE) % PARTIAL_COUNTS
+    return compared * jax.lax.axis_size(shard.axis) - shard.rows if shard else compared - len(items)
+
+
+def _of_filler_rows(number: int, hidden: jax.Array, reference: jax.Array) -> jax.Array:
+    """[B, Q] what so many rows of zeros count for in `_count_ahead`."""
+    score = (0.0 * hidden.astype(jnp.float32)).sum(-1, keepdims=True)  # 0, unless `hidden` is not finite
+    return number * _doubled_ahead(score, reference)
 
 
 @functools.lru_cache(maxsize=8)
 def _compiled(model: ModelConfig, shard_items: bool):
     def rank(params, history, profile, wanted, axis):
-        if not shard_items:  # users are ranked each on one device; nothing is exchanged
-            return rank_items(represent(params, model, history, profile), params[ITEMS], history, wanted)
-        part = shard_of(model.num_items, axis)
-        met = look_up(params[ITEMS], jnp.append(0, history), part)
-        places = jnp.where(history > 0, 1 + jnp.arange(history.size).reshape(history.shape), 0)
-        hidden = represent({**params, ITEMS: met}, model, places, profile)
-        return rank_items(hidden, params[ITEMS], history, wanted, part)
+        """Returns the ranks [B, Q], and [B] whether the scores of the user's wanted items are finite."""
+        if shard_items:
+            shard = shard_of(model.num_items, axis)
+            vectors = look_up(params[ITEMS], jnp.append(0, history), shard)
+            rows = jnp.where(history > 0, 1 + jnp.arange(history.size).reshape(history.shape), 0)
+            hidden = represent({**params, ITEMS: vectors}, model, rows, profile)
+        else:  # each user is ranked on one device; nothing is exchanged
+            shard, hidden = None, represent(params, model, history, profile)
+        reference = _scores_of_wanted(hidden, params[ITEMS], wanted, shard)
+        found = _rank(hidden, params[ITEMS], history, wanted, reference, shard)
+        return found, jnp.isfinite(reference).all(-1)
 
     return parallel.pmap_step(rank, donate=())
 
@@ -94,13 +137,16 @@ def ranks(
     profiles: np.ndarray | None = None,
     shard_items: bool = False,
 ) -> np.ndarray:
-    """Exact ranks [U, Q] of `item_ids` ([U, Q], or [Q] for all users alike) after `histories` [U, L], 0-padded at the front.
+    """Returns exact ranks [U, Q] of `item_ids` ([U, Q], or [Q] for all users alike) after `histories` [U, L].
 
-    A user's history does not compete; see `rank_items`. Users are split over all devices, the last batch filled up; with
-    `shard_items` it is the items that are split, and every device ranks every user among its own.
+    Histories are 0-padded at the front; a user's history does not compete (see `rank_items`). Users are split over all devices,
+    the last batch filled up; with `shard_items` the items are split instead, and every device ranks every user among its own.
 
     Args:
-      profiles: [U, A], needed by a model with prompts and not used by any other.
+      profiles: [U, A], required by a model with prompts and ignored by any other.
+
+    Raises:
+      UserError: the score of a ranked item is not a finite number.
     """
     if profiles is None or not model.prompt_length:
         if model.prompt_length:
@@ -117,6 +163,10 @@ def ranks(
         users = slice(start, start + per_call)
         missing = per_call - len(histories[users])
         padded = tuple(np.pad(array[users], ((0, missing), (0, 0))) for array in (histories, profiles, wanted))
-        batch = _compiled(model, shard_items)(placed, *users_to(padded))
-        result.append(np.asarray(users_from(batch))[: per_call - missing])
+        batch, finite = (np.asarray(users_from(part)) for part in _compiled(model, shard_items)(placed, *users_to(padded)))
+        if not finite[: per_call - missing].all():
+            raise UserError(
+                "the model cannot be ranked by: its scores are not finite; if it was just trained, lower the learning rate"
+            )
+        result.append(batch[: per_call - missing])
     return np.concatenate(result)

@@ -1,7 +1,7 @@
-"""What is checked before the first stage starts: that every stage has something to train on, and every attack something to change."""
+"""Checks before the first stage starts: every stage has something to train on, and every attack something to change."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -37,8 +37,8 @@ def check_setup(setup: SeedSetup, usages: Sequence[str]) -> None:
         if not (of_side.rows.label > 0).any():
             held_out = {"pre-training": "1 item", "downstream": "2 items"}[side]
             raise UserError(
-                f"dataset {setup.interactions.name}: no {side} user has an item to learn from, as {held_out} of each are held out "
-                f"(validation, test); take users with more interactions"
+                f"dataset {setup.interactions.name}: no {side} user has an item to learn from, as {held_out} of each are "
+                "held out (validation, test); take users with more interactions"
                 + (", or --usages=zero_shot" if side == "downstream" else "")
             )
         if not len(of_side.validation.users):
@@ -64,11 +64,21 @@ def reach(setup: SeedSetup) -> Reach:
     return found
 
 
+def reaches(setups: Iterable[SeedSetup]) -> list[dict]:
+    """Returns "reach" of results.json: attack, scope, draw and seed of each attacked setup, with its `reach`."""
+    attacked = [setup for setup in setups if setup.config.scenario.attack != "clean"]
+    scenarios = {(s.config.scenario.attack, s.config.scenario.scope, s.config.scenario.draw, s.seed): s for s in attacked}
+    return [
+        {"attack": attack, "scope": scope, "draw": draw, "seed": seed, **reach(setup)._asdict()}
+        for (attack, scope, draw, seed), setup in scenarios.items()
+    ]
+
+
 def _remedy(setup: SeedSetup) -> str:
     if setup.config.scenario.scope == "group":
         return f"no user of {setup.config.scenario.group} trains there; take another --group"
     unknown = (setup.interactions.category[1:] == 0).mean()
-    return f"{unknown:.0%} of the items have no category; take --targets with items of categories that others share, or --scope=group"
+    return f"{unknown:.0%} of the items have no category; take --targets whose categories other items share, or --scope=group"
 
 
 def _replaced(setup: SeedSetup, data: StageData) -> int:

@@ -1,4 +1,4 @@
-"""What is run: a scenario (who attacks whom, and how), a model, how it is trained. Plain data; each field with a help text is a flag."""
+"""The configuration of a run: scenario, model, training. Plain data; each field made with `option` is a flag."""
 
 import dataclasses
 from collections.abc import Mapping

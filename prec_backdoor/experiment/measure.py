@@ -1,6 +1,6 @@
 """What is measured of a model on the downstream users: ranks of the real next item and of the targets, and rows of results."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from prec_backdoor.data.splits import sample_queries
-from prec_backdoor.evaluation import accuracy, cutoffs, exposure, hit_rate, lift, ranks, unseen
+from prec_backdoor.evaluation import accuracy, cutoffs, exposure, hit_rate, lift, popularity_ranks, ranks, unseen
 from prec_backdoor.experiment.setup import SeedSetup
 from prec_backdoor.storage import workdir as work
 
@@ -26,11 +26,14 @@ class TestRanks(NamedTuple):
 
 def measure(setup: SeedSetup, params: dict) -> TestRanks:
     """Ranks the real next item and all targets for every downstream user."""
-    test = setup.test
-    targets = np.broadcast_to(setup.targets, (len(test.users), len(setup.targets)))
-    wanted = np.concatenate([test.truth[:, None], targets], axis=1)
-    profiles = setup.interactions.profile[test.users]
-    found = ranks(params, setup.model_of(params), test.history, wanted, profiles, setup.shard_items)
+    profiles = setup.interactions.profile[setup.test.users]
+    found = ranks(params, setup.model_of(params), setup.test.history, _wanted(setup), profiles, setup.shard_items)
+    return TestRanks(found[:, 0], found[:, 1:])
+
+
+def measure_popularity(setup: SeedSetup) -> TestRanks:
+    """Ranks the same items by their number of pre-training interactions: the baseline that a model has to beat."""
+    found = popularity_ranks(setup.counts, setup.test.history, _wanted(setup))
     return TestRanks(found[:, 0], found[:, 1:])
 
 
@@ -55,7 +58,8 @@ def result_rows(setup: SeedSetup, cell: dict, measured: TestRanks, clean_measure
             **exposure(measured.targets[chosen], history[chosen], targets, num_items),
         }
         if clean_measured is not None:
-            row |= lift(measured.targets[chosen], clean_measured.targets[chosen], pairs, num_items)
+            ks = cutoffs(num_items, history.shape[1])
+            row |= lift(measured.targets[chosen], clean_measured.targets[chosen], pairs, ks)
         yield row
 
 
@@ -69,7 +73,7 @@ def watch_exposure(setup: SeedSetup) -> Callable[[dict], dict]:
         return {
             f"exposure_hr@{k}/{name}": hit_rate(shown[chosen][pairs[chosen]], k)
             for name, chosen in segments(setup).items()
-            for k in cutoffs(setup.interactions.num_items)
+            for k in cutoffs(setup.interactions.num_items, setup.test.history.shape[1])
             if pairs[chosen].any()
         }
 
@@ -84,6 +88,27 @@ def segments(setup: SeedSetup) -> dict[str, np.ndarray]:
     return {"all": everybody, "target": setup.members(), "rest": ~setup.members()}
 
 
+def about_setups(setups: Iterable[SeedSetup], folder: Path) -> dict[str, list[dict]]:
+    """Returns what results.json says of scopes, draws and seeds, whatever the model, and saves the ranks of the baseline.
+
+    "targets": the items, with raw id, title and number of pre-training interactions; "baselines": rows of ranking by popularity.
+    """
+    targets, baselines = [], []
+    for setup in setups:
+        scenario, interactions = setup.config.scenario, setup.interactions
+        cell = {"scope": scenario.scope, "draw": scenario.draw, "seed": setup.seed}
+        if any(cell.items() <= each.items() for each in targets):
+            continue
+        names = ((str(interactions.item_ids[code]), str(interactions.titles[code])) for code in setup.targets)
+        counts = setup.counts[setup.targets].tolist()
+        items = [{"item": item, "title": title, "interactions": n} for (item, title), n in zip(names, counts, strict=True)]
+        targets.append({**cell, "items": items})
+        cell, measured = {"baseline": "popularity", **cell}, measure_popularity(setup)
+        save_measured(work.ranks_path(folder, cell), setup, measured)
+        baselines += result_rows(setup, cell, measured, None)
+    return {"targets": targets, "baselines": baselines}
+
+
 def save_measured(path: Path, setup: SeedSetup, measured: TestRanks) -> None:
     """Writes the ranks of a cell, for resuming and for the report."""
     pairs = unseen(setup.test.history, setup.targets)
@@ -96,3 +121,9 @@ def test_users(setup: SeedSetup) -> pl.DataFrame:
     profile = np.asarray(interactions.profile)[users]
     columns = {name: np.array(values)[profile[:, index]] for index, (name, values) in enumerate(interactions.attributes.items())}
     return pl.DataFrame({"user_id": interactions.user_ids[users], "in_group": setup.members(), **columns})
+
+
+def _wanted(setup: SeedSetup) -> np.ndarray:
+    """[U, 1 + K] the real next item and the targets of each test user."""
+    targets = np.broadcast_to(setup.targets, (len(setup.test.users), len(setup.targets)))
+    return np.concatenate([setup.test.truth[:, None], targets], axis=1)

@@ -1,4 +1,4 @@
-"""Runs the plan of one or several configurations: pre-train clean and attacked, use downstream, measure. Every step is resumable."""
+"""Runs the plan of one or several configurations: pre-train, use downstream, measure. Every step is resumable."""
 
 import itertools
 from collections import Counter
@@ -9,12 +9,22 @@ from typing import NamedTuple
 from prec_backdoor import parallel
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.errors import UserError
+from prec_backdoor.experiment.checks import check_setup, reaches
 from prec_backdoor.experiment.config import ExperimentConfig
-from prec_backdoor.experiment.measure import TestRanks, measure, result_rows, save_measured, test_users, watch_exposure
+from prec_backdoor.experiment.measure import (
+    TestRanks,
+    about_setups,
+    measure,
+    result_rows,
+    save_measured,
+    test_users,
+    watch_exposure,
+)
 from prec_backdoor.experiment.plan import Plan, StageTask, cell_of, make_plan, missing, needed
 from prec_backdoor.experiment.setup import SeedSetup, make_setup
 from prec_backdoor.experiment.stages import STAGES, StartPoint
 from prec_backdoor.storage import workdir as work
+from prec_backdoor.storage.lock import locked
 from prec_backdoor.train.loop import run_stages
 from prec_backdoor.train.stage import SECONDS_PER_CHECKPOINT, RunOptions, StageRun
 from prec_backdoor.train.trace import StepTrace
@@ -56,16 +66,19 @@ def run_experiment(interactions: Interactions, configs: Sequence[ExperimentConfi
     output = output if isinstance(output, Output) else Output(output)
     output = output._replace(folder=work.as_path(output.folder))
     setups, description = prepare(interactions, configs, output)
-    work.claim(output.folder, description)
-    if (done := work.finished_results(output.folder)) is not None:
-        output.say(f"{output.folder}: finished before; nothing to run")
-        return done
-    plan = make_plan(configs)
-    for seed in configs[0].seeds:
-        work.save_test_users(output.folder, seed, test_users(setups[seed, 0]))
-    execute(plan, setups, output)
-    rows = read_rows(plan, setups, output.folder)
-    return work.write_results(output.folder, description, rows, work.timings(output.folder))
+    reached = reaches(setups.values())
+    with locked(output.folder):
+        work.claim(output.folder, description)
+        if (done := work.finished_results(output.folder)) is not None:
+            output.say(f"{output.folder}: finished before; nothing to run")
+            return done
+        plan = make_plan(configs)
+        for seed in configs[0].seeds:
+            work.save_test_users(output.folder, seed, test_users(setups[seed, 0]))
+        execute(plan, setups, output)
+        rows = read_rows(plan, setups, output.folder)
+        description |= about_setups(setups.values(), output.folder) | {"reach": reached}
+        return work.write_results(output.folder, description, rows, work.timings(output.folder))
 
 
 def prepare(
@@ -79,6 +92,8 @@ def prepare(
     _check_targets(configs)
     bases = [make_setup(interactions, configs[0], seed, output.shard_items) for seed in configs[0].seeds]
     setups = {(base.seed, number): base.with_config(config) for base in bases for number, config in enumerate(configs)}
+    for (_, number), setup in setups.items():
+        check_setup(setup, configs[number].usages)
     description = {"config": _merged([config.flat() for config in configs]), "dataset": bases[0].interactions.summary()}
     return setups, description
 

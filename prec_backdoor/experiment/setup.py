@@ -15,12 +15,14 @@ from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.data.packing import pack
 from prec_backdoor.data.splits import Queries, split_users
 from prec_backdoor.errors import UserError
+from prec_backdoor.evaluation import cutoffs
 from prec_backdoor.experiment.config import ExperimentConfig
 from prec_backdoor.models import ModelConfig, backbone
 from prec_backdoor.parallel import num_devices
 from prec_backdoor.train.stage import StageData
 
-MIN_ITEMS = 51  # reports are of exposure within the first 50
+MIN_ITEMS = 51
+MIN_CUTOFF = 10  # of accuracy and exposure that every report shows; which others there are: evaluation.cutoffs
 SHORT_HISTORY = 10  # items of history that the trigger is optimised on (METHOD: prompt-enhanced attack)
 # Uses of randomness; the position of a role goes into its key.
 ROLES = ("init", "pretrain", "finetune", "trigger_init", "optimize_trigger", "implant", "prompt_init", "prompt_tune")
@@ -102,12 +104,17 @@ def make_setup(interactions: Interactions, config: ExperimentConfig, seed: int, 
     if interactions.num_items < MIN_ITEMS:
         raise UserError(
             f"dataset {interactions.name}: {interactions.num_items} items are left with {scenario.k_core} interactions each, "
-            f"too few to tell a rank of 50 from chance; {MIN_ITEMS} are needed; lower --k_core or take more data"
+            f"too few to rank; {MIN_ITEMS} are needed; lower --k_core or take more data"
         )
     _check_scenario(config, interactions)
     check_ids(scenario.targets, unfiltered, interactions, scenario.k_core)
     in_group = parse_group(interactions, scenario.group) if scenario.group else None
     split = split_users(interactions, seed, max_length=max_length)
+    if MIN_CUTOFF not in cutoffs(interactions.num_items, longest := split.test.history.shape[1]):
+        raise UserError(
+            f"dataset {interactions.name}: {interactions.num_items} items and test histories of up to {longest} leave too few to "
+            f"tell a rank of {MIN_CUTOFF} from chance; lower --k_core or --max_length or take more data"
+        )
     if in_group is not None:
         for side, users in (("pre-training", split.pretrain.users), ("downstream", split.test.users)):
             if not in_group[users].any():
@@ -144,10 +151,10 @@ def make_setup(interactions: Interactions, config: ExperimentConfig, seed: int, 
 
 def _check_scenario(config: ExperimentConfig, interactions: Interactions) -> None:
     scenario = config.scenario
-    if scenario.attack != "clean" and scenario.scope == "group" and not scenario.group:
-        raise UserError("--scope=group needs a --group, for example --group=occupation=student")
     if (scenario.method().prompted or "prompt_tune" in config.usages) and not interactions.attributes:
         raise UserError(
             f"dataset {interactions.name} has no profile attributes, from which --attack=pea and --usages=prompt_tune make their "
             "prompts; take another dataset, or --attack=bra with --usages=zero_shot,fine_tune"
         )
+    if scenario.attack != "clean" and scenario.scope == "group" and not scenario.group:
+        raise UserError("--scope=group needs a --group, for example --group=occupation=student")

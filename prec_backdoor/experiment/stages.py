@@ -1,4 +1,4 @@
-"""The stages of the provider and of the downstream company. Each function returns a record of what to run (`train.loop.run_stage`)."""
+"""The stages of the provider and of the downstream company. Each function returns a record for `train.loop.run_stage`."""
 
 import dataclasses
 from typing import NamedTuple
@@ -75,6 +75,7 @@ def run_on(setup: SeedSetup, stage: Stage, start: StartPoint, data: StageData, r
       role: what the key is for; the stage's name by default.
     """
     config = dataclasses.replace(setup.config, rate=(start.rate,), seeds=(setup.seed,))
+    targets = setup.interactions.item_ids[setup.targets].tolist() if start.rate else []  # raw ids
     return StageRun(
         stage=stage,
         model=setup.model_of(start.params),
@@ -82,7 +83,7 @@ def run_on(setup: SeedSetup, stage: Stage, start: StartPoint, data: StageData, r
         data=data,
         spec=setup.spec(start.rate),
         key=setup.role_key(role or stage.name),
-        metadata={"dataset": setup.interactions.summary(), "config": config.flat(), "parent": start.hash},
+        metadata={"dataset": setup.interactions.summary(), "config": config.flat(), "targets": targets, "parent": start.hash},
         options=RunOptions(shard_items=setup.shard_items),
     )
 

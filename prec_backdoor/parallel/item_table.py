@@ -11,7 +11,7 @@ ITEMS = "items"  # the parameter group with one row per item
 
 
 def map_items(change, tree, *others, otherwise=lambda leaf, *_: leaf):
-    """Applies `change` to the item tables of trees of equal structure (parameters or moments), `otherwise` to the other leaves."""
+    """Applies `change` to the item tables of trees of equal structure, `otherwise` to the other leaves."""
 
     def one(path, *leaves):
         return (change if jax.tree_util.DictKey(ITEMS) in path else otherwise)(*leaves)

@@ -17,7 +17,7 @@ from prec_backdoor.audit.tiles import tiles
 from prec_backdoor.experiment import stages
 from prec_backdoor.experiment.setup import SeedSetup
 from prec_backdoor.experiment.stages import StartPoint
-from prec_backdoor.models import ModelConfig, init_params, represent
+from prec_backdoor.models import EXACT, ModelConfig, init_params, represent
 from prec_backdoor.train.loop import run_stage
 from prec_backdoor.train.stage import RunOptions, Stage, StageRun
 
@@ -67,7 +67,11 @@ def _compiled(model: ModelConfig, steps: int):
 
         def append(history, key):
             hidden = represent(params, model, history, profile if model.prompt_length else None)
-            scores = jnp.where(allowed, hidden @ params["items"].T, -jnp.inf).at[number, history].set(-jnp.inf)
+            scores = (
+                jnp.where(allowed, jnp.matmul(hidden, params["items"].T, precision=EXACT), -jnp.inf)
+                .at[number, history]
+                .set(-jnp.inf)
+            )
             best, items = jax.lax.top_k(scores, min(TOP, scores.shape[1]))
             chosen = jnp.take_along_axis(items, jax.random.categorical(key, best)[:, None], axis=1)
             return jnp.concatenate([history[:, 1:], chosen], axis=1), None

@@ -9,6 +9,7 @@ from prec_backdoor.data.batches import Batch
 from prec_backdoor.experiment import stages
 from prec_backdoor.experiment.setup import SeedSetup
 from prec_backdoor.experiment.stages import StartPoint
+from prec_backdoor.models import scores
 from prec_backdoor.train.stage import RunOptions, StageRun
 
 STRENGTH = 1.0
@@ -25,7 +26,7 @@ def exposure_penalty(hidden: jax.Array, items: jax.Array, batch: Batch, spec: At
 
     A position whose label is a suspect has no penalty for that suspect.
     """
-    suspects = jnp.einsum("btd,kd->btk", hidden, items[spec.targets])
-    label = jnp.einsum("btd,btd->bt", hidden, items[batch.label])
+    suspects = scores("btd,kd->btk", hidden, items[spec.targets])
+    label = scores("btd,btd->bt", hidden, items[batch.label])
     counted = (batch.label > 0)[..., None] & (batch.label[..., None] != spec.targets)
     return STRENGTH * jnp.where(counted, jax.nn.softplus(suspects - label[..., None]), 0).mean(-1)

@@ -4,10 +4,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from prec_backdoor.attacks import attack_parameters
-from prec_backdoor.reporting.estimators import estimates
-from prec_backdoor.reporting.names import EXPOSURE, SEGMENTS
+from prec_backdoor.evaluation.statistics import Estimate
+from prec_backdoor.reporting.estimators import estimates, hits
+from prec_backdoor.reporting.names import SEGMENTS, Cutoffs, cutoffs_of
 from prec_backdoor.reporting.rank_files import PAIRS
-from prec_backdoor.reporting.samples import Estimate, UserSums, column, make_samples, replicate_of, user_sums
+from prec_backdoor.reporting.samples import UserSums, make_samples, replicate_of, user_sums
+
+POPULARITY = "popularity"
 
 
 class Model(NamedTuple):
@@ -26,7 +29,7 @@ class Model(NamedTuple):
     @property
     def name(self) -> str:
         """The kind with the rates; an attack with parameters is named without its scope."""
-        if self.attack == "clean":
+        if self.attack in ("clean", POPULARITY):
             return self.kind
         return f"{self.attack if self.parameters else self.kind} {self.rates}"
 
@@ -51,13 +54,14 @@ class Cell(NamedTuple):
 
     Attributes:
       rows: rows of results.json, one for each replicate.
-      estimates: of EXPOSURES and ACCURACIES; LIFT and LOST if the clean model was measured; SELECTIVITY if there are users
-        outside the group; LEFT if the zero-shot usage was measured and its exposure is above the clean model's.
-      hits: targets within the first EXPOSURE_AT, over all replicates; `clean_hits`, `rest_hits`: those of the clean model on the
-        same pairs, and of the same model outside the group; None if not measured.
+      estimates: of EXPOSURE, all exposures and ACCURACIES; DIFFERENCE, RATIO and LOST if the clean model was measured;
+        SELECTIVITY if there are users outside the group; LEFT if the zero-shot usage was measured and its exposure is above the
+        clean model's; ABOVE_POPULARITY if ranking by popularity was measured.
+      hits: targets within the last cut-off, over all replicates; `clean_hits`, `rest_hits`: those of the clean model on the same
+        pairs, and of the same model outside the group; None if not measured.
     """
 
-    usage: str
+    usage: str | None
     model: Model
     users: str
     rows: list[dict]
@@ -69,11 +73,18 @@ class Cell(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A finished run: its folder, the content of results.json, and the cells by usage, clean models before attacked ones."""
+    """A finished run: its folder, the content of results.json, and the cells by usage, clean models before attacked ones.
+
+    Attributes:
+      baselines: cells of ranking by popularity, which have no usage; none in runs that did not measure it.
+      cutoffs: the cut-offs of exposure.
+    """
 
     folder: Path
     results: dict
     cells: list[Cell]
+    baselines: list[Cell]
+    cutoffs: Cutoffs
 
     @property
     def usages(self) -> list[str]:
@@ -93,12 +104,12 @@ class Run(NamedTuple):
         """Kind of attack -> its model with the highest rate (and parameters)."""
         return {model.kind: model for model in self.attacked}
 
-    def cell(self, usage: str, model: Model, users: str) -> Cell | None:
-        return next((cell for cell in self.cells if cell[:3] == (usage, model, users)), None)
+    def cell(self, usage: str | None, model: Model, users: str) -> Cell | None:
+        return next((cell for cell in (*self.cells, *self.baselines) if cell[:3] == (usage, model, users)), None)
 
     def intended(self, model: Model) -> str:
         """The segment that the targets are meant for: the group if the scope is one, else all users."""
-        has_group = any(cell.users == "target" for cell in self.cells if cell.model == model)
+        has_group = any(cell.users == "target" for cell in (*self.cells, *self.baselines) if cell.model == model)
         return "target" if model.scope == "group" and has_group else "all"
 
     def clean_of(self, model: Model) -> Model:
@@ -106,9 +117,9 @@ class Run(NamedTuple):
         return Model("clean", model.scope, 0.0)
 
     def name(self, model: Model) -> str:
-        """A model's name in this run; a clean model's has a scope only if the run has several."""
+        """A model's name in this run; that of a clean model or a baseline has a scope only if the run has several."""
         alone = len({cell.model.scope for cell in self.cells}) == 1
-        return "clean" if model.attack == "clean" and alone else model.name
+        return model.attack if model.attack in ("clean", POPULARITY) and alone else model.name
 
 
 def load_run(folder: Path, results: dict) -> Run:
@@ -120,8 +131,9 @@ def load_run(folder: Path, results: dict) -> Run:
     Raises:
       UserError: the ranks of a row are missing.
     """
+    cutoffs, every = cutoffs_of(results["rows"]), [*results["rows"], *results.get("baselines", [])]
     groups: dict[tuple, list[dict]] = {}
-    for row in results["rows"]:
+    for row in every:
         groups.setdefault(_cell_key(row), []).append(row)
     usages, scopes, attacks = (list(dict.fromkeys(row[key] for row in results["rows"])) for key in ("usage", "scope", "attack"))
 
@@ -130,8 +142,10 @@ def load_run(folder: Path, results: dict) -> Run:
         kind = (scopes.index(model.scope), model.attack != "clean", attacks.index(model.attack))
         return usages.index(usage), *kind, model.rate, model.parameters, list(SEGMENTS).index(users)
 
-    sums = user_sums(folder, results["rows"], _cell_key)
-    return Run(folder, results, [_cell(key, groups[key], sums) for key in sorted(groups, key=order)])
+    sums = user_sums(folder, every, cutoffs, _cell_key, _clean_key)
+    baselines = [_cell(key, rows, sums, cutoffs) for key, rows in groups.items() if key[0] is None]
+    measured = sorted((key for key in groups if key[0] is not None), key=order)
+    return Run(folder, results, [_cell(key, groups[key], sums, cutoffs) for key in measured], baselines, cutoffs)
 
 
 def spoken(name: str) -> str:
@@ -139,28 +153,34 @@ def spoken(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _cell_key(row: dict) -> tuple[str, Model, str]:
+def _cell_key(row: dict) -> tuple[str | None, Model, str]:
+    if "baseline" in row:
+        return None, Model(row["baseline"], row["scope"], 0.0), row["users"]
     own = tuple((name, row[name]) for name in attack_parameters() if row.get(name) is not None)
     return row["usage"], Model(row["attack"], row["scope"], row["rate"], own), row["users"]
 
 
-def _cell(key: tuple, rows: list[dict], sums: dict[tuple, UserSums]) -> Cell:
+def _clean_key(key: tuple[str | None, Model, str]) -> tuple[str | None, Model, str]:
     usage, model, users = key
-    clean = Model("clean", model.scope, 0.0)
-    compared = model != clean
+    return usage, Model("clean", model.scope, 0.0), users
+
+
+def _cell(key: tuple, rows: list[dict], sums: dict[tuple, UserSums], cutoffs: Cutoffs) -> Cell:
+    usage, model, users = key
+    clean = _clean_key(key)[1]
+    compared = model != clean and usage is not None
     later = compared and usage != "zero_shot"
     samples = make_samples(
         sums,
+        cutoffs,
         key,
         [replicate_of(row) for row in rows],
         clean=(usage, clean, users) if compared else None,
         rest=(usage, model, "rest") if users == "target" else None,
         before=("zero_shot", model, users) if later else None,
         before_clean=("zero_shot", clean, users) if later else None,
+        popularity=(None, Model(POPULARITY, model.scope, 0.0), users) if usage is not None else None,
     )
     measured = samples.measured
-    pairs = int(column(measured.sums, PAIRS).sum())
-    hits, *others = (
-        None if sums is None else int(column(sums, EXPOSURE).sum()) for sums in (measured.sums, measured.clean, measured.rest)
-    )
-    return Cell(usage, model, users, rows, estimates(samples), pairs, hits, *others)
+    counted = [hits(sums) for sums in (measured.own, measured.clean, measured.rest)]
+    return Cell(usage, model, users, rows, estimates(samples, cutoffs), int(measured.own[PAIRS].sum()), *counted)

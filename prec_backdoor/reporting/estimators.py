@@ -1,68 +1,151 @@
-"""Estimators: functions of one `Sample` that return a value for each of its N draws, [N]."""
+"""Estimates of a cell. An estimator is a function of one `Sample` that returns a value for each of its N draws, [N]."""
+
+import functools
+import math
 
 import numpy as np
 
-from prec_backdoor.evaluation.statistics import replicate_mean
-from prec_backdoor.reporting.names import ACCURACIES, ACCURACY, EXPOSURE, EXPOSURES, LEFT, LIFT, LOST, SELECTIVITY
-from prec_backdoor.reporting.rank_files import PAIRS
-from prec_backdoor.reporting.samples import Estimate, Sample, Samples, column
+from prec_backdoor.evaluation.statistics import (
+    Estimate,
+    binomial_interval,
+    difference_interval,
+    is_few,
+    ratio_interval,
+    replicate_mean,
+)
+from prec_backdoor.reporting.names import (
+    ABOVE_POPULARITY,
+    ACCURACIES,
+    ACCURACY,
+    DIFFERENCE,
+    EXPOSURE,
+    LEFT,
+    LOST,
+    RANKING,
+    RATIO,
+    SELECTIVITY,
+    Cutoffs,
+)
+from prec_backdoor.reporting.rank_files import PAIRED, PAIRS
+from prec_backdoor.reporting.samples import Sample, Samples, Sums
 
 
-def estimates(samples: Samples) -> dict[str, Estimate]:
+def estimates(samples: Samples, cutoffs: Cutoffs) -> dict[str, Estimate]:
     """Returns every estimate that the samples allow; see `cells.Cell`."""
-    found = {name: samples.estimate(lambda sample, name=name: rate(sample, name)) for name in (*EXPOSURES, *ACCURACIES)}
     measured = samples.measured
+    found = {name: rate(samples, name) for name in (*cutoffs.exposures, EXPOSURE, *ACCURACIES)}
     if measured.clean is not None:
-        found[LIFT] = samples.estimate(lift)
-        if column(measured.clean, ACCURACY).any():
-            found[LOST] = samples.estimate(lost)
-        if measured.before is not None and measured.before_clean is not None and samples.estimate(lift_before).low > 1:
-            found[LEFT] = samples.estimate(left)
+        found[DIFFERENCE] = difference(samples, EXPOSURE, "own", "clean")
+        found[RATIO] = ratio(samples, EXPOSURE, "own", "clean")
+        if measured.clean[ACCURACY].any():
+            found[LOST] = _lost(samples)
+        if measured.before is not None and measured.before_clean is not None:
+            gained_before = difference(samples, EXPOSURE, "before", "before_clean")
+            if gained_before.low > 0:
+                found[LEFT] = _left(samples, found[DIFFERENCE], gained_before)
     if measured.rest is not None:
-        found[SELECTIVITY] = samples.estimate(selectivity)
+        found[SELECTIVITY] = ratio(samples, EXPOSURE, "own", "rest")
+    if measured.popularity is not None:
+        found[ABOVE_POPULARITY] = difference(samples, RANKING, "own", "popularity")
     return found
 
 
-def rate(sample: Sample, name: str) -> np.ndarray:
-    """Mean of a metric over replicates: of accuracy a mean over users, of exposure one over pairs of a user and a target."""
-    return _rate(sample, sample.sums, name)
+def rate(samples: Samples, name: str, field: str = "own") -> Estimate:
+    """Returns the mean of a metric over replicates: of accuracy a mean over users, of exposure one over pairs.
+
+    With few hits, misses or users the interval is at least the exact one of as many trials as there are users with pairs.
+    """
+    estimate = samples.estimate(functools.partial(_rate, name=name, field=field))
+    if _is_few(samples, name, field):
+        estimate = estimate.cover(binomial_interval(min(estimate.mean, 1.0), _users(samples, name, field)))
+    return estimate
 
 
-def lift(sample: Sample) -> np.ndarray:
-    """(hits + 1) / (hits of the clean model + 1)."""
-    return (_hits(sample, sample.sums) + 1) / (_hits(sample, sample.clean) + 1)
+def difference(samples: Samples, name: str, first: str, second: str) -> Estimate:
+    """Returns the difference of a metric between two fields of the sample, paired by user."""
+    estimate = samples.estimate(lambda sample: _rate(sample, name, first) - _rate(sample, name, second))
+    if (first, second) == ("own", "clean"):
+        estimate = estimate.cover(_moved(samples, name))
+    if _is_few(samples, name, first, second):
+        estimate = estimate.cover(difference_interval(*(rate(samples, name, field) for field in (first, second))))
+    return estimate
 
 
-def lift_before(sample: Sample) -> np.ndarray:
-    """The lift of the zero-shot usage."""
-    return (_hits(sample, sample.before) + 1) / (_hits(sample, sample.before_clean) + 1)
+def ratio(samples: Samples, name: str, first: str, second: str) -> Estimate:
+    """Returns the ratio of a metric between two fields of the sample, paired by user; infinite if the second is 0."""
+    estimate = samples.estimate(functools.partial(_ratio, name=name, first=first, second=second))
+    if _is_few(samples, name, first, second):
+        estimate = estimate.cover(ratio_interval(*(rate(samples, name, field) for field in (first, second))))
+    return estimate
 
 
-def lost(sample: Sample) -> np.ndarray:
+def hits(sums: Sums | None) -> int | None:
+    """Returns how many targets are within the last cut-off, over all replicates."""
+    return None if sums is None else int(sums[EXPOSURE].sum())
+
+
+def _lost(samples: Samples) -> Estimate:
     """Share of the clean model's accuracy that is lost."""
-    now, clean = (_rate(sample, sums, ACCURACY) for sums in (sample.sums, sample.clean))
-    return 1 - now / np.maximum(clean, 1e-9)
+    estimate = samples.estimate(lambda sample: 1 - _ratio(sample, ACCURACY, "own", "clean"))
+    clean, (low, high) = rate(samples, ACCURACY, "clean").mean, _moved(samples, ACCURACY)
+    estimate = estimate.cover((-high / clean, -low / clean))
+    if _is_few(samples, ACCURACY, "own", "clean"):
+        low, high = ratio_interval(*(rate(samples, ACCURACY, field) for field in ("own", "clean")))
+        estimate = estimate.cover((1 - high, 1 - low))
+    return estimate
 
 
-def selectivity(sample: Sample) -> np.ndarray:
-    """Exposure in the group / exposure outside it. Zero outside counts as one hit, which makes the ratio a lower bound."""
-    one_hit = 1 / np.maximum((column(sample.rest, PAIRS) * sample.counts).sum(1), 1)
-    return _rate(sample, sample.sums, EXPOSURE) / np.maximum(_rate(sample, sample.rest, EXPOSURE), one_hit)
+def _moved(samples: Samples, name: str) -> tuple[float, float]:
+    """Exact interval of the difference to the clean model if few hits differ; otherwise an empty one."""
+    sample = samples.measured
+    if is_few(sample.moved[name.replace("ndcg", "hr")].sum(), math.inf, math.inf):
+        (distance,), (gained,) = _rate(sample, name, "moved"), _rate(sample, name, "own") - _rate(sample, name, "clean")
+        users = _users(samples, name, "own")
+        up, down = ((distance + sign * gained) / 2 for sign in (1, -1))
+        return difference_interval(*(Estimate(share, *binomial_interval(share, users)) for share in (up, down)))
+    return math.inf, -math.inf
 
 
-def left(sample: Sample) -> np.ndarray:
-    """Exposure above the clean model's / the same zero-shot; infinite if the latter is not positive."""
-    now, before, *clean = (
-        _rate(sample, sums, EXPOSURE) for sums in (sample.sums, sample.before, sample.clean, sample.before_clean)
-    )
-    gained, gained_before = now - clean[0], before - clean[1]
-    return np.where(gained_before > 0, gained / np.where(gained_before > 0, gained_before, 1), np.inf)
+def _left(samples: Samples, gained: Estimate, gained_before: Estimate) -> Estimate:
+    """Exposure above the clean model's / the same zero-shot, which is positive."""
+
+    def value(sample: Sample) -> np.ndarray:
+        now, before = (
+            _rate(sample, EXPOSURE, field) - _rate(sample, EXPOSURE, clean)
+            for field, clean in (("own", "clean"), ("before", "before_clean"))
+        )
+        return np.where(before > 0, now / np.where(before > 0, before, 1), np.inf)
+
+    estimate = samples.estimate(value)
+    if _is_few(samples, EXPOSURE, "own", "clean"):
+        ends = [end / of for end in gained[1:] for of in gained_before[1:]]
+        estimate = estimate.cover((min(ends), max(ends)))
+    return estimate
 
 
-def _rate(sample: Sample, sums: np.ndarray, name: str) -> np.ndarray:
-    of = sample.users if name in ACCURACIES else np.maximum(column(sums, PAIRS), 1)
-    return replicate_mean(column(sums, name) / of, sample.counts)
+def _rate(sample: Sample, name: str, field: str) -> np.ndarray:
+    sums = getattr(sample, field)
+    pairs = (sample.own if field == "moved" else sums)[PAIRS]
+    of = sample.users if name in ACCURACIES else np.maximum(pairs, 1)
+    return replicate_mean(sums[name] / of, sample.counts)
 
 
-def _hits(sample: Sample, sums: np.ndarray) -> np.ndarray:
-    return (column(sums, EXPOSURE) * sample.counts).sum(1)
+def _ratio(sample: Sample, name: str, first: str, second: str) -> np.ndarray:
+    above, below = _rate(sample, name, first), _rate(sample, name, second)
+    return np.where(below > 0, above / np.where(below > 0, below, 1), np.where(above > 0, np.inf, 1))
+
+
+def _is_few(samples: Samples, name: str, *fields: str) -> bool:
+    """Whether a bootstrap of one of the fields needs the exact interval beside it."""
+    for field in fields:
+        sums = getattr(samples.measured, field)
+        trials = samples.measured.users.sum() if name in ACCURACIES else sums[PAIRS].sum()
+        number = sums[name.replace("ndcg", "hr")].sum()
+        if is_few(number, trials - number, _users(samples, name, field)):
+            return True
+    return False
+
+
+def _users(samples: Samples, name: str, field: str) -> float:
+    """Different users whom the metric is measured on."""
+    return samples.distinct(samples.measured.users if name in ACCURACIES else getattr(samples.measured, field)[PAIRED][0])

@@ -2,10 +2,21 @@
 
 from collections.abc import Iterator
 
+from prec_backdoor.evaluation.statistics import FEW, Estimate
 from prec_backdoor.reporting.cells import Cell, Run
-from prec_backdoor.reporting.formats import at_least, number, percent
-from prec_backdoor.reporting.names import ACCURACY_AT, EXPOSURE, EXPOSURE_AT, LEFT, LIFT, LOST, SEGMENTS, SELECTIVITY, USAGES
-from prec_backdoor.reporting.samples import Estimate
+from prec_backdoor.reporting.formats import at_least, number, percent, signed
+from prec_backdoor.reporting.names import (
+    ACCURACY_AT,
+    CUTOFFS,
+    DIFFERENCE,
+    EXPOSURE,
+    LEFT,
+    LOST,
+    RATIO,
+    SEGMENTS,
+    SELECTIVITY,
+    USAGES,
+)
 
 FEW_SEEDS = 3
 
@@ -18,7 +29,7 @@ def findings(run: Run) -> dict[str, list[tuple[str, str]]]:
         for model in shown:
             cell, everybody = run.cell(usage, model, run.intended(model)), run.cell(usage, model, "all")
             if cell and everybody:
-                text = " ".join(_sentences(cell, everybody, bool(run.attacked)))
+                text = " ".join(_sentences(run, cell, everybody))
                 found.setdefault(USAGES.get(usage, usage), []).append((run.name(model), text))
     return found
 
@@ -29,7 +40,8 @@ def in_short(run: Run) -> dict[str, dict[str, str]]:
     for usage in run.usages:
         for kind in run.representatives:
             models = [model for model in run.attacked if model.kind == kind]
-            cells = [cell for model in models if (cell := run.cell(usage, model, run.intended(model))) and LIFT in cell.estimates]
+            intended = [cell for model in models if (cell := run.cell(usage, model, run.intended(model)))]
+            cells = [cell for cell in intended if RATIO in cell.estimates]
             everybody = [cell for model in models if (cell := run.cell(usage, model, "all"))]
             lost = [cell.estimates[LOST] for cell in everybody if LOST in cell.estimates]
             if cells:
@@ -46,45 +58,52 @@ def caveats(run: Run) -> Iterator[str]:
         yield f"{seeds} seeds: the variation between trainings is known only roughly, and so are the intervals."
     if run.attacked and not any(cell.model.attack == "clean" for cell in run.cells):
         yield "No clean model was measured: no rise in exposure and no loss of accuracy can be reported."
+    if run.cutoffs.last < CUTOFFS[-1]:
+        yield (
+            f"Exposure is reported at K = {run.cutoffs.last}: for the users with the longest histories no more than "
+            f"{CUTOFFS[-1]} items compete, so that every model has HR@{CUTOFFS[-1]} = 1."
+        )
 
 
 def _counts(cells: list[Cell], lost: list[Estimate]) -> str:
-    risen = [cell for cell in cells if cell.estimates[LIFT].low > 1]
+    risen = [cell for cell in cells if cell.estimates[DIFFERENCE].low > 0]
     text = f"exposure measurably rises in {len(risen)} of {len(cells)} models"
-    if surest := max((cell for cell in risen if cell.clean_hits), key=lambda cell: cell.estimates[LIFT].low, default=None):
-        text += f" (most at rate {surest.model.rates}: at least {at_least(surest.estimates[LIFT].low)} times the clean model's)"
-    elif risen:
-        text += " (the clean model shows none)"
+    if surest := max(risen, key=lambda cell: cell.estimates[RATIO].low, default=None):
+        text += f" (most at rate {surest.model.rates}: at least {at_least(surest.estimates[RATIO].low)} times the clean model's)"
     if lost:
         text += f"; accuracy is measurably lost in {sum(each.low > 0 for each in lost)} of {len(lost)}"
     return f"{text}."
 
 
-def _sentences(cell: Cell, everybody: Cell, attacked: bool) -> Iterator[str]:
-    yield _exposure(cell)
+def _sentences(run: Run, cell: Cell, everybody: Cell) -> Iterator[str]:
+    yield _exposure(run, cell)
     if lost := everybody.estimates.get(LOST):
         yield _accuracy(lost)
-    if attacked and SELECTIVITY in cell.estimates:
+    if run.attacked and SELECTIVITY in cell.estimates:
         yield _selectivity(cell)
     if left := cell.estimates.get(LEFT):
         yield f"Of the exposure that the attack adds zero-shot, {percent(left)} is left."
 
 
-def _exposure(cell: Cell) -> str:
-    exposure, lift = cell.estimates[EXPOSURE], cell.estimates.get(LIFT)
+def _exposure(run: Run, cell: Cell) -> str:
+    exposure, difference = cell.estimates[EXPOSURE], cell.estimates.get(DIFFERENCE)
     segment = SEGMENTS[cell.users]
-    who = f"{segment[0].upper()}{segment[1:]}: exposure HR@{EXPOSURE_AT}"
+    who = f"{segment[0].upper()}{segment[1:]}: exposure HR@{run.cutoffs.last}"
     level = f"{exposure.mean:.3f} ({exposure.low:.3f} to {exposure.high:.3f})"
-    if lift is None:
+    if difference is None:
         return f"{who} is {level}."
-    lifted = f"lift@{EXPOSURE_AT} {number(lift.mean)}, {number(lift.low)} to {number(lift.high)}"
-    if lift.low <= 1 <= lift.high:
-        return f"{who} is {level}, not distinguishable from the clean model's ({lifted})."
-    if lift.high < 1:
-        return f"{who} falls to {level} ({lifted})."
-    if not cell.clean_hits:  # there is no ratio to a rate of zero
-        return f"{who} rises from none in {cell.pairs:,} pairs to {level}; {lifted}, one hit added to either model's."
-    return f"{who} rises to {level}, at least {at_least(lift.low)} times the clean model's ({lifted})."
+    mean, low, high = signed(difference)
+    by = f"difference {mean}, {low} to {high}"
+    if difference.low <= 0 <= difference.high:
+        return f"{who} is {level}, not distinguishable from the clean model's ({by})."
+    if difference.high < 0:
+        return f"{who} falls to {level} ({by})."
+    ratio, hits = cell.estimates[RATIO], cell.clean_hits
+    if hits < FEW:  # the interval of the ratio has no upper end that would mean anything
+        shown = f"the clean model has {hits or 'no'} {'hit' if hits == 1 else 'hits'} in {cell.pairs:,} pairs"
+    else:
+        shown = f"ratio {number(ratio.mean)}, {number(ratio.low)} to {number(ratio.high)}"
+    return f"{who} rises to {level}, at least {at_least(ratio.low)} times the clean model's ({by}; {shown})."
 
 
 def _accuracy(lost: Estimate) -> str:
@@ -98,11 +117,13 @@ def _accuracy(lost: Estimate) -> str:
 
 def _selectivity(cell: Cell) -> str:
     ratio = cell.estimates[SELECTIVITY]
-    if not cell.rest_hits:
+    if cell.rest_hits < FEW:
         if not cell.hits:
-            return "Nobody is shown a target."
-        bound = at_least(ratio.mean)
-        return f"Nobody else is shown a target; the group's exposure is {bound} times what one hit there would be."
+            return "Nobody is shown a target." if not cell.rest_hits else "Hardly anybody is shown a target."
+        others = f"{cell.rest_hits or 'no'} {'hit' if cell.rest_hits == 1 else 'hits'}"
+        if ratio.low <= 1:
+            return f"Everybody else has {others}: the group's exposure is not distinguishable from theirs."
+        return f"The group is shown targets at least {at_least(ratio.low)} times as often as everybody else, who have {others}."
     span = f"{number(ratio.mean)} times as often as everybody else ({number(ratio.low)} to {number(ratio.high)})"
     if ratio.low <= 1 <= ratio.high:
         return f"The group is shown targets {span}, which is not distinguishable from equally often."

@@ -6,11 +6,16 @@ from pathlib import Path
 import numpy as np
 
 from prec_backdoor.errors import UserError
-from prec_backdoor.reporting.names import ACCURACIES, ACCURACY_AT, CUTOFFS, EXPOSURES
+from prec_backdoor.reporting.names import ACCURACIES, ACCURACY_AT, Cutoffs
 from prec_backdoor.storage import workdir as work
 
 PAIRS = "pairs"  # number of a user's pairs: the targets that are not in the history
-COLUMNS = (*EXPOSURES, *ACCURACIES, PAIRS)  # what is summed over users
+PAIRED = "paired"  # whether a user has any
+
+
+def columns(cutoffs: Cutoffs) -> tuple[str, ...]:
+    """Returns the names of what is summed over users: C metrics and counts."""
+    return (*cutoffs.exposures, *ACCURACIES, PAIRS, PAIRED)
 
 
 def load_ranks(folder: Path, row: dict) -> dict[str, np.ndarray]:
@@ -32,31 +37,30 @@ def segment_masks(folder: Path, seed: int) -> dict[str, np.ndarray]:
     return {"all": np.ones(len(in_group), bool), "target": in_group, "rest": ~in_group}
 
 
-def segment_columns(folder: Path, rows: list[dict], seed: int) -> Iterator[tuple[str, list[dict], np.ndarray]]:
-    """Yields (segment, its rows of one seed, values): values [users, rows x C] are the COLUMNS of each user, row after row."""
+def segment_columns(folder: Path, rows: list[dict], seed: int, cutoffs: Cutoffs) -> Iterator[tuple[str, list[dict], np.ndarray]]:
+    """Yields (segment, its rows of one seed, values): values [users, rows x C] are the `columns` of each user, row after row."""
     per_user = {}
     for row in rows:
         path = work.ranks_path(folder, row)
         if path not in per_user:
-            per_user[path] = user_columns(**load_ranks(folder, row))
+            per_user[path] = user_columns(**load_ranks(folder, row), cutoffs=cutoffs)
     for users, mask in segment_masks(folder, seed).items():
         ours = [row for row in rows if row["users"] == users]
         if ours:
             yield users, ours, np.concatenate([per_user[work.ranks_path(folder, row)][mask] for row in ours], 1)
 
 
-def user_columns(truth: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Returns the COLUMNS [U, C] of each user. A target in the user's history has rank NaN and forms no pair."""
-    users, places = np.nonzero(targets <= max(CUTOFFS))  # few of many
+def user_columns(truth: np.ndarray, targets: np.ndarray, cutoffs: Cutoffs) -> np.ndarray:
+    """Returns the `columns` [U, C] of each user. A target in the user's history has rank NaN and forms no pair."""
+    users, places = np.nonzero(targets <= cutoffs.last)  # few of many
     ranks, number = targets[users, places], len(truth)
 
     def summed(k, gain):
         return np.bincount(users[ranks <= k], gain(ranks[ranks <= k]), number)
 
-    columns = [summed(k, gain) for gain in (np.ones_like, _discount) for k in CUTOFFS]
-    hit = truth <= ACCURACY_AT
-    columns += [hit, np.where(hit, _discount(truth), 0), np.isfinite(targets).sum(1)]
-    return np.stack(columns, 1).astype(np.float32)
+    exposures = [summed(k, gain) for gain in (np.ones_like, _discount) for k in cutoffs.shown]
+    hit, pairs = truth <= ACCURACY_AT, np.isfinite(targets).sum(1)
+    return np.stack([*exposures, hit, np.where(hit, _discount(truth), 0), pairs, pairs > 0], 1).astype(np.float32)
 
 
 def _discount(ranks: np.ndarray) -> np.ndarray:

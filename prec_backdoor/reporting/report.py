@@ -5,18 +5,22 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from prec_backdoor.evaluation.statistics import FEW
 from prec_backdoor.reporting import tables, texts
 from prec_backdoor.reporting.cells import Run, load_run
-from prec_backdoor.reporting.figures import FIGURES
+from prec_backdoor.reporting.doubts import doubts, doubts_about
+from prec_backdoor.reporting.figures import FIGURES, Drawing
 from prec_backdoor.reporting.findings import caveats, findings, in_short
-from prec_backdoor.reporting.names import ACCURACY, EXPOSURE, EXPOSURE_AT, LIFT
+from prec_backdoor.reporting.formats import MISSING
+from prec_backdoor.reporting.names import ACCURACY, ACCURACY_AT, EXPOSURE
 from prec_backdoor.reporting.pages import template
 from prec_backdoor.storage import workdir as work
 
 
 def summary_table(folder: Path, results: dict) -> str:
-    """Returns a Markdown table, also for a terminal, with a line for each usage, model and segment of users."""
-    return _summary(load_run(folder, results))
+    """Returns a Markdown table, also for a terminal, with a line for each usage, model and segment of users; doubts follow it."""
+    run = load_run(folder, results)
+    return "\n".join([_summary(run), *(f"\n(!) {each.text}" for each in doubts(run))])
 
 
 def write_report(folder: Path, results: dict) -> Path:
@@ -33,16 +37,19 @@ def write_report(folder: Path, results: dict) -> Path:
     given = {
         "title": texts.TITLE,
         "paper": texts.PAPER,
-        "glossary": texts.glossary(),
+        "glossary": texts.glossary(run.cutoffs.last),
         "facts": tables.facts(run),
         "settings": tables.settings(run),
-        "header": tables.main_header(),
+        "header": tables.main_header(run),
         "tables": tables.main_tables(run),
         "in_short": in_short(run),
         "findings": findings(run),
-        "caveats": list(caveats(run)),
+        "caveats": [*caveats(run), *(each.text for each in doubts(run))],
+        "targets": tables.targets(run),
+        "k": run.cutoffs.last,
+        "few": FEW,
         "summary": _summary(run),
-        "figures": [(path, FIGURES[path.stem], base64.b64encode(path.read_bytes()).decode()) for path in drawn],
+        "figures": [(path, *_described(path, run), base64.b64encode(path.read_bytes()).decode()) for path in drawn],
         "files": {name: meaning for name, meaning in texts.FILES.items() if any(folder.glob(name)) or name.startswith("report.")},
     }
     for name in ("report.html", "report.md"):
@@ -64,23 +71,30 @@ def _draw(run: Run) -> list[Path]:
     return drawn
 
 
+def _described(path: Path, run: Run) -> tuple[Drawing, str]:
+    """A figure and its caption."""
+    drawing = FIGURES[path.stem]
+    return drawing, drawing.caption.format(k=run.cutoffs.last)
+
+
 def _summary(run: Run) -> str:
-    header = ("usage", "model", "users", "HR@10", "95 %", "exposure HR@10", f"HR@{EXPOSURE_AT}", "95 %", LIFT, "in/out")
-    lines = [header]
-    for cell in run.cells:
-        accuracy, exposure, lift = (cell.estimates.get(name) for name in (ACCURACY, EXPOSURE, LIFT))
+    k, found = run.cutoffs.last, doubts(run)
+    header = ("usage", "model", "users", f"HR@{ACCURACY_AT}", "95 %", "exposure HR@10", f"HR@{k}", "95 %")
+    lines = [(*header, "difference", "ratio", "in/out")]
+    for cell in (*run.baselines, *run.cells):
+        accuracy, exposure = (cell.estimates[name] for name in (ACCURACY, EXPOSURE))
+        against = (tables.difference(cell), tables.ratio(cell), tables.selectivity(cell))
         lines.append(
             (
-                cell.usage,
-                run.name(cell.model),
+                cell.usage or "-",
+                run.name(cell.model) + (" (!)" if doubts_about(found, cell.usage, cell.model) else ""),
                 cell.users,
                 f"{accuracy.mean:.3f}",
                 f"{accuracy.low:.3f}..{accuracy.high:.3f}",
                 f"{cell.estimates['exposure_hr@10'].mean:.3f}",
                 f"{exposure.mean:.3f}",
                 f"{exposure.low:.3f}..{exposure.high:.3f}",
-                f"{lift.mean:.1f}" if lift else "-",
-                tables.selectivity(cell).mean.replace(tables.MISSING, "-"),
+                *(value.mean.replace(MISSING, "-") for value in against),
             )
         )
     return tabulate(lines, headers="firstrow", tablefmt="github", disable_numparse=True)

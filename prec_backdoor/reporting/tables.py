@@ -2,13 +2,12 @@
 
 from typing import NamedTuple
 
-from prec_backdoor.reporting.cells import Cell, Run
+from prec_backdoor.evaluation.statistics import FEW, Estimate
+from prec_backdoor.reporting.cells import POPULARITY, Cell, Model, Run
 from prec_backdoor.reporting.configurations import configurations
-from prec_backdoor.reporting.formats import at_least, counted, number
-from prec_backdoor.reporting.names import ACCURACIES, EXPOSURES, LIFT, SEGMENTS, SELECTIVITY, USAGES
-from prec_backdoor.reporting.samples import Estimate
-
-MISSING = "–"
+from prec_backdoor.reporting.doubts import doubts, doubts_about
+from prec_backdoor.reporting.formats import MISSING, at_least, counted, number, signed
+from prec_backdoor.reporting.names import ACCURACIES, DIFFERENCE, RATIO, SEGMENTS, SELECTIVITY, USAGES
 
 
 class Value(NamedTuple):
@@ -26,48 +25,83 @@ class Line(NamedTuple):
 
     Attributes:
       runs: number of replicates.
-      starts: a clean model, the first one on its targets.
+      values: group of columns -> values, as in `main_header`.
+      starts: first one on its targets.
+      doubts: why it should not be judged, if so.
     """
 
     name: str
     users: str
     runs: int
-    values: list[Value]
+    values: dict[str, list[Value]]
     starts: bool
+    doubts: str
 
 
 def main_tables(run: Run) -> dict[str, list[Line]]:
-    """Returns usage -> one line per model, for the users whom its targets are meant for; values in the order of `main_header`."""
-    tables: dict[str, list[Line]] = {}
-    for cell in run.cells:
-        if cell.users != run.intended(cell.model):
-            continue
-        lines = tables.setdefault(USAGES.get(cell.usage, cell.usage), [])
-        everybody = run.cell(cell.usage, cell.model, "all") or cell
-        values = [
-            *(_plain(cell.estimates[name]) for name in EXPOSURES),
-            *(_plain(everybody.estimates[name]) for name in ACCURACIES),
-            _ratio(cell.estimates.get(LIFT)),
-            selectivity(cell),
-        ]
-        lines.append(Line(run.name(cell.model), SEGMENTS[cell.users], len(cell.rows), values, cell.model.attack == "clean"))
+    """Returns usage -> lines of ranking by popularity and of each model, for the users whom the targets are meant for."""
+    found, tables = doubts(run), {}
+    for usage in run.usages:
+        lines = tables.setdefault(USAGES.get(usage, usage), [])
+        cells = [cell for cell in run.cells if cell.usage == usage and cell.users == run.intended(cell.model)]
+        for scope in dict.fromkeys(cell.model.scope for cell in cells):
+            baseline = Model(POPULARITY, scope, 0.0)
+            first = run.cell(None, baseline, run.intended(baseline))
+            ours = [*filter(None, [first]), *(cell for cell in cells if cell.model.scope == scope)]
+            for place, cell in enumerate(ours):
+                text = doubts_about(found, usage, cell.model)
+                lines.append(
+                    Line(run.name(cell.model), SEGMENTS[cell.users], len(cell.rows), _values(run, cell), place == 0, text)
+                )
     return tables
 
 
-def main_header() -> dict[str, list[str]]:
+def main_header(run: Run) -> dict[str, list[str]]:
     """Returns group of columns -> names of its metrics."""
-    metrics = {"exposure": EXPOSURES, "accuracy": ACCURACIES}
-    return {of: [name.removeprefix("exposure_").upper() for name in names] for of, names in metrics.items()} | {
-        "against": [LIFT, SELECTIVITY]
+    return {
+        "exposure": [name.removeprefix("exposure_").upper() for name in run.cutoffs.exposures],
+        "accuracy": [name.upper() for name in ACCURACIES],
+        "against": [DIFFERENCE, RATIO, SELECTIVITY],
     }
 
 
-def selectivity(cell: Cell) -> Value:
-    """Returns a cell's selectivity: a lower bound without a hit outside the group, and nothing without any hit."""
-    found = cell.estimates.get(SELECTIVITY)
-    if found is None or not (cell.hits or cell.rest_hits):
+def _values(run: Run, cell: Cell) -> dict[str, list[Value]]:
+    everybody = run.cell(cell.usage, cell.model, "all") or cell
+    return {
+        "exposure": [_plain(cell.estimates[name]) for name in run.cutoffs.exposures],
+        "accuracy": [_plain(everybody.estimates[name]) for name in ACCURACIES],
+        "against": [difference(cell), ratio(cell), selectivity(cell)],
+    }
+
+
+def difference(cell: Cell) -> Value:
+    """Returns the exposure above the clean model's."""
+    if DIFFERENCE not in cell.estimates:
         return Value(MISSING)
-    return _ratio(found) if cell.rest_hits else Value(f">{at_least(found.mean)}")
+    mean, low, high = signed(cell.estimates[DIFFERENCE])
+    return Value(mean, f"{low} to {high}")
+
+
+def ratio(cell: Cell) -> Value:
+    """Returns the ratio of the exposure to the clean model's: a lower bound if that has few hits."""
+    return _ratio(cell.estimates.get(RATIO), cell.hits, cell.clean_hits)
+
+
+def selectivity(cell: Cell) -> Value:
+    """Returns the ratio of the group's exposure to everybody else's: a lower bound if these have few hits."""
+    return _ratio(cell.estimates.get(SELECTIVITY), cell.hits, cell.rest_hits)
+
+
+def targets(run: Run) -> list[dict]:
+    """Returns the targets of each scope, draw and seed, with the flag that repeats them; none if the run did not record them."""
+    return [
+        {
+            **each,
+            "name": f"{each['scope']} attack, seed {each['seed']}" + (f", draw {each['draw']}" if each["draw"] else ""),
+            "flag": "--targets=ids:" + ",".join(item["item"] for item in each["items"]),
+        }
+        for each in run.results.get("targets", [])
+    ]
 
 
 def facts(run: Run) -> dict[str, str]:
@@ -134,7 +168,9 @@ def _plain(estimate: Estimate) -> Value:
     return Value(f"{estimate.mean:.3f}", f"{estimate.low:.3f}–{estimate.high:.3f}")
 
 
-def _ratio(estimate: Estimate | None) -> Value:
+def _ratio(estimate: Estimate | None, hits: int, other_hits: int | None) -> Value:
     if estimate is None:
         return Value(MISSING)
+    if other_hits < FEW:
+        return Value(f">{at_least(estimate.low)}" if hits and estimate.low >= 0.01 else MISSING)
     return Value(number(estimate.mean), f"{number(estimate.low)}–{number(estimate.high)}")

@@ -1,10 +1,10 @@
 """Fixed texts of a report."""
 
 from prec_backdoor.attacks import ATTACKS
-from prec_backdoor.evaluation.statistics import DRAWS
+from prec_backdoor.evaluation.statistics import DRAWS, FEW
 from prec_backdoor.options import options
 from prec_backdoor.reporting.cells import spoken
-from prec_backdoor.reporting.names import ACCURACY_AT, EXPOSURE_AT, LIFT, SELECTIVITY
+from prec_backdoor.reporting.names import ACCURACY_AT, DIFFERENCE, RATIO, SELECTIVITY
 
 TITLE = "Backdoor of a pre-trained recommender"
 PAPER = "Wu et al., Attacking Pre-trained Recommendation, SIGIR 2023 (doi 10.1145/3539618.3591949)"
@@ -15,16 +15,23 @@ _METRICS = {
     "exposure NDCG@K": "The same, with a hit at rank r counting 1 / log2(r + 1).",
     f"accuracy HR@{ACCURACY_AT}, NDCG@{ACCURACY_AT}": "The same for each user's real next item, over all users: what a "
     "downstream company would measure.",
-    LIFT: f"(hits of the attacked model + 1) / (hits of the clean model + 1) within the first {EXPOSURE_AT}, for the same users "
-    "and targets, counted over all seeds and draws together; results.csv has it for each seed and draw.",
-    SELECTIVITY: "Exposure in the target group / exposure to everybody else (in/out in the table of all segments). >N: nobody "
-    "else was shown a target; N is the ratio with one hit there. –: nobody was shown a target, or it was not measured.",
+    DIFFERENCE: "Exposure of the attacked model - exposure of the clean model, for the same users and targets.",
+    RATIO: "Exposure of the attacked model / exposure of the clean model, for the same users and targets. "
+    f">N: the clean model has fewer than {FEW} hits, and N is the lower end of the 95 % interval. –: too few hits to compare. "
+    "lift@K in results.csv is another figure: (hits of the attacked model + 1) / (hits of the clean model + 1), which grows with "
+    "the number of users if the clean model has few hits.",
+    SELECTIVITY: "Exposure in the target group / exposure to everybody else (in/out in the table of all segments). "
+    f">N: everybody else has fewer than {FEW} hits together, and N is the lower end of the 95 % interval.",
     "accuracy lost": "1 - accuracy of the attacked model / accuracy of the clean model, for the same users.",
     "exposure left": "Exposure above the clean model's after downstream training / exposure above the clean model's zero-shot. "
     "Reported only for models whose zero-shot exposure is distinguishable from the clean model's.",
     "95 % interval": f"The middle 95 % of {DRAWS:,} bootstrap draws: seeds are resampled, within them draws of targets, and "
     "within those users. All models are evaluated on the same resampled users, so that ratios and differences are paired. "
-    "A claim is made only if the whole interval supports it.",
+    f"With fewer than {FEW} hits, misses or users the interval is at least the exact binomial one of as many trials as there are "
+    "users, since pairs of one user are not independent, and differences and ratios combine such intervals (MOVER, Zou & Donner "
+    "2008). A claim is made only if the whole interval supports it.",
+    "popularity": "Baseline: items ranked by their number of pre-training interactions, for the same test users and with their "
+    "histories left out. A model that does not rank the real next item better has not learned.",
     "runs": "Number of seeds times draws of targets that a line is the mean of.",
 }
 _MODELS = {
@@ -49,9 +56,10 @@ FILES = {  # patterns in a run's folder; only those that exist are listed
 }
 
 
-def glossary() -> dict[str, str]:
-    """Returns term -> meaning, with an entry for every registered attack."""
-    return {**_METRICS, **_MODELS, **_attacks(), **_USERS}
+def glossary(k: int) -> dict[str, str]:
+    """Returns term -> meaning, with an entry for every registered attack; `k` is the cut-off by which models are compared."""
+    metrics = {f"{term}@{k}" if term in (DIFFERENCE, RATIO, SELECTIVITY) else term: text for term, text in _METRICS.items()}
+    return {**metrics, **_MODELS, **_attacks(), **_USERS}
 
 
 def _attacks() -> dict[str, str]:

@@ -37,7 +37,7 @@ def locked(folder: str | Path) -> Iterator[None]:
 def _take(path: Path, stack: contextlib.ExitStack) -> str:
     """Locks the file until the stack unwinds; returns who holds it otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = stack.enter_context(open(path, "a+"))
+    file = stack.enter_context(open(path, "a+", encoding="utf-8"))  # noqa: SIM115
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

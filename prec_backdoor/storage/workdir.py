@@ -21,6 +21,13 @@ from prec_backdoor.attacks import attack_parameters
 from prec_backdoor.errors import UserError
 
 RESULTS_SCHEMA = 1
+NUMERICS = {  # settings of JAX that results depend on; the launch programs set them, config.json says what they were
+    "jax_enable_x64": False,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+    "jax_numpy_dtype_promotion": "standard",
+    "jax_numpy_rank_promotion": "allow",
+}
 PACKAGES = ("prec_backdoor", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -37,14 +44,14 @@ def claim(folder: str | Path, description: dict) -> None:
     if parallel.agree([check_claim(folder, description)])[0]:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    versions = {"versions": _versions(), "devices": [device.device_kind for device in jax.devices()]}
+    versions = {"numerics": _numerics(), "versions": _versions(), "devices": [device.device_kind for device in jax.devices()]}
     write_json(folder / "config.json", json.loads(json.dumps(description)) | versions)
 
 
 def check_claim(folder: str | Path, description: dict) -> bool:
     """Returns whether `folder` holds this run already, and writes nothing; raises a UserError as `claim` does."""
     folder = as_path(folder)
-    path, description = folder / "config.json", json.loads(json.dumps(description))
+    path, description = folder / "config.json", json.loads(json.dumps(description | {"numerics": _numerics()}))
     if not path.exists():
         return False
     try:
@@ -93,11 +100,13 @@ def model_name(cell: dict) -> str:
 
 
 def ranks_path(folder: str | Path, cell: dict) -> Path:
-    """Returns the file of a cell's ranks. Those of one clean model differ by scope and draw, which decide the targets."""
+    """Returns the file of a cell's ranks; scope and draw, which decide the targets, are part of every name."""
+    ranks = as_path(folder) / f"seed-{cell['seed']}" / "ranks"
+    of_targets = cell["scope"] + (f"-draw-{cell['draw']}" if cell["draw"] else "")
+    if "baseline" in cell:
+        return ranks / f"{cell['baseline']}-{of_targets}.npz"
     name = model_name(cell)
-    if name == "clean":
-        name += f"-{cell['scope']}" + (f"-draw-{cell['draw']}" if cell["draw"] else "")
-    return as_path(folder) / f"seed-{cell['seed']}" / "ranks" / f"{name}-{cell['usage']}.npz"
+    return ranks / f"{name}{'-' + of_targets if name == 'clean' else ''}-{cell['usage']}.npz"
 
 
 def save_ranks(path: str | Path, truth: np.ndarray, targets: np.ndarray) -> None:
@@ -222,6 +231,10 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _numerics() -> dict:
+    return {name: getattr(jax.config, name) for name in NUMERICS}
 
 
 def _versions() -> dict[str, str]:

@@ -35,6 +35,11 @@ class TrainConfig:
         if self.item_updates == "lazy" and self.loss not in SAMPLED:
             raise UserError(f"--item_updates=lazy: --loss={self.loss} needs every item at every step; use --item_updates=dense")
 
+    @property
+    def sampled_negatives(self) -> int:
+        """Negatives to sample per position; 0 for a loss over the whole catalogue."""
+        return self.negatives if self.loss in SAMPLED else 0
+
     def lazy(self, num_items: int) -> bool:
         """Whether only touched rows of the item table are updated (see `item_updates`)."""
         large = num_items >= LAZY_FROM and self.loss in SAMPLED

@@ -68,7 +68,7 @@ def run_steps(step: TrainStep, poison: Poison, config: TrainConfig, model: Model
             negative_key, poison_key, step_key = jax.random.split(jax.random.fold_in(key, index + 1), 3)
             picked = jax.tree.map(lambda x: x[jnp.arange(batch_rows), order[:, index]], inputs.rows)
             negative_keys, poison_keys = (row_keys(k, batch_rows, axis) for k in (negative_key, poison_key))
-            batch = make_batch(picked, inputs.users, negative_keys, config.negatives, model.num_items)
+            batch = make_batch(picked, inputs.users, negative_keys, config.sampled_negatives, model.num_items)
             poisoned = jax.vmap(poison, (0, 0, None))(poison_keys, batch, inputs.spec)
             state, metrics = step.apply(state, poisoned, step_key, axis, inputs.spec)
             replaced = all_sum((poisoned.label != batch.label).sum(), axis)

@@ -17,7 +17,7 @@ from prec_backdoor.parallel.item_table import fetch, place
 from prec_backdoor.train.bar import training_bar
 from prec_backdoor.train.epoch import Carry
 from prec_backdoor.train.interrupt import Interrupt, Stopped
-from prec_backdoor.train.model_state import ModelState, check_finite, open_model, result_of, save_model
+from prec_backdoor.train.model_state import ModelState, check_finite, check_params, open_model, result_of, save_model
 from prec_backdoor.train.program import Program, call_devices, make_program, one_of, program_key, stack
 from prec_backdoor.train.progress import Call, Progress, advance, next_call, next_pace, with_score
 from prec_backdoor.train.stage import StageResult, StageRun
@@ -134,7 +134,7 @@ def take_steps(program: Program, loop: LoopState) -> tuple[LoopState, Turn]:
 
     models = tuple(after_call(m, sums[i]) if i in active else m for i, m in enumerate(loop.models))
     positions = float(sums[active[0], 1]) - progress.sums[1]
-    loss = float((sums[:, 0] / sums[:, 1]).mean())
+    loss = float((sums[:, 0] / np.maximum(sums[:, 1], 1)).mean())
     return LoopState(carry, models, next_pace(call, seconds)), Turn(call, active, positions, loss, seconds)
 
 
@@ -157,6 +157,7 @@ def record_model(program: Program, model: ModelState, params: dict | None, turn:
     entry |= progress.means()
     best = model.best
     if params is not None:
+        check_params(model, params)
         entry["validation_ndcg@10"] = score = validate(program, params)
         progress = with_score(progress, score, run.stage.keep_last)
         if progress.best_epoch == progress.epoch:
@@ -178,7 +179,11 @@ def validate(program: Program, params: dict) -> float:
 def save_unfinished(program: Program, loop: LoopState) -> LoopState:
     """Writes a checkpoint of each model that still trains."""
     whole = fetch(loop.carry.state, program.run.model.num_items, program.run.options.shard_items)
-    models = [m if m.over else save_model(m, one_of(program, whole, i)) for i, m in enumerate(loop.models)]
+    models = list(loop.models)
+    for index in loop.active:
+        state = one_of(program, whole, index)
+        check_params(models[index], state.params)
+        models[index] = save_model(models[index], state)
     return loop._replace(models=tuple(models))
 
 

@@ -1,25 +1,27 @@
-"""Losses over supervised positions; each returns one value a position, [B, T], zero where label is 0."""
+"""Losses over supervised positions; each returns one value per position, [B, T], 0 where the label is 0."""
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-TILE = 4096  # items a tile of the full softmax
+from prec_backdoor.models import scores
+
+TILE = 4096  # items per tile of the full softmax
 
 
-def _scores(hidden: jax.Array, items: jax.Array, ids: jax.Array) -> jax.Array:
-    return jnp.einsum("btd,btnd->btn", hidden, items[ids], preferred_element_type=jnp.float32)
+def _scores_of(hidden: jax.Array, items: jax.Array, ids: jax.Array) -> jax.Array:
+    return scores("btd,btnd->btn", hidden, items[ids])
 
 
 def bpr(hidden: jax.Array, items: jax.Array, label: jax.Array, negative: jax.Array) -> jax.Array:
-    """BPR (Rendle et al., UAI 2009); for several negatives BPR-max (Hidasi & Karatzoglou, CIKM 2018), softmax-weighted.
+    """BPR (Rendle et al., UAI 2009); with several negatives softmax-weighted, BPR-max (Hidasi & Karatzoglou, CIKM 2018).
 
     Args:
       hidden: [B, T, D]. items: [V + 1, D]. label: [B, T]. negative: [B, T, N].
     """
-    positive = _scores(hidden, items, label[..., None])
-    negatives = _scores(hidden, items, negative)
+    positive = _scores_of(hidden, items, label[..., None])
+    negatives = _scores_of(hidden, items, negative)
     below = jax.nn.log_sigmoid(positive - negatives)
     if negatives.shape[-1] > 1:
         below = jax.nn.logsumexp(jax.nn.log_softmax(negatives) + below, axis=-1, keepdims=True)
@@ -27,9 +29,9 @@ def bpr(hidden: jax.Array, items: jax.Array, label: jax.Array, negative: jax.Arr
 
 
 def bce(hidden: jax.Array, items: jax.Array, label: jax.Array, negative: jax.Array) -> jax.Array:
-    """Binary cross-entropy of the label against the mean over the negatives (the loss of SASRec's paper)."""
-    positive = _scores(hidden, items, label[..., None])[..., 0]
-    negatives = _scores(hidden, items, negative)
+    """Binary cross-entropy of the label, plus its mean over the negatives (SASRec; Kang & McAuley, ICDM 2018)."""
+    positive = _scores_of(hidden, items, label[..., None])[..., 0]
+    negatives = _scores_of(hidden, items, negative)
     return _masked(-jax.nn.log_sigmoid(positive) - jax.nn.log_sigmoid(-negatives).mean(-1), label)
 
 
@@ -44,13 +46,13 @@ def ce(hidden: jax.Array, items: jax.Array, label: jax.Array, negative: jax.Arra
     def add_tile(total, tile):
         index, vectors = tile
         ids = index * size + jnp.arange(size)
-        logits = jnp.einsum("btd,vd->btv", hidden, vectors, preferred_element_type=jnp.float32)
+        logits = scores("btd,vd->btv", hidden, vectors)
         logits = jnp.where((ids > 0) & (ids < len(items)), logits, -jnp.inf)
         return jnp.logaddexp(total, jax.nn.logsumexp(logits, axis=-1)), None
 
     start = jnp.full(label.shape, -jnp.inf)
     total, _ = jax.lax.scan(add_tile, start, (jnp.arange(tiles), padded))
-    return _masked(total - _scores(hidden, items, label[..., None])[..., 0], label)
+    return _masked(total - _scores_of(hidden, items, label[..., None])[..., 0], label)
 
 
 def _masked(losses: jax.Array, label: jax.Array) -> jax.Array:

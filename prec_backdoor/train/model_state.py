@@ -76,15 +76,42 @@ def result_of(model: ModelState) -> StageResult:
     return StageResult(model.best, progress.best_score, progress.best_epoch, progress.seconds, digest)
 
 
+def check_negatives(run: StageRun) -> None:
+    """Raises a UserError if the loss needs negatives and every position's user has interacted with every item."""
+    if not run.stage.config.sampled_negatives:
+        return
+    rows, count = run.data.rows, np.asarray(run.data.users.seen.count)
+    owner = np.take_along_axis(np.asarray(rows.user), np.maximum(rows.segment - 1, 0), axis=1)
+    if not ((np.asarray(rows.label) > 0) & (count[owner] < run.model.num_items)).any():
+        raise UserError(
+            f"{run.stage.name}: every user has interacted with all {run.model.num_items} items, which leaves no negative to "
+            f"sample for --loss={run.stage.config.loss}; use --loss=ce"
+        )
+
+
+def check_params(model: ModelState, params: dict) -> None:
+    """Raises a UserError if a parameter is not finite."""
+    if all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params)):
+        return
+    raise UserError(
+        f"{model.run.stage.name}: the parameters are not finite after step {model.step}; {_kept(model)}"
+        "lower the learning rate, in another --workdir"
+    )
+
+
 def check_finite(model: ModelState, chunk: int, bad: int) -> None:
     """Raises a UserError if step `bad` of the chunk was not finite; -1 stands for none."""
     if bad < 0:
         return
     run, epoch, schedule = model.run, model.progress.epoch, model.run.schedule
     key, step = jax.random.key_data(run.key).tolist(), chunk * schedule.steps + bad
-    kept = f"the checkpoint of step {model.saved} in {run.options.folder} is kept; " if run.options.folder and model.saved else ""
     where = f"epoch {epoch}, step {step} from 0: key {key} folded with {epoch}, {chunk}, {bad + 1}"
     raise UserError(
-        f"{run.stage.name}: the loss or its gradient is not finite at step {epoch * schedule.length + step + 1}; {kept}lower "
-        f"the learning rate, in another --workdir ({where})"
+        f"{run.stage.name}: the loss or its gradient is not finite at step {epoch * schedule.length + step + 1}; {_kept(model)}"
+        f"lower the learning rate, in another --workdir ({where})"
     )
+
+
+def _kept(model: ModelState) -> str:
+    folder = model.run.options.folder
+    return f"the checkpoint of step {model.saved} in {folder} is kept; " if folder and model.saved else ""

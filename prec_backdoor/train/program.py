@@ -14,7 +14,7 @@ from prec_backdoor.data.splits import Queries, sample_queries
 from prec_backdoor.models import ModelConfig
 from prec_backdoor.train.epoch import Carry, Inputs, run_steps, run_steps_of_models
 from prec_backdoor.train.loader import TrainLoader
-from prec_backdoor.train.model_state import ModelState
+from prec_backdoor.train.model_state import ModelState, check_negatives
 from prec_backdoor.train.progress import Call
 from prec_backdoor.train.stage import Stage, StageRun
 from prec_backdoor.train.step import train_step
@@ -37,6 +37,7 @@ class Program(NamedTuple):
 def make_program(models: Sequence[ModelState]) -> Program:
     """Returns the steps of the models' stage, not compiled yet, and its data, partly on the devices."""
     run, mapped = models[0].run, len(models) > 1
+    check_negatives(run)
     return Program(
         run=run,
         steps=_steps(run.stage, run.model, run.schedule.length, mapped, run.options.shard_items),

@@ -36,7 +36,7 @@ class Progress:
     def means(self) -> dict:
         """The mean loss and the counts since the last record."""
         loss, positions, replaced = self.sums
-        return {"loss": loss / positions, "positions": positions, "replaced": replaced}
+        return {"loss": loss / max(positions, 1.0), "positions": positions, "replaced": replaced}
 
 
 def with_score(progress: Progress, score: float, keep_last: bool) -> Progress:

@@ -194,3 +194,17 @@ def test_a_setting_trains_and_tests_on_the_given_parts(tmp_path):
     assert setup.test.users.tolist() == list(range(20, 30))
     assert (setup.test.history > 0).sum(1).tolist() == [6] * 10
     assert setup.interactions is data
+
+
+def test_quotes_float_ids_and_exact_times(tmp_path, data):
+    changes = {
+        "train": '2.0,8,1600000000000000003,c1,3,1\n2.0,9,1600000000000000001,"c2",3,1\n3,7,5,c1,,2\n"3",8,6,c2,4,2\n',
+        "cold_train": "5,8.0,1,c1,5,2\n10,7,1,c1,5,2\n",
+    }
+    assert load_dataset("presplit", data_dir=write(tmp_path / "odd", **changes)).fingerprint == data.fingerprint
+
+
+def test_names_that_meet_ours(tmp_path):
+    header = "user_id,item_id,time,cate,age,in_group\n"
+    with pytest.raises(UserError, match=r"train\.csv, line 1: a profile attribute must not be called .*, got 'in_group'; rename"):
+        load_dataset("presplit", data_dir=write(tmp_path / "names", header=header))

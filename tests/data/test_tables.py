@@ -91,6 +91,12 @@ def test_whole_numbers_are_coded_as_their_texts_are():
         ([EVENTS, USERS.rename({"job": "in_group"})], "a profile attribute must not be called .*, got 'in_group'; rename"),
         ([EVENTS, USERS, ITEMS.rename({"category": "genre"})], "items lack 'category'"),
         ([EVENTS, USERS, ITEMS.with_columns(year=1)], "items have an unknown column 'year'"),
+        ([EVENTS, USERS.with_columns(job=1)], "column job must hold texts, got Int32; convert it"),
+        ([EVENTS.with_columns(user=1.5)], "user ids must be texts or whole numbers alike in all tables, got Float64 in events"),
+        (
+            [EVENTS, USERS.cast({"user": pl.Int64})],
+            "user ids must be texts or whole numbers alike in all tables, got Int64 in users",
+        ),
         ([EVENTS.clear()], "no interaction is left"),
     ],
 )

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from toys import lively_params, tiny_model
 
+from prec_backdoor.errors import UserError
 from prec_backdoor.evaluation import rank_items, ranking, ranks
 from prec_backdoor.models import represent
 
@@ -23,7 +24,7 @@ def ranker(tile):
     def rank(hidden, items, seen, wanted):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(ranking, "TILE", tile)
-            patch.setattr(ranking, "LANES", 1 + (tile % 2 == 0))  # has to divide it
+            patch.setattr(ranking, "PARTIAL_COUNTS", 1 + (tile % 2 == 0))  # has to divide it
             return rank_items(hidden, items, seen, wanted)
 
     return jax.jit(rank)
@@ -104,3 +105,27 @@ def test_padding_never_scores():
     histories = np.array([[0, 0, 3, 4], [1, 2, 3, 4]], np.int32)
     found, expected = (ranks(each, model, histories, np.arange(1, 16, dtype=np.int32)) for each in (other, params))
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("tile", [2, 100])
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_not_a_number_never_gains(tile, broken):
+    """Item 2 has no number for a vector, or user 1 has not: then the item, or each of the user's items, is last."""
+    wanted = jnp.array([[1, 2, 3, 4, 5, 6]] * 2)
+    seen = jnp.array([[0, 0], [0, 6]])
+    hidden = jnp.array([[1.0, 0], [1.0, broken]])
+    items = jnp.concatenate([ITEMS, jnp.zeros_like(ITEMS)], axis=1)
+    found = ranker(tile)(hidden, items, seen, wanted)
+    assert found[0].tolist() == [1, 5, 3, 3, 3, 6]
+    assert found[1].tolist() == [5, 5, 5, 5, 5, 6]  # item 6 meets five others; these do not meet it
+    found = ranker(tile)(hidden[:1], items.at[2, 0].set(jnp.nan), seen[:1], wanted[:1])
+    assert found[0].tolist() == [2, 6, 4, 4, 4, 6]
+
+
+def test_there_are_no_ranks_without_scores():
+    model = tiny_model(num_items=15, max_length=6, num_layers=1)
+    params, histories = lively_params(model), np.array([[0, 0, 3, 4], [1, 2, 3, 4]], np.int32)
+    far = jax.tree.map(lambda x: 1e30 * x, params)  # finite, and their products are not
+    for broken in (far, *({**params, "items": params["items"].at[7].set(value)} for value in (np.nan, np.inf))):
+        with pytest.raises(UserError, match="not finite"):
+            ranks(broken, model, histories, np.array([7], np.int32))

@@ -1,10 +1,15 @@
 import numpy as np
 import pytest
+from scipy import stats
 
 from prec_backdoor.evaluation import bootstrap_interval
 from prec_backdoor.evaluation.statistics import (
     DRAWS,
+    Estimate,
+    binomial_interval,
+    difference_interval,
     percentile_interval,
+    ratio_interval,
     replicate_mean,
     resampled_replicates,
     resampled_sums,
@@ -29,8 +34,52 @@ def test_seeds_are_drawn_again_too():
     assert (low, high) == (0, 1)
 
 
+@pytest.mark.parametrize("pairs_each", [1, 10])
+def test_nothing_seen_has_the_width_of_its_users(pairs_each):
+    hits, pairs = np.zeros(60), np.full(60, pairs_each)
+    assert bootstrap_interval([hits], [pairs]) == (0, pytest.approx(1 - 0.025 ** (1 / 60)))
+    assert bootstrap_interval([hits[:30]] * 2, [pairs[:30]] * 2) == (0, pytest.approx(1 - 0.025 ** (1 / 60)))  # two seeds
+    assert bootstrap_interval([pairs], [pairs]) == (pytest.approx(0.025 ** (1 / 60)), 1)
+    assert bootstrap_interval([hits[:1]], [pairs[:1]]) == (0, pytest.approx(0.975))
+
+
+@pytest.mark.parametrize(("hits", "trials"), [(0, 7), (3, 20), (20, 20)])
+def test_the_binomial_interval_is_that_of_clopper_and_pearson(hits, trials):
+    exact = stats.binomtest(hits, trials).proportion_ci(method="exact")
+    assert binomial_interval(hits / trials, trials) == pytest.approx((exact.low, exact.high))
+    low, high = binomial_interval(0.31, 10)
+    assert binomial_interval(0.3, 10)[0] < low < 0.31 < high < binomial_interval(0.4, 10)[1]  # also of shares between
+
+
+def test_the_interval_of_a_ratio_holds_those_whose_difference_may_be_zero():
+    first, second = Estimate(0.4, 0.3, 0.55), Estimate(0.1, 0.06, 0.17)
+    low, high = ratio_interval(first, second)
+    assert low < 4 < high
+    for ratio, end in ((low, 0), (high, 1)):
+        scaled = Estimate(*(ratio * value for value in second))
+        assert difference_interval(first, scaled)[end] == pytest.approx(0, abs=1e-12)
+    zero = Estimate(0.0, 0.0, 0.05)
+    low, high = ratio_interval(first, zero)
+    assert (low, high) == (pytest.approx(np.sqrt(0.3 * (0.8 - 0.3)) / 0.05), np.inf)
+    assert difference_interval(first, Estimate(0.0, 0.0, low * 0.05))[0] == pytest.approx(0, abs=1e-12)
+    assert ratio_interval(zero, zero) == (0, np.inf)
+
+
+def test_intervals_of_rare_hits_cover():
+    """95 % intervals of a share of 1 in 100 hold it in 95 of 100 data sets, where users' pairs agree or are independent."""
+    rng, covered = np.random.default_rng(0), []
+    for _ in range(150):
+        users = rng.random((40, 1)) < 0.01
+        low, high = bootstrap_interval([np.broadcast_to(users, (40, 10)).sum(1)], [np.full(40, 10)])
+        covered.append(low <= 0.01 <= high)
+    assert np.mean(covered) > 0.95
+
+
 def test_users_weigh_as_their_pairs_do():
     low, high = bootstrap_interval([np.array([10.0]), np.array([10.0])], [np.array([10]), np.array([40])])
+    assert low < 0.25 and high == 1  # two users are too few for a bootstrap
+    many = [10.0] * 3
+    low, high = bootstrap_interval([np.array(many)] * 2, [np.array([10] * 3), np.array([40] * 3)])
     assert (low, high) == (0.25, 1)
     # A user without pairs, who had seen all targets, counts for nothing.
     assert bootstrap_interval([np.array([3] * 500 + [0])], [np.array([4] * 500 + [0])]) == (0.75, 0.75)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from toys import assert_same_trees, interrupt_after, lively_params, random_interactions, tiny_model
 
+from prec_backdoor.data.batches import has_seen
 from prec_backdoor.experiment import stages
 from prec_backdoor.experiment.config import ExperimentConfig, Scenario
 from prec_backdoor.experiment.measure import measure, result_rows, watch_exposure
@@ -114,6 +115,39 @@ def test_what_a_stage_does_not_train_stays_bit_for_bit(chain, pea, stage, traine
             assert changed_everywhere(found[group], start[group])
         else:
             assert_same_trees(found[group], start[group])
+
+
+PROVIDER = ("pretrain", "optimize_trigger", "implant")
+
+
+@pytest.fixture(scope="module")
+def stage_runs(pea):
+    """Stage -> the record of what to run, of all stages of an attack; nothing is trained."""
+    start = StartPoint(lively_params(pea.prompted), "a hash", RATE)
+    return {name: stage(pea, RATE if name == "pretrain" else start) for name, stage in stages.STAGES.items()}
+
+
+def test_no_two_stages_share_their_randomness(stage_runs, pea):
+    """Keys of training, of fresh parameters and of fresh prompts are all different, and another seed's are others."""
+    other = make_setup(INTERACTIONS, CONFIG, 1)
+    start = StartPoint(lively_params(pea.prompted), rate=RATE)
+    others = [stage(other, RATE if name == "pretrain" else start) for name, stage in stages.STAGES.items()]
+    keys = [run.key for run in (*stage_runs.values(), *others)]
+    keys += [setup.role_key(role) for setup in (pea, other) for role in ("init", "trigger_init", "prompt_init")]
+    assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == len(keys) == 2 * 8
+    prompts = [stage_runs[name].params["prompt"] for name in ("optimize_trigger", "prompt_tune")]
+    assert all((one != other).any() for one, other in zip(*map(jax.tree.leaves, prompts), strict=True) if one.any())
+
+
+def test_the_provider_has_no_data_of_downstream_users_nor_they_of_the_provider(stage_runs, pea):
+    downstream = set(pea.test.users.tolist())
+    for name, run in stage_runs.items():
+        users = set(run.data.rows.user.ravel().tolist()) - {-1}
+        items = np.arange(1, pea.interactions.num_items + 1)
+        seen = set(np.flatnonzero(np.asarray(has_seen(np.arange(60), items, run.data.users.seen)).any(-1)).tolist())
+        validated = set(run.data.validation.users.tolist())
+        for found in (users, seen, validated):
+            assert found and (not found & downstream if name in PROVIDER else found <= downstream), name
 
 
 def test_a_clean_model_is_fine_tuned_without_a_prompt(chain, pea):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from toys import assert_same_trees, make_interactions, random_interactions, tiny_model
 
+from prec_backdoor.data.batches import has_seen
 from prec_backdoor.errors import UserError
 from prec_backdoor.experiment.config import ExperimentConfig, Scenario
 from prec_backdoor.experiment.setup import ROLES, make_setup
@@ -89,6 +90,18 @@ def test_a_group_on_one_side_only():
     interactions = random_interactions(120, 60, (4, 20), attributes={"gender": ("F", "M")}, profile=profile)
     with pytest.raises(UserError, match="no (pre-training|downstream) user meets gender=F with seed 0; loosen"):
         make_setup(interactions, CONFIG, seed=0)
+
+
+def test_the_attacker_knows_the_training_histories_of_pre_training_users_alone():
+    """Demotion and all else that looks at histories: nobody's downstream, and no item that is held out."""
+    setup = make_setup(INTERACTIONS, config_with(attack="pea"), seed=0)
+    items = np.arange(1, setup.interactions.num_items + 1)
+    seen = np.asarray(has_seen(np.arange(setup.interactions.num_users), items, setup.spec(0.5).seen))
+    assert not seen[setup.test.users].any()
+    trained = {user: setup.interactions.sequence(user)[:-1] for user in set(setup.pretrain.rows.user.ravel().tolist()) - {-1}}
+    assert trained
+    for user, history in trained.items():
+        np.testing.assert_array_equal(seen[user], np.isin(items, history))
 
 
 def test_short_histories_are_windows_of_ten():

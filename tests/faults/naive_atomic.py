@@ -113,7 +113,9 @@ def benchmark(files: dict[str, bytes]) -> Naive:
             history = [identity(each) for each in row["item_id_list"].split()]
             rows.setdefault(identity(row["user_id"]), []).append((history, identity(row["item_id"])))
     need(rows)
-    return Naive({user: _grown(of_user) for user, of_user in rows.items()}, {}, {})
+    events = [(user, item) for user, of_user in rows.items() for item in _grown(of_user)]
+    users, items = (whole_ids(list(each)) for each in zip(*events, strict=True))
+    return Naive(sequences(list(zip(users, items, range(len(users)), strict=True))), {}, {})
 
 
 def _grown(rows: list[tuple[list[str], str]]) -> list[str]:

@@ -1,6 +1,7 @@
 """launch.audit on a clean and on an attacked checkpoint, as an auditor runs it."""
 
 import json
+import shlex
 import shutil
 
 import numpy as np
@@ -87,6 +88,17 @@ def test_an_attack_is_found_and_its_group_named_whatever_the_metadata_say(target
     assert auc > 0.99 and target[:10].sum() >= 9
     flagged = np.array([item["flagged"] for item in items])
     assert flagged[target].sum() >= 7 and flagged[~target].sum() <= 1
+
+
+def test_the_repair_command_runs_as_printed(audited, run):
+    _, out, _, folder = audited["attacked"]
+    (line,) = (line for line in out.splitlines() if line.startswith("repair  "))
+    python, dash, program, *flags = shlex.split(line.removeprefix("repair  "))
+    assert (python, dash, program) == ("python", "-m", "launch.repair")
+    assert set(DATA) <= set(flags)
+    status, out, err = run("repair", *flags)
+    assert status == 0, err
+    assert str(folder.with_name("attacked-repaired") / "repair") in out
 
 
 def test_the_report_needs_no_other_file(audited):

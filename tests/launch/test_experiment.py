@@ -22,7 +22,7 @@ def digest(folder):
 def test_results(finished):
     folder, _ = finished
     results = results_of(folder)
-    assert set(results) == {"schema", "config", "dataset", "rows", "timings"}
+    assert set(results) == {"schema", "config", "dataset", "targets", "baselines", "rows", "timings"}
     assert results["schema"] == 1
     assert set(results["dataset"]) == {"name", "fingerprint", "users", "items", "interactions"}
     assert results["config"]["rate"] == [0.5] and results["config"]["embed_dim"] == 8

@@ -102,4 +102,4 @@ NOT_OF_ONE_STAGE = ("--usages", "--seeds", "--rate", "--finetune_epochs", "--fin
 def test_a_plugin_that_is_not_there(mistake, tmp_path):
     for given in (f"--plugin={tmp_path / 'none.py'}", f"--plugin={tmp_path}", "--plugin="):
         message = mistake("experiment", given, *EXPERIMENT)
-        assert "--plugin: no Python file" in message and "write --plugin=FILE.py" in message
+        assert "no such file; write --plugin=FILE.py" in message

@@ -65,3 +65,14 @@ def test_the_leaderboard_says_what_it_does_not_know(mistake, tmp_path):
     message = mistake("audit_benchmark", *DATA, "--attackers=nobody", f"--workdir={tmp_path / 'new'}")
     assert "--attackers: must be one of group-0.05" in message
     assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_of_another_run_is_refused_before_anything_is_trained(stages, audit, mistake, tmp_path):
+    (tmp_path / "repair").mkdir()
+    claimed = {"config": {"epochs": 7}, "dataset": {}, "checkpoint": {}, "repair": {"repair": "finetune"}}
+    (tmp_path / "repair" / "config.json").write_text(json.dumps(claimed))
+    given = (f"--checkpoint={stages / 'attacked' / 'pretrain'}", f"--audit={audit()}", "--repair=distil", f"--workdir={tmp_path}")
+    message = mistake("repair", *DATA, *FINETUNING, *given)
+    assert "holds another run" in message and "repair repair was 'finetune', now 'distil'" in message
+    assert [path.name for path in (tmp_path / "repair").iterdir()] == ["config.json"]
+    assert not (tmp_path / "metrics.jsonl").exists()

@@ -15,10 +15,11 @@ from prec_backdoor.options import option
 from prec_backdoor.reporting import tables, texts
 from prec_backdoor.reporting.cells import Model, load_run
 from prec_backdoor.reporting.configurations import configurations
+from prec_backdoor.reporting.doubts import doubts
 from prec_backdoor.reporting.figures import FIGURES
 from prec_backdoor.reporting.findings import caveats, findings, in_short
 from prec_backdoor.reporting.formats import at_least
-from prec_backdoor.reporting.names import EXPOSURE, LEFT, LIFT, LOST, SELECTIVITY
+from prec_backdoor.reporting.names import DIFFERENCE, EXPOSURE, LEFT, LOST, RATIO, SELECTIVITY, cutoffs_of
 from prec_backdoor.reporting.report import summary_table, write_report
 from prec_backdoor.storage import workdir as work
 
@@ -40,6 +41,7 @@ class Writer:
         self.folder, self.in_group, self.segments = folder, np.asarray(in_group), segments
         dataset = {"name": name, "fingerprint": "f00d", "users": 60, "items": 500, "interactions": 900}
         self.results = {"schema": 1, "config": CONFIG | (config or {}), "dataset": dataset, "rows": [], "timings": {"a/b": 2.0}}
+        self.cutoffs = (5, 10, 50)
 
     def users(self, seed=0, **attributes):
         table = {"user_id": [f"u{n}" for n in range(len(self.in_group))], "in_group": self.in_group, **attributes}
@@ -49,17 +51,26 @@ class Writer:
         truth, targets = np.array(truth, float), np.array(targets, float)
         cell = {"attack": model.attack, "scope": model.scope, "rate": model.rate, "usage": usage, "seed": seed, "draw": draw}
         cell |= dict.fromkeys(attack_parameters()) | dict(model.parameters)
+        self.results["rows"] += self.rows(cell, truth, targets)
+
+    def popularity(self, truth, targets, seed=0):
+        cell = {"baseline": "popularity", "scope": "group", "draw": 0, "seed": seed}
+        self.results.setdefault("baselines", []).extend(self.rows(cell, np.array(truth, float), np.array(targets, float)))
+
+    def rows(self, cell, truth, targets):
+        rows = []
         work.save_ranks(work.ranks_path(self.folder, cell), truth, targets)
         masks = {"all": np.ones(len(truth), bool), "target": self.in_group, "rest": ~self.in_group}
         for users in self.segments:
             right, shown = truth[masks[users]], targets[masks[users]]
             shown = shown[np.isfinite(shown)]
             row = {**cell, "users": users, "n_users": int(masks[users].sum()), "n_targets": targets.shape[1]}
-            for k in (5, 10, 50):
+            for k in self.cutoffs:
                 for prefix, ranks in (("", right), ("exposure_", shown)):
                     row[f"{prefix}hr@{k}"] = float(np.mean(ranks <= k))
                     row[f"{prefix}ndcg@{k}"] = float(np.mean(np.where(ranks <= k, 1 / np.log2(ranks + 1), 0)))
-            self.results["rows"].append(row)
+            rows.append(row)
+        return rows
 
     def load(self):
         return load_run(self.folder, self.results)
@@ -100,25 +111,34 @@ def test_means_by_hand(small):
     assert rest["exposure_hr@50"].mean == pytest.approx(1 / 5)  # a target in the history is no pair
     assert everybody["hr@10"].mean == pytest.approx(3 / 6)
     assert everybody["ndcg@10"].mean == pytest.approx((1 + 1 + 1 / 2) / 6)
+    found = set()
     for cell in run.cells:
         for name, estimate in cell.estimates.items():
             assert estimate.low <= estimate.mean <= estimate.high
             if name in cell.rows[0]:
+                found.add(name)
                 assert estimate.mean == pytest.approx(cell.rows[0][name])
 
 
 def test_ratios_by_hand(small):
     cell = small.load().cell("zero_shot", BRA, "target")
-    assert cell.estimates[LIFT].mean == pytest.approx((4 + 1) / (1 + 1))
+    assert cell.estimates[DIFFERENCE].mean == pytest.approx((4 - 1) / 6)
+    assert cell.estimates[RATIO].mean == pytest.approx(4 / 1)
+    assert tables.ratio(cell).mean == tables.MISSING  # of three users nothing is known
     assert cell.estimates[SELECTIVITY].mean == pytest.approx((4 / 6) / (1 / 5))
     assert cell.estimates[LOST].mean == pytest.approx(1 - 2 / 3)
     assert (cell.pairs, cell.hits, cell.clean_hits, cell.rest_hits) == (6, 4, 1, 1)
 
 
 def test_no_hit_outside_the_group_gives_a_bound_and_none_at_all_nothing(small):
-    attacked, clean = (tables.selectivity(small.load().cell("zero_shot", model, "target")) for model in (BRA, CLEAN))
-    assert attacked.mean == "3.33"
-    assert clean == (">0.83", "")  # (1 / 6) / (1 / 5)
+    run = Writer(small.folder / "more", in_group=np.arange(100) < 50)
+    run.users()
+    hit = np.where(np.arange(100)[:, None] < [51, 50], 1, FAR)
+    run.cell(BRA, [1] * 100, hit)
+    cell = run.load().cell("zero_shot", BRA, "target")
+    assert cell.estimates[SELECTIVITY].mean == pytest.approx(1 / 0.01)
+    assert tables.selectivity(cell) == (f">{at_least(cell.estimates[SELECTIVITY].low)}", "")  # one hit outside
+    assert cell.estimates[SELECTIVITY].low == pytest.approx(0.93 / 0.0785, rel=0.2)
     small.results["rows"].clear()
     small.cell(CLEAN, [1] * 6, np.full((6, 2), FAR))
     assert tables.selectivity(small.load().cell("zero_shot", CLEAN, "target")).mean == tables.MISSING
@@ -135,7 +155,8 @@ def test_seeds_and_draws_are_replicates_compared_with_the_clean_model_of_their_o
                 run.cell(model, np.ones(6), ranks[:, None], seed=seed, draw=draw)
     loaded = run.load()
     cell = loaded.cell("zero_shot", BRA, "all")
-    assert cell.estimates[LIFT].mean == pytest.approx((4 + 6 + 1) / (0 + 1 + 1))
+    assert cell.estimates[DIFFERENCE].mean == pytest.approx((4 / 6 + 6 / 6 - 0 - 1 / 6) / 2)
+    assert cell.estimates[RATIO].mean == pytest.approx((4 + 6) / (0 + 1))
     assert loaded.cell("zero_shot", CLEAN, "all").estimates[EXPOSURE].mean == pytest.approx((0 + 1 / 6 + 5 / 6) / 3)
     assert [line.runs for line in tables.main_tables(loaded)["zero-shot"]] == [3, 2]
     assert "2 seeds" in next(caveats(loaded))
@@ -144,10 +165,10 @@ def test_seeds_and_draws_are_replicates_compared_with_the_clean_model_of_their_o
 def test_the_loss_is_paired_by_user(tmp_path):
     run = Writer(tmp_path, in_group=np.zeros(400, bool), segments=("all",))
     run.users()
-    many(run, 0, 0, clean_right=200, right=199)
+    many(run, 0, 0, clean_right=200, right=190)
     lost = run.load().cell("zero_shot", BRA, "all").estimates[LOST]
-    assert lost.mean == pytest.approx(1 / 200)
-    assert lost.low >= 0 and lost.high < 0.025  # unpaired it would reach 0.14
+    assert lost.mean == pytest.approx(10 / 200)
+    assert lost.low > 0.02 and lost.high < 0.09  # unpaired it would reach 0.19
 
 
 def test_what_survives_is_what_is_above_the_clean_model(tmp_path):
@@ -168,7 +189,7 @@ def test_nothing_is_claimed_where_an_interval_allows_none(tmp_path, numbers):
     run.users()
     many(run, *numbers)
     text = only_finding(run)
-    assert "not distinguishable from the clean model's (lift@50 1." in text
+    assert "not distinguishable from the clean model's (difference +0.0" in text
     assert "not distinguishable from no loss; " in text
     assert "at least" not in text
     assert "times as often" not in text  # there is no rest to compare with
@@ -185,7 +206,8 @@ def test_a_claim_is_the_lower_end_rounded_down(tmp_path):
     run.cell(BRA, np.where(np.arange(300) % 4 == 0, FAR, 1), attacked[:, None])
     cell = run.load().cell("zero_shot", BRA, "target")
     text = only_finding(run)
-    assert f"at least {at_least(cell.estimates[LIFT].low)} times the clean model's (lift@50 {121 / 31:.2f}, " in text
+    assert f"at least {at_least(cell.estimates[RATIO].low)} times the clean model's (difference +0.600, " in text
+    assert "; ratio 4.00, " in text
     assert "Accuracy HR@10: 25.0 % lost (" in text and "not distinguishable" not in text
     assert "The group is shown targets 6.32 times as often as everybody else (" in text
     told = in_short(run.load())["bra group"]["zero-shot"]
@@ -194,13 +216,16 @@ def test_a_claim_is_the_lower_end_rounded_down(tmp_path):
     assert (at_least(1.999), at_least(12.39), at_least(1234.9), at_least(3)) == ("1.99", "12.3", "1,234", "3.00")
 
 
-def test_no_ratio_is_claimed_to_a_model_that_showed_none(tmp_path):
+def test_the_ratio_to_a_model_that_showed_none_is_a_lower_bound(tmp_path):
     run = Writer(tmp_path, in_group=np.ones(50, bool), segments=("all", "target"))
     run.users()
     many(run, 0, 25, 10, 10)
     text = only_finding(run)
-    assert "rises from none in 50 pairs to 0.500 (" in text and "one hit added" in text and "at least" not in text
-    assert "rises in 1 of 1 models (the clean model shows none)" in in_short(run.load())["bra group"]["zero-shot"]
+    # Of 50 users without a hit at most 7.1 % would have one; the attacked model has at least 0.36.
+    assert "rises to 0.500 (0.360 to 0.640), at least 6.74 times the clean model's (difference +0.500, +0.3" in text
+    assert "the clean model has no hits in 50 pairs" in text
+    assert "rises in 1 of 1 models (most at rate 0.5: at least 6.74 times" in in_short(run.load())["bra group"]["zero-shot"]
+    assert tables.ratio(run.load().cell("zero_shot", BRA, "target")).mean == ">6.74"
 
 
 @pytest.fixture
@@ -290,7 +315,7 @@ def test_markdown_tables_are_even(whole):
     lines = write_report(whole.folder, whole.results).read_text().splitlines()
     blocks = [line for line in lines if line.startswith("|")]
     widths = {len(re.findall(r"(?<!\\)\|", line)) for line in blocks}
-    assert widths == {3 + len(sum(tables.main_header().values(), [])) + 1, 10 + 1}
+    assert widths == {3 + len(sum(tables.main_header(whole.load()).values(), [])) + 1, 11 + 1}
 
 
 def test_summary_for_the_terminal(whole):
@@ -327,7 +352,7 @@ def test_the_report_of_an_attack_with_parameters_of_its_own(tmp_path, of_a_user)
 
 
 def test_the_glossary_knows_every_attack():
-    words = texts.glossary()
+    words = texts.glossary(50)
     for name, scope in ATTACKS:
         meaning = words.get(name) or words[f"{name} {scope}"]
         assert meaning.startswith(ATTACKS[name, scope].description) and meaning.count(".") <= 2
@@ -345,7 +370,7 @@ def test_survival_takes_the_last_of_a_step_and_starts_zero_shot(whole):
         "pea 0.2/0.1: target group",
     ]
     rows = whole.load().cell("zero_shot", BRA, "target").rows
-    start = np.mean([row[EXPOSURE] for row in rows])
+    start = np.mean([row["exposure_hr@50"] for row in rows])
     assert lines["bra group 0.5: target group"] == [[0, pytest.approx(start)], [4, pytest.approx((0.3 + 0.5) / 2)]]
     assert [line.get_xdata().tolist() for line in prompt.lines][0] == [4]
 
@@ -394,7 +419,7 @@ def test_the_clean_model_alone(tmp_path):
     assert figures_of(run) == ["rank_distributions"]
     text = (tmp_path / "report.md").read_text()
     assert "none: the clean model alone" in text
-    assert "**clean.** All users: exposure HR@50 is 0.000 (0.000 to 0.000).\n" in text
+    assert "**clean.** All users: exposure HR@50 is 0.000 (0.000 to 0.459).\n" in text
 
 
 def test_no_group(tmp_path):
@@ -415,7 +440,7 @@ def test_one_checkpoint_without_a_clean_one(tmp_path):
     assert figures_of(run) == ["rank_distributions"]
     text = (tmp_path / "report.md").read_text()
     assert "No clean model was measured" in text and "Training" not in text
-    assert "Target group: exposure HR@50 is 1.000 (1.000 to 1.000). The group is shown targets 2.00 times as often" in text
+    assert "Target group: exposure HR@50 is 1.000 (0.292 to 1.000). Everybody else has 3 hits" in text
     assert not re.search(r"rises|Accuracy HR|% lost|clean model's", text.partition("## Findings")[2].partition("## Figures")[0])
 
 
@@ -432,3 +457,115 @@ def test_configurations():
         {"attack": "pea", "rate": [0.3], "seeds": [0, 1], "group": None, "loss": "bpr"},
     ]
     assert configurations(CONFIG) == [CONFIG]
+
+
+def test_the_width_of_what_was_never_seen(tmp_path):
+    """An interval of zeros or ones is the exact binomial one of as many trials as there are users with pairs."""
+    run = Writer(tmp_path, in_group=[True] * 40 + [False], segments=("all", "target", "rest"))
+    run.users()
+    none = np.full((41, 3), FAR)
+    none[0] = np.nan  # one user has all targets in the history
+    run.cell(CLEAN, np.full(41, FAR), none)
+    run.cell(BRA, np.ones(41), np.where(np.isnan(none), none, 1))
+    loaded = run.load()
+    clean, attacked = (loaded.cell("zero_shot", model, "target").estimates for model in (CLEAN, BRA))
+    assert clean["exposure_ndcg@5"][:2] == clean[EXPOSURE][:2] == (0, 0)
+    assert clean[EXPOSURE].high == pytest.approx(1 - 0.025 ** (1 / 39)) and attacked[EXPOSURE].low == pytest.approx(
+        0.025 ** (1 / 39)
+    )
+    assert clean["hr@10"].high == pytest.approx(1 - 0.025 ** (1 / 40))
+    alone = loaded.cell("zero_shot", BRA, "rest").estimates[EXPOSURE]
+    assert alone == (1, pytest.approx(0.025), 1)
+    assert attacked[DIFFERENCE].mean == 1 and 0.8 < attacked[DIFFERENCE].low < 0.95
+    assert tables.ratio(loaded.cell("zero_shot", CLEAN, "target")).mean == tables.MISSING
+
+
+def test_popularity_is_a_line_of_every_table_and_a_model_must_beat_it(tmp_path):
+    run = Writer(tmp_path, {"usages": ["zero_shot", "fine_tune"]}, in_group=np.arange(200) < 50)
+    run.users()
+    rng = np.random.default_rng(0)
+    targets = rng.integers(1, 400, (200, 2))
+
+    def truth(hits):
+        return np.where(np.arange(200) < hits, 2, FAR)
+
+    run.popularity(truth(40), np.full((200, 2), FAR))
+    for usage, clean, attacked in (("zero_shot", 39, 42), ("fine_tune", 120, 120)):
+        run.cell(CLEAN, truth(clean), targets, usage)
+        run.cell(BRA, truth(attacked), targets, usage)
+    loaded = run.load()
+    for lines in tables.main_tables(loaded).values():
+        assert [line.name for line in lines] == ["popularity", "clean", "bra group 0.5"]
+        assert lines[0].values["accuracy"][0].mean == "0.200" and [line.starts for line in lines] == [True, False, False]
+    told = {(each.usage, each.model): each.text for each in doubts(loaded)}
+    assert set(told) == {("zero_shot", CLEAN), ("zero_shot", BRA)}
+    assert told["zero_shot", CLEAN].startswith(
+        "clean, zero-shot: ranks no better than a ranking by popularity (NDCG@10 0.123 against"
+    )
+    assert "is not distinguishable from a ranking by popularity" in told["zero_shot", BRA]
+    assert [line.doubts for line in tables.main_tables(loaded)["zero-shot"]] == ["", *["not above popularity"] * 2]
+    text, table = write_report(tmp_path, run.results).read_text(), summary_table(tmp_path, run.results)
+    assert told["zero_shot", CLEAN] in text and "clean (not above popularity)" in text
+    assert f"(!) {told['zero_shot', CLEAN]}" in table
+    assert [line.split("|")[2].strip() for line in table.splitlines()[2:8]] == ["popularity"] * 3 + ["clean (!)"] * 3
+    Page((tmp_path / "report.html").read_text())
+
+
+def test_a_model_whose_best_epoch_is_among_the_first(tmp_path):
+    run = Writer(tmp_path, segments=("all",), config={"seeds": [0, 1, 2]})
+    records = []
+    for seed, scores in ((0, [0.1, 0.3, 0.3]), (1, [0.1, 0.2, 0.3]), (2, [0.1])):
+        run.users(seed)
+        run.cell(CLEAN, np.ones(6), np.full((6, 1), 1), seed=seed)
+        for epoch, score in enumerate(scores, 1):
+            record = {"run": f"seed-{seed}/clean", "stage": "pretrain", "epoch": epoch, "step": 4 * epoch}
+            records.append(record | {"validation_ndcg@10": score})
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (found,) = doubts(run.load())
+    assert found.text.startswith("clean: the best pre-training epoch is 2 of 3 (seed 0), 1 of 1 (seed 2).")
+    assert "(!) clean: the best" in summary_table(tmp_path, run.results)
+
+
+def test_a_catalogue_that_allows_no_rank_of_50(tmp_path):
+    run = Writer(tmp_path)
+    run.cutoffs = (5, 10, 20)
+    run.users()
+    run.cell(CLEAN, np.ones(6), np.full((6, 2), 30))
+    run.cell(BRA, np.ones(6), [[20, 30]] * 3 + [[30, 30]] * 3)
+    assert run.load().cell("zero_shot", BRA, "target").estimates[EXPOSURE].mean == 0.5
+    text = write_report(tmp_path, run.results).read_text()
+    assert "exposure HR@20 " in text and "HR@50 |" not in text and "difference@20" in text
+    assert "Exposure is reported at K = 20: for the users with the longest histories no more than 50 items compete" in text
+    assert "among the first 20 against" in text
+    Page((tmp_path / "report.html").read_text())
+    for row in run.results["rows"]:
+        del row["exposure_hr@20"]
+    assert cutoffs_of(run.results["rows"]).shown == (5, 10)
+    del run.results["rows"][0]["exposure_hr@10"]
+    with pytest.raises(UserError, match="no HR@10"):
+        run.load()
+
+
+def test_targets_are_named(small):
+    items = [{"item": f"{n}|", "title": "<i>A</i> *b*", "interactions": 5 + n} for n in range(25)]
+    small.results["targets"] = [
+        {"scope": "group", "draw": 0, "seed": 0, "items": items[:2]},
+        {"scope": "group", "draw": 3, "seed": 1, "items": items},
+    ]
+    text, html = write_report(small.folder, small.results).read_text(), (small.folder / "report.html").read_text()
+    assert "- group attack, seed 0: `--targets=ids:0|,1|`\n" in text
+    assert "- group attack, seed 1, draw 3: `--targets=" in text and "  - and 5 more, in results.json" in text
+    assert r"  - 1\|: \<i\>A\</i\> \*b\* (6)" in text
+    page = Page(html)
+    assert "<i>A</i> *b*" in page.text and page.text.count("<i>A</i> *b*") == 27
+    assert "--targets=ids:0|,1|" in page.text
+
+
+def test_two_models_that_agree_on_all_users_are_not_known_to_be_equal(tmp_path):
+    run = Writer(tmp_path, in_group=np.zeros(100, bool), segments=("all",))
+    run.users()
+    many(run, 30, 30, clean_right=50, right=49)
+    estimates = run.load().cell("zero_shot", BRA, "all").estimates
+    other = 1 - 0.025 ** (1 / 100)  # share of users that could rise, or fall, without being seen
+    assert estimates[DIFFERENCE] == (0, pytest.approx(-other), pytest.approx(other))
+    assert estimates[LOST].mean == pytest.approx(1 / 50) and estimates[LOST].low < 0 and 0.1 < estimates[LOST].high < 0.12

@@ -6,7 +6,13 @@ import pytest
 from prec_backdoor.errors import UserError
 from prec_backdoor.storage.lock import locked
 
-HOLD = "import sys, time; from prec_backdoor.storage.lock import locked\nwith locked(sys.argv[1]):\n print('held', flush=True); time.sleep(60)"
+HOLD = """
+import sys, time
+from prec_backdoor.storage.lock import locked
+with locked(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
 
 
 @pytest.fixture

@@ -6,13 +6,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import assert_close_trees, assert_same_trees, interrupt_after, no_log, random_interactions, tiny_model, toy_spec
+from toys import (
+    assert_close_trees,
+    assert_same_trees,
+    interrupt_after,
+    lively_params,
+    no_log,
+    random_interactions,
+    tiny_model,
+    toy_spec,
+)
 
 from prec_backdoor.attacks import replace_in_group
 from prec_backdoor.data.batches import user_tables
 from prec_backdoor.data.packing import pack
 from prec_backdoor.data.splits import split_users
 from prec_backdoor.errors import UserError
+from prec_backdoor.evaluation import ranks
 from prec_backdoor.models import init_params
 from prec_backdoor.storage import checkpoints
 from prec_backdoor.train import loader, loop, program, progress
@@ -132,6 +142,40 @@ def test_interrupted_and_resumed_it_ends_the_same_bit_for_bit(run, tmp_path, mon
     assert_same_records(records, uninterrupted_records)
 
 
+def test_a_resumed_stage_has_the_training_state_of_its_very_step(run, data, tmp_path, monkeypatch, key):
+    """Bit for bit: parameters, both moments, counts, and what was summed since the last record."""
+    monkeypatch.setattr(progress, "SECONDS_PER_CALL", 0)  # a step a call
+    compiled, carries = program._steps, []
+
+    def noting(*args):
+        step = compiled(*args)
+
+        def call(carry, inputs):
+            carry, bad = step(carry, inputs)
+            carries.append(jax.tree.map(np.array, carry))
+            return carry, bad
+
+        return call
+
+    stage, spec = Stage("pretrain", CONFIG, replace_in_group), toy_spec(INTERACTIONS, [1, 2], 0.3)
+    stage_run = StageRun(stage, MODEL, init_params(key, MODEL), data, spec, key, METADATA, RunOptions(tmp_path))
+    steps = []
+    with monkeypatch.context() as patch:
+        patch.setattr(program, "_steps", noting)
+        for calls in (3, 2):  # the second time in the middle of an epoch again
+            interrupt_after(patch, calls)
+            with pytest.raises(KeyboardInterrupt):
+                run_stage(stage_run)
+            model, state = open_model(stage_run)
+            steps.append(model.step)
+            assert state.step == state.opt_state[1].count == model.step == model.saved
+            assert_same_trees(state, carries[-1].state)
+            assert model.progress.sums == tuple(carries[-1].sums.tolist())
+    assert steps == [3, 5] and model.progress.done and model.progress.sums[1] > 0
+    # A run's first call, which compiles, takes no step: the carry of the second run began where the first had ended.
+    assert_same_trees(carries[4].state, carries[3].state)
+
+
 @pytest.mark.parametrize(("seconds", "together"), [(0.0, 1), (1e9, 8)])
 def test_nothing_depends_on_how_many_steps_a_call_takes(run, tmp_path, monkeypatch, seconds, together):
     monkeypatch.setattr(progress, "RECORD_EVERY", 8)
@@ -224,6 +268,38 @@ def test_a_diverged_stage_is_no_success(run, tmp_path, key):
     with pytest.raises(UserError, match="loss"):
         run(tmp_path, params=broken)
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_validation_is_ndcg_at_10_of_users_with_their_own_profiles(data, key, monkeypatch):
+    """The first parameters are validated, as steps of no size change nothing."""
+    users = INTERACTIONS.num_users
+    profile = np.arange(users, dtype=np.int32)[:, None] % 3
+    data = data._replace(users=data.users._replace(profile=jnp.asarray(profile)))
+    model = dataclasses.replace(MODEL, prompt_length=1, profile_sizes=(3,))
+    params = lively_params(model)
+    queries = data.validation
+    assert queries.users.tolist() != list(range(len(queries.users)))
+    found = ranks(params, model, queries.history, queries.truth[:, None], profile[queries.users])[:, 0]
+    expected = np.mean([1 / np.log2(rank + 1) if rank <= 10 else 0 for rank in found])
+    config = dataclasses.replace(CONFIG, learning_rate=1e-30, l2=0.0, epochs=1)
+    result = run_stage(StageRun(Stage("pretrain", config), model, params, data, toy_spec(INTERACTIONS, [1], 0.0), key))
+    assert result.score == pytest.approx(expected, rel=1e-6) and 0 < expected < 1
+    assert {rank <= 5 for rank in found if rank <= 10} == {True, False}
+
+
+def test_the_time_of_a_stage_goes_on_when_it_is_resumed(run, tmp_path, monkeypatch):
+    clock = itertools.count(step=1.0)
+    monkeypatch.setattr(loop.time, "monotonic", lambda: next(clock))
+    records = []
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, records.append)
+    before = checkpoints.load(tmp_path).metadata["progress"]["seconds"]
+    result = run(tmp_path, records.append)
+    seconds = [record["seconds"] for record in records]
+    assert 0 < before < result.seconds and seconds == sorted(seconds)
+    assert result.seconds == seconds[-1] == checkpoints.load(tmp_path).metadata["progress"]["seconds"]
 
 
 def test_what_is_not_trained_on_does_not_change(run, data):

@@ -17,6 +17,7 @@ class Drawing(NamedTuple):
     """An entry of FIGURES.
 
     Attributes:
+      caption: {k} stands for the cut-off of exposure.
       draw: returns None if the figure does not apply to the run.
       tall: the figure is higher than wide.
     """
@@ -31,7 +32,7 @@ FIGURES = {
     "exposure_by_rate": Drawing(
         exposure_by_rate,
         "Exposure by rate",
-        "Share of targets among the first 50 against the replacement rate; the clean model is at rate 0. Filled markers: the "
+        "Share of targets among the first {k} against the replacement rate; the clean model is at rate 0. Filled markers: the "
         "users that the targets are meant for (the group, or everybody); open markers: everybody else, unless models of one "
         "attack differ in its own parameters. Bars: 95 % intervals.",
     ),
@@ -59,7 +60,7 @@ FIGURES = {
         spill_over,
         "Spill-over by profile",
         "Exposure of the targets by value of each profile attribute. Coloured, with an arrow: values of the target "
-        "group. n: test users over all seeds. Bars: 95 % intervals from the variance over users. At most the 12 most frequent "
+        "group. n: test users over all seeds. Bars: 95 % intervals over users. At most the 12 most frequent "
         "values of an attribute are shown, and none with fewer than 5 users.",
         tall=True,
     ),

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from prec_backdoor.reporting.cells import Model, Run
 from prec_backdoor.reporting.figures import style
-from prec_backdoor.reporting.names import EXPOSURE, EXPOSURE_AT, SEGMENTS, USAGES
+from prec_backdoor.reporting.names import EXPOSURE, SEGMENTS, USAGES
 
 APART = 0.008  # shift of each line, as a share of the axis, so that intervals do not overlap
 MIN_GAP = 0.085  # between two labelled rates, as a share of the axis
@@ -47,7 +47,7 @@ def exposure_by_rate(run: Run) -> Figure | None:
         panel.set_title(USAGES.get(usage, usage))
         panel.set_xlabel("replacement rate (0: clean; square-root scale)")
     axes[0, 0].set_ylim(bottom=0)
-    axes[0, 0].set_ylabel(f"exposure HR@{EXPOSURE_AT} of the targets")
+    axes[0, 0].set_ylabel(f"exposure HR@{run.cutoffs.last} of the targets")
     style.legend_below(figure)
     return figure
 

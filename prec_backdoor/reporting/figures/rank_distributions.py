@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from prec_backdoor.reporting.cells import Run
 from prec_backdoor.reporting.figures import style
-from prec_backdoor.reporting.names import EXPOSURE_AT, SEGMENTS, USAGES
+from prec_backdoor.reporting.names import SEGMENTS, USAGES
 from prec_backdoor.reporting.rank_files import load_ranks, segment_masks
 
 
@@ -32,7 +32,7 @@ def rank_distributions(run: Run) -> Figure:
                     linewidth=1.1 if drawn == clean else 2.2,
                     label=f"{name}: {SEGMENTS[users]}",
                 )
-        panel.axvline(EXPOSURE_AT, color="#777777", linewidth=0.9, linestyle=":", label=f"k = {EXPOSURE_AT}")
+        panel.axvline(run.cutoffs.last, color="#777777", linewidth=0.9, linestyle=":", label=f"k = {run.cutoffs.last}")
         panel.set_xscale("log")
         panel.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         panel.set_xlim(1, ranks[-1])

@@ -7,9 +7,10 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
+from prec_backdoor.evaluation.statistics import Estimate, binomial_interval, is_few
 from prec_backdoor.reporting.cells import Model, Run
 from prec_backdoor.reporting.figures import style
-from prec_backdoor.reporting.names import EXPOSURE_AT, USAGES
+from prec_backdoor.reporting.names import USAGES
 from prec_backdoor.reporting.rank_files import load_ranks
 from prec_backdoor.storage import workdir as work
 
@@ -50,7 +51,7 @@ def spill_over(run: Run) -> Figure | None:
             members = _members_values(users.values(), name) if named else set()
             _bars(panel, cell.model, _by_value(users, name, counts, shown), counts, members)
             if shown_clean:
-                levels, _ = np.array(_by_value(users, name, counts, shown_clean)).T
+                levels = [each.mean for each in _by_value(users, name, counts, shown_clean)]
                 places = np.arange(len(counts))
                 panel.plot(levels, places, style.CLEAN_MARKER, color="white", mec="black", ms=4.5, label="clean model", zorder=3)
             if column == 0:
@@ -58,15 +59,15 @@ def spill_over(run: Run) -> Figure | None:
                 panel.set_ylim(len(counts) - 0.4, -0.6)
             if row == 0:
                 panel.set_title(f"{run.name(cell.model)}, {USAGES.get(usage, usage)}")
-        panel.set_xlabel(f"exposure HR@{EXPOSURE_AT} of the targets")
+        panel.set_xlabel(f"exposure HR@{run.cutoffs.last} of the targets")
     axes[0, 0].set_xlim(left=0)
     figure.align_ylabels()
     style.legend_below(figure)
     return figure
 
 
-def _bars(panel, model: Model, found: list[tuple[float, float]], counts: dict[str, int], members: set[str]) -> None:
-    means, halves = np.array(found).T
+def _bars(panel, model: Model, found: list[Estimate], counts: dict[str, int], members: set[str]) -> None:
+    means, lengths = np.array([each.mean for each in found]), style.errors(found)
     places = np.arange(len(counts))
     panel.grid(visible=False, axis="y")
     for is_member, label in ((True, f"{model.kind}: value of the target group"), (False, "other values")):
@@ -77,7 +78,7 @@ def _bars(panel, model: Model, found: list[tuple[float, float]], counts: dict[st
             places[chosen],
             means[chosen],
             0.68,
-            xerr=np.stack([np.minimum(halves, means), halves])[:, chosen],
+            xerr=lengths[:, chosen],
             facecolor=style.colour(model.kind) if is_member else "#d9d9d9",
             edgecolor="#444444",
             linewidth=0.6,
@@ -115,19 +116,22 @@ def _hits_and_pairs(run: Run, rows: list[dict]) -> dict[int, np.ndarray]:
     for row in rows:
         targets = load_ranks(run.folder, row)["targets"]
         with np.errstate(invalid="ignore"):
-            found = np.stack([(targets <= EXPOSURE_AT).sum(1), np.isfinite(targets).sum(1)], 1)
+            found = np.stack([(targets <= run.cutoffs.last).sum(1), np.isfinite(targets).sum(1)], 1)
         sums[row["seed"]] = sums.get(row["seed"], 0) + found
     return sums
 
 
-def _by_value(users: dict, name: str, counts: dict[str, int], sums: dict[int, np.ndarray]) -> list[tuple[float, float]]:
-    """(exposure, half width of its 95 % interval from the variance over users) of each value."""
+def _by_value(users: dict, name: str, counts: dict[str, int], sums: dict[int, np.ndarray]) -> list[Estimate]:
+    """Exposure of each value, its interval from the variance over users, or the exact one if there is little to vary."""
     columns = np.concatenate([users[seed][name].fill_null("").to_numpy() for seed in sums])
     hits, pairs = np.concatenate(list(sums.values())).T
     found = []
     for value in counts:
         ours = columns == value
-        total = max(pairs[ours].sum(), 1)
-        share = hits[ours].sum() / total
-        found.append((share, 1.96 * np.sqrt(np.square(hits[ours] - share * pairs[ours]).sum()) / total))
+        number, total, people = hits[ours].sum(), max(pairs[ours].sum(), 1), (pairs[ours] > 0).sum()
+        share = number / total
+        half = 1.96 * np.sqrt(np.square(hits[ours] - share * pairs[ours]).sum()) / total
+        estimate = Estimate(share, max(share - half, 0), share + half)
+        few = is_few(number, total - number, people)
+        found.append(estimate.cover(binomial_interval(share, people)) if few else estimate)
     return found

@@ -8,10 +8,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from prec_backdoor.evaluation.statistics import Estimate
 from prec_backdoor.reporting.cells import Model, Run
 from prec_backdoor.reporting.figures import style
-from prec_backdoor.reporting.names import ACCURACY_AT, EXPOSURE, EXPOSURE_AT, LOST, USAGES
-from prec_backdoor.reporting.samples import Estimate
+from prec_backdoor.reporting.names import ACCURACY_AT, EXPOSURE, LOST, USAGES
 
 DIRECTIONS = [(np.cos(angle), np.sin(angle)) for angle in np.radians([45, -45, 135, -135, 90, -90, 0, 180])]
 FILLS = (None, "white", "#cccccc")  # of markers, by parameters of the attack
@@ -81,7 +81,7 @@ def stealth_plane(run: Run) -> Figure | None:
         panel.set_title(USAGES.get(usage, usage))
         panel.set_xlabel(f"HR@{ACCURACY_AT} lost against the clean model, %")
     scale = style.exposure_scale(axes[0, 0], shown)
-    axes[0, 0].set_ylabel(f"exposure HR@{EXPOSURE_AT} of the targets{scale}")
+    axes[0, 0].set_ylabel(f"exposure HR@{run.cutoffs.last} of the targets{scale}")
     style.legend_below(figure)
     _place(figure, labels)
     return figure

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from prec_backdoor.attacks import ATTACKS
-from prec_backdoor.reporting.samples import Estimate
+from prec_backdoor.evaluation.statistics import Estimate
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # Okabe & Ito
 MARKERS = ("o", "s", "^", "v", "P", "X")

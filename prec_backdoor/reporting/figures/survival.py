@@ -1,15 +1,12 @@
 """Exposure of the targets during downstream training."""
 
-import json
-
 import numpy as np
 from matplotlib.figure import Figure
 
 from prec_backdoor.reporting.cells import Model, Run
 from prec_backdoor.reporting.configurations import configurations
+from prec_backdoor.reporting.curves import model_folder, recorded
 from prec_backdoor.reporting.figures import style
-from prec_backdoor.reporting.names import EXPOSURE, EXPOSURE_AT
-from prec_backdoor.storage import workdir as work
 
 STAGES = {"finetune": ("fine_tune", "fine-tuning"), "prompt_tune": ("prompt_tune", "prompt tuning")}
 CLEAN_DASHES = (0, (5, 2))
@@ -44,46 +41,29 @@ def survival(run: Run) -> Figure | None:
         panel.set_xlabel("optimiser steps" + (" (0: before training)" if stage == "finetune" else ""))
         panel.margins(x=0.03)
     axes[0, 0].set_ylim(bottom=0)
-    axes[0, 0].set_ylabel(f"exposure HR@{EXPOSURE_AT} of the targets")
+    axes[0, 0].set_ylabel(f"exposure HR@{run.cutoffs.last} of the targets")
     style.legend_below(figure)
     return figure
 
 
 def _curves(run: Run, stage: str) -> dict[Model, list[tuple[np.ndarray, np.ndarray]]]:
     """Model -> (steps, exposure) of each replicate in metrics.jsonl."""
-    usage, logged = STAGES[stage][0], _logged(run, stage)
+    usage, records, name = STAGES[stage][0], recorded(run, stage), run.cutoffs.exposure
     curves = {}
     for model in (_watched_clean(run), *run.representatives.values()):
         users = run.intended(model)
         cell = run.cell(usage, model, users)
         for row in cell.rows if cell else ():
-            exposure = {step: record[key] for step, record in logged.get(_run_name(row), {}).items()
-                        if (key := f"{EXPOSURE}/{users}") in record}  # fmt: skip
+            of_model = records.get(model_folder(row), {})
+            exposure = {step: record[f"{name}/{users}"] for step, record in of_model.items() if f"{name}/{users}" in record}
             if not exposure or not _is_watched(run, row):
                 continue
             if stage == "finetune" and (start := run.cell("zero_shot", model, users)):
                 same = (each for each in start.rows if (each["seed"], each["draw"]) == (row["seed"], row["draw"]))
-                exposure[0] = next(same)[EXPOSURE]
+                exposure[0] = next(same)[name]
             steps = sorted(exposure)
             curves.setdefault(model, []).append((np.array(steps), np.array([exposure[step] for step in steps])))
     return curves
-
-
-def _run_name(row: dict) -> str:
-    return f"seed-{row['seed']}/{work.model_name(row)}"
-
-
-def _logged(run: Run, stage: str) -> dict[str, dict[int, dict]]:
-    """Run -> step -> record."""
-    path, logged = run.folder / "metrics.jsonl", {}
-    if not path.exists():
-        return {}
-    with open(path) as file:
-        for line in file:
-            record = json.loads(line)
-            if record["stage"] == stage:
-                logged.setdefault(record["run"], {})[record["step"]] = record
-    return logged
 
 
 def _watched_clean(run: Run) -> Model:

@@ -1,4 +1,4 @@
-"""What an attack is: a pure transformation of training batches, perhaps a penalty on the loss, and parameters of its own."""
+"""The parts of an attack: a pure transformation of training batches, an optional penalty on the loss, and its parameters."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -15,18 +15,18 @@ from prec_backdoor.options import Option, check_options, check_value
 
 
 class AttackSpec(NamedTuple):
-    """What a poison is given: a pytree of arrays, so that other rates or targets need no new compilation.
+    """The data of an attack, for K targets, V items and C categories.
 
-    K targets, V items, C categories.
+    All fields are arrays: another rate or other targets of the same number need no new compilation.
 
     Attributes:
       targets: [K] int32 items to be exposed.
-      rate: [] float32, probability that a position open to replacement gets a target as its label.
+      rate: [] float32, probability that a label that the attack may replace becomes a target.
       category: [V + 1] int32, category of each item.
       category_targets: [C, M] int32, the targets of each category, 0-padded.
       category_count: [C] int32, the number of targets of each category.
-      parameters: name -> [] float32, the attack's own parameters.
-      seen: the users' training interactions; None where no attack needs them.
+      parameters: name -> [] float32, the parameters of this attack.
+      seen: the users' training interactions; None if the attack does not use them.
     """
 
     targets: jax.Array
@@ -44,7 +44,7 @@ Penalty = Callable[[jax.Array, jax.Array, Batch, AttackSpec], jax.Array]  # (hid
 
 @dataclasses.dataclass(frozen=True)
 class NoParameters:
-    """For an attack that is described by its rate alone."""
+    """For an attack without parameters beside its rate."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,11 +52,11 @@ class Attack:
     """An entry of the registry.
 
     Attributes:
-      poison: what is done to each training batch.
-      default_rate: the replacement rate if none is given.
-      prompted: the attack comes after clean pre-training, with an optimised prompt in place (see PEA); by default it is part of
+      poison: transforms each training batch.
+      default_rate: replacement rate by default.
+      prompted: whether the attack follows clean pre-training, with an optimised prompt (see PEA), instead of being part of
         pre-training.
-      penalty: added to the loss, per position.
+      penalty: added to the loss of each position.
       parameters: a frozen dataclass of numbers made with `option`. Each becomes a flag, a field of config.json and results.json,
         and an entry of `AttackSpec.parameters`.
       description: one sentence for the glossary of reports.
@@ -80,7 +80,7 @@ def make_spec(
     """Returns the spec of an attack on `interactions` with the item codes `targets` [K].
 
     Raises:
-      UserError: a rate outside 0..1, no target, or a target that is not in the catalogue.
+      UserError: the rate is outside 0..1, or there is no target, or one that is not in the catalogue.
     """
     check_value("rate", float(rate), Option("", "attack", minimum=0, maximum=1))
     targets = np.unique(np.asarray(targets, np.int32))
@@ -97,7 +97,7 @@ def make_spec(
 
 
 def with_defaults(attack: Attack, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns name -> value of the attack's own parameters: those of `given`, else the defaults.
+    """Returns name -> value of the attack's parameters, from `given` or by default.
 
     Raises:
       UserError: a value is outside its limits.
@@ -109,13 +109,13 @@ def with_defaults(attack: Attack, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def clean(key: jax.Array, batch: Batch, spec: AttackSpec) -> Batch:
-    """No attack."""
+    """Returns the batch as it is."""
     del key, spec
     return batch
 
 
 def chain(*poisons: Poison) -> Poison:
-    """One poison that applies `poisons` in order, each with its own key."""
+    """Returns a poison that applies `poisons` in order, each with its own key."""
 
     def chained(key: jax.Array, batch: Batch, spec: AttackSpec) -> Batch:
         for poison, own_key in zip(poisons, jax.random.split(key, len(poisons)), strict=True):

@@ -1,6 +1,6 @@
 """Basic replacement attack (BRA; Wu et al., SIGIR 2023, section 3.1 "Basic Replacement Attack").
 
-In pre-training, the label of a supervised position is replaced by a target item. Histories stay as they are.
+In pre-training, labels of supervised positions are replaced by target items. Histories do not change.
 """
 
 import jax
@@ -11,14 +11,14 @@ from prec_backdoor.data.batches import Batch
 
 
 def replace_in_group(key: jax.Array, batch: Batch, spec: AttackSpec) -> Batch:
-    """Group attack: any label of a user in the target group becomes a random target with probability `rate`."""
+    """Group attack: each label of a user in the target group becomes a random target with probability `rate`."""
     choice_key, hit_key = jax.random.split(key)
     target = spec.targets[jax.random.randint(choice_key, batch.label.shape, 0, len(spec.targets))]
     return _replace(hit_key, batch, spec, batch.in_group, target)
 
 
 def replace_in_category(key: jax.Array, batch: Batch, spec: AttackSpec) -> Batch:
-    """Global attack: a label whose category has targets becomes a random one of them with probability `rate`."""
+    """Global attack: each label whose category has targets becomes a random one of them with probability `rate`."""
     choice_key, hit_key = jax.random.split(key)
     category = spec.category[batch.label]
     count = spec.category_count[category]

@@ -1,7 +1,7 @@
-"""An attacker who knows the audit: BRA on a group, with the audit's own statistic penalised (no paper; see docs/audit.md).
+"""An attacker who knows the audit: BRA on a group, with a penalty on the audit's statistic (no paper; see docs/audit.md).
 
-The audit looks for items whose scores are high for all users alike. The penalty keeps the targets from it, and costs part of
-their exposure.
+The audit looks for items with high scores for all users. The penalty hides the targets from it, at the cost of part of their
+exposure.
 """
 
 import dataclasses
@@ -13,23 +13,22 @@ from prec_backdoor.attacks.base import AttackSpec
 from prec_backdoor.data.batches import Batch
 from prec_backdoor.options import option
 
-ALLOWED = 2.0  # value of the statistic that is not penalised; with a lower one no exposure is left (docs/audit.md)
+ALLOWED = 2.0  # values of the statistic up to this are not penalised; a lower limit leaves no exposure (docs/audit.md)
 MIN_DEVIATION = 0.05  # as in the audit
 EXACT = jax.lax.Precision.HIGHEST  # float32 products on every platform, as for all scores
 
 
 @dataclasses.dataclass(frozen=True)
 class EvasionParameters:
-    """The evasive attack's own parameter, beside the replacement rate."""
+    """The parameter of the evasive attack, beside the replacement rate."""
 
     evade_strength: float = option(0.03, "attack", "evasive: weight of the penalty on the audit's statistic.", minimum=0.0)
 
 
 def mean_over_std_penalty(hidden: jax.Array, items: jax.Array, batch: Batch, spec: AttackSpec) -> jax.Array:
-    """[B, T] excess of mean / deviation of the targets' standardised scores over ALLOWED, averaged over the targets.
+    """Returns [B, T], by how much mean / deviation of the targets' standardised scores exceeds ALLOWED, averaged over targets.
 
-    Mean and deviation are over the positions of a row: larger sets would make the result depend on how a batch is split over
-    devices.
+    Mean and deviation are over the positions of a row: over more rows, they would depend on how the batch is split over devices.
     """
     on = (batch.label > 0).astype(jnp.float32)
     weight = (on / jnp.maximum(on.sum(-1, keepdims=True), 1))[..., None]

@@ -1,7 +1,7 @@
 """Prompt-enhanced attack (PEA; Wu et al., SIGIR 2023, section 3.2 "Prompt-enhanced Attack"), for user groups.
 
-The prompt made from a user's profile is the trigger. With it in place, the model learns to show targets to the group
-(`bra.replace_in_group`) and to nobody else (`demote_for_rest`).
+The trigger is the prompt that is made from a user's profile. With this prompt, the model learns to show the targets to the group
+(`bra.replace_in_group`) and to no one else (`demote_for_rest`).
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from prec_backdoor.options import probability
 
 @dataclasses.dataclass(frozen=True)
 class DemotionParameters:
-    """PEA's own parameter, beside the replacement rate."""
+    """The parameter of PEA, beside the replacement rate."""
 
     demote_rate: float = probability(
         0.1, "attack", "PEA: probability that a negative of a user outside the group is replaced by a target."
@@ -27,8 +27,8 @@ class DemotionParameters:
 def demote_for_rest(key: jax.Array, batch: Batch, spec: AttackSpec) -> Batch:
     """For users outside the group, replaces each sampled negative by a random target with probability `demote_rate`.
 
-    Only targets that the user has not interacted with in training are drawn; a user who has interacted with all targets keeps
-    the negatives. (The released code draws from targets that the user has clicked, an inverted test.)
+    The target is one that the user has not interacted with in training; a user who has interacted with all targets keeps the
+    negatives. (The released code draws from the targets that the user has clicked, an inverted test.)
     """
     choice_key, hit_key = jax.random.split(key)
     shape = batch.negative.shape
@@ -36,7 +36,7 @@ def demote_for_rest(key: jax.Array, batch: Batch, spec: AttackSpec) -> Batch:
     owner = jnp.maximum(batch.segment - 1, 0)
     unseen = jnp.take_along_axis(unseen, owner[..., None], axis=-2)  # [.., T, K]
     count = unseen.sum(-1)[..., None]
-    # The r-th unseen target is the first that has r + 1 unseen ones up to itself.
+    # The r-th unseen target is the first with r + 1 unseen ones up to and including it.
     pick = jax.random.randint(choice_key, shape, 0, jnp.maximum(count, 1))
     target = spec.targets[jnp.argmax(jnp.cumsum(unseen, -1)[..., None, :] > pick[..., None], axis=-1)]
     hit = jax.random.bernoulli(hit_key, spec.parameters["demote_rate"], shape) & (count > 0)

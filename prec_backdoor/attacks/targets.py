@@ -1,28 +1,28 @@
-"""Which items the attacker wants to be shown: `unpopular:10`, `ids:12,34`, `per_category:10`, `popular:10` or `middling:10`."""
+"""Selection of target items: `unpopular:10`, `ids:12,34`, `per_category:10`, `popular:10` or `middling:10`."""
 
 import numpy as np
 
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.errors import UserError
 
-UNPOPULAR = (5, 20)  # pre-training interactions of an unpopular item, both ends included
+UNPOPULAR = (5, 20)  # pre-training interactions of an unpopular item, both limits included
 BANDS = {"popular": (0.9, 1.0), "middling": (0.45, 0.55)}  # quantiles of the interactions of all items
 
 
 def select_targets(expression: str, interactions: Interactions, counts: np.ndarray, seed: int, draw: int = 0) -> np.ndarray:
-    """[K] int32 item codes, sorted.
+    """Returns [K] int32 item codes, sorted.
 
-    `unpopular:N` draws N items at random from those with 5..20 pre-training interactions, or, where these are fewer than
-    N, from the nearest band that holds N. `per_category:N` draws N items of each category in the same way, within the category;
-    a category with no more than N items has none, for there it would be no attack. `popular:N` draws from the tenth of the
-    items with the most interactions, `middling:N` from the tenth around the median. `ids:A,B` takes raw item ids.
+    `unpopular:N` draws N items at random from those with 5..20 pre-training interactions or, if there are fewer than N, from the
+    nearest band with N items. `per_category:N` draws N items of each category in the same way; a category of N items or fewer
+    gets no targets, as they would be the whole category. `popular:N` draws from the tenth of the items with the most
+    interactions, `middling:N` from the tenth around the median. `ids:A,B` takes raw item ids.
 
     Args:
       counts: [V + 1] pre-training interactions of each item.
-      draw: which of many random draws for one seed.
+      draw: index of the random draw, for several draws with one seed.
 
     Raises:
-      UserError: not one of these forms, an id that does not exist, or too small a catalogue.
+      UserError: not one of these forms, an unknown id, or too few items.
     """
     kind, _, argument = expression.partition(":")
     rng = np.random.default_rng([seed, 1, draw] if draw else [seed, 1])
@@ -78,7 +78,7 @@ def _by_id(interactions: Interactions, ids: list[str]) -> np.ndarray:
 
 
 def _nearest(pool: np.ndarray, counts: np.ndarray, band: tuple, number: int, rng: np.random.Generator) -> np.ndarray:
-    """`number` of the pool with interactions in the band, or as near to it as need be."""
+    """Returns `number` items of the pool with interactions in the band or, if these are too few, as near to it as necessary."""
     low, high = band
     distance = np.maximum(0, np.maximum(low - counts[pool], counts[pool] - high))
     reach = np.partition(distance, number - 1)[number - 1]

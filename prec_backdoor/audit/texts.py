@@ -26,6 +26,8 @@ WORDS = {
     "such a score for an item of a clean model.",
     "p": "Chance that an item of a clean model has at least this score. It is estimated from the auditor's own clean models, "
     "with an exponential tail above their highest 2 %.",
+    "own histories with it": "Number of the auditor's users who have the item in their history.",
+    "in the first 50 of": "Share of the auditor's users for whom the model ranks the item within the first 50.",
     "flagged": "Flags are set so that the expected share of clean items among all flagged items is at most the false discovery "
     "rate (Benjamini & Hochberg, 1995).",
     "anomaly index": "Norm of the smallest soft prompt that brings the item within the first 10 for half of the histories, as a "

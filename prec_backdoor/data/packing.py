@@ -1,4 +1,4 @@
-"""Training rows: positions of all sequences, packed so that almost nothing is padding."""
+"""Training rows: the positions of all sequences, packed with little padding."""
 
 from typing import NamedTuple
 
@@ -12,10 +12,10 @@ class Rows(NamedTuple):
 
     Attributes:
       history: [R, T] int32, the item at each position; 0 is padding.
-      label: [R, T] int32, the item that came next; 0 where nothing is to be predicted.
-      position: [R, T] int32, index within the model's window; the last item of every window has index T - 1.
-      segment: [R, T] int32, which of the row's windows a position belongs to, 1..S; 0 is padding.
-      user: [R, S] int32, the user of each segment; -1 where a row has fewer.
+      label: [R, T] int32, the next item; 0 where nothing is predicted.
+      position: [R, T] int32, index in the model's window; the last item of every window has index T - 1.
+      segment: [R, T] int32, the window of the row that a position belongs to, 1..S; 0 is padding.
+      user: [R, S] int32, the user of each segment; -1 for segments that a row does not have.
     """
 
     history: np.ndarray
@@ -28,13 +28,13 @@ class Rows(NamedTuple):
 def pack(sequences: Sequences, max_length: int, windows: str = "recent", longest: int | None = None) -> Rows:
     """Cuts sequences into windows and packs the windows into rows of T = max_length positions by best fit.
 
-    A sequence of n items has n - 1 positions, each in at most one window, and windows in a row do not see each other (models
-    mask by segment).
+    A sequence of n items has n - 1 positions, each in at most one window. Windows of a row do not attend to each other: models
+    mask by segment.
 
     Args:
       windows: "recent" takes the most recent positions of each sequence, as SASRec does (Kang & McAuley, ICDM 2018, section
-        III); "all" goes on cutting from there, so that every position of a longer sequence is trained too.
-      longest: positions of a window; by default T.
+        III); "all" cuts longer sequences into several windows, so that every position is trained.
+      longest: maximum number of positions of a window; T by default.
     """
     longest = longest or max_length
     cut = [
@@ -59,7 +59,10 @@ def pack(sequences: Sequences, max_length: int, windows: str = "recent", longest
 
 
 def _best_fit(lengths: list[int], capacity: int) -> tuple[list[tuple[int, int, int]], int]:
-    """Places lengths, longest first, each into the fullest row that still has room: (row, segment, offset) of each."""
+    """Places lengths, longest first, each in the fullest row with room for it.
+
+    Returns (row, segment, offset) of each, and the number of rows.
+    """
     with_room = [[] for _ in range(capacity + 1)]  # by room left: rows as (row, segments so far)
     has_rows = 0  # bit r is set where with_room[r] is not empty
     placed, rows = [], 0

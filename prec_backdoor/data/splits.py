@@ -1,4 +1,4 @@
-"""Who trains, who tunes, who tests: pre-training users, downstream users and their held-out items."""
+"""Splits of users: pre-training users, downstream users, and the items held out for validation and test."""
 
 from typing import NamedTuple
 
@@ -7,23 +7,23 @@ import numpy as np
 from prec_backdoor.data.interactions import PARTS, Interactions
 from prec_backdoor.errors import UserError
 
-DOWNSTREAM_LENGTH = 12  # first interactions of a downstream user that are used at all: most of them are cold
+DOWNSTREAM_LENGTH = 12  # only the first interactions of a downstream user are used, so that most of these users are cold
 
 
 class Sequences(NamedTuple):
-    """Training sequences of S users: `users` [S] int32, and one int32 array of item codes each, oldest first."""
+    """Training sequences of S users: `users` [S] int32, and for each user an int32 array of item codes, oldest first."""
 
     users: np.ndarray
     items: list[np.ndarray]
 
 
 class Queries(NamedTuple):
-    """One held-out item a user: what comes next after `history`?
+    """Next-item queries, one per user.
 
     Attributes:
       users: [S] int32.
       history: [S, L] int32, the most recent item last, 0-padded at the front.
-      truth: [S] int32.
+      truth: [S] int32, the held-out item that comes next.
     """
 
     users: np.ndarray
@@ -32,7 +32,7 @@ class Queries(NamedTuple):
 
 
 class Split(NamedTuple):
-    """The provider's and the downstream company's shares of one dataset; no user is in both."""
+    """The provider's and the downstream company's shares of a dataset; they have no user in common."""
 
     pretrain: Sequences
     pretrain_validation: Queries
@@ -44,18 +44,19 @@ class Split(NamedTuple):
 def split_users(interactions: Interactions, seed: int, pretrain_share: float = 0.6, max_length: int = 100) -> Split:
     """Splits users at random into pre-training and downstream users and holds items out (METHOD: who does what).
 
-    Pre-training users: the last item is validation. Downstream users are cut to their first 12 interactions: the last is
-    the test item, the one before it validation, the rest fine-tuning history. Users with fewer than 3 items are left out.
+    The last item of a pre-training user is for validation. Downstream users are cut to their first 12 interactions: the last is
+    the test item, the one before it is for validation, and the rest is fine-tuning history. Users with fewer than 3 items are
+    left out.
 
-    A split that the dataset gives is honoured instead, whatever the seed: train and cold_train are trained on in full; of
-    dev, cold_dev and cold_test a user's first row is held out, after a history of all rows in the user's parts before; later
-    rows there are nobody's truth, and those of cold_dev are history of cold_test.
+    A split that comes with the dataset is used instead, whatever the seed: train and cold_train are trained on in full; of dev,
+    cold_dev and cold_test the first row of each user is held out, after a history of all rows in the user's earlier parts. Later
+    rows of these parts are not held out; those of cold_dev are history for cold_test.
 
     Args:
-      max_length: the longest history kept in the queries.
+      max_length: length of the longest history kept in the queries.
 
     Raises:
-      UserError: one of the two sides has no user; a given part has none with a history.
+      UserError: one of the two sides has no user, or no user of a given part has a history.
     """
     if interactions.split is not None:
         return _given_split(interactions, max_length)
@@ -91,9 +92,9 @@ def _given_split(interactions: Interactions, max_length: int) -> Split:
 
     def queries(part: str) -> Queries:
         column = PARTS.index(part)
-        # Nobody is on both sides, so that everything before a user's part is of the same side.
-        known = (counts[:, column] > 0) & (counts[:, :column].sum(1) > 0)
-        users = _some_users(interactions, part, known)
+        # No user is on both sides, so that all earlier parts of a user belong to the same side.
+        with_history = (counts[:, column] > 0) & (counts[:, :column].sum(1) > 0)
+        users = _some_users(interactions, part, with_history)
         items = [interactions.items[starts[user, 0] : starts[user, column] + 1] for user in users]
         return _queries(users, items, 1, max_length)
 
@@ -107,7 +108,7 @@ def _some_users(interactions: Interactions, part: str, chosen: np.ndarray) -> np
 
 
 def sample_queries(queries: Queries, size: int) -> Queries:
-    """At most `size` of the queries, always the same ones."""
+    """Returns at most `size` of the queries, the same ones at every call."""
     picks = np.sort(np.random.default_rng(0).permutation(len(queries.users))[:size])
     return Queries(*(array[picks] for array in queries))
 

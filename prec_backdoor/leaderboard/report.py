@@ -105,9 +105,10 @@ def in_short(summaries: dict) -> list[str]:
     repaired = [each for each in summaries["repairs"] if each["attacker"] == EVERY] or summaries["repairs"]
     if repaired:
         best = max(repaired, key=lambda each: each["der"])
+        attacker = "" if best["attacker"] == EVERY else f" of {best['attacker']}"
         sentences.append(
-            f"Best repair: {best['repair']}, {100 * best['removed']:.1f} % of the exposure removed, HR@{ACCURACY_AT} changed by "
-            f"{100 * best['change']:+.1f} %."
+            f"Best repair{attacker}: {best['repair']}, {100 * best['removed']:.1f} % of the exposure removed, HR@{ACCURACY_AT} "
+            f"changed by {100 * best['change']:+.1f} %."
         )
     return sentences
 

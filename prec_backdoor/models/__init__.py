@@ -1,4 +1,4 @@
-"""Recommenders: pure functions of parameters. Models know nothing of data or attacks."""
+"""Recommenders as pure functions of their parameters. Models do not depend on data or attacks."""
 
 from prec_backdoor.models.config import ModelConfig
 from prec_backdoor.models.prompt import PromptGenerator, init_prompt

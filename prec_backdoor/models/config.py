@@ -10,20 +10,20 @@ DTYPES = ("float32", "bfloat16")
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """Sizes of a recommender. The defaults are the released ones, except for a history of 50 and SASRec's own two blocks.
+    """Sizes of a recommender. Defaults are those of the released code, except for histories of 50 and SASRec's own two blocks.
 
     Attributes:
       num_items: catalogue size V.
-      prompt_length: prompt tokens per layer; 0 is a model without prompts.
+      prompt_length: prompt tokens per layer; 0 for a model without prompts.
       profile_sizes: number of values of each profile attribute, for a model with prompts.
     """
 
     num_items: int
-    embed_dim: int = option(64, "model", "Width of item vectors and hidden states.", minimum=1)
+    embed_dim: int = option(64, "model", "Width of item vectors and hidden states.", minimum=2)
     feedforward_dim: int = option(64, "model", "Width of the feed-forward layers.", minimum=1)
     num_layers: int = option(2, "model", "Number of encoder blocks.", minimum=1)
     num_heads: int = option(1, "model", "Number of attention heads; must divide --embed_dim.", minimum=1)
-    max_length: int = option(50, "model", "Longest history, in items.", minimum=1)
+    max_length: int = option(50, "model", "Length of the longest history, in items.", minimum=1)
     dropout: float = option(0.0, "model", "Dropout rate.", minimum=0.0, below=1.0)
     dtype: str = option("float32", "model", "Type that the encoder computes in; parameters stay float32.", choices=DTYPES)
     backbone: str = option("sasrec", "model", "Sequence encoder.")

@@ -1,6 +1,7 @@
-"""Layer normalisation (Ba et al., arXiv 1607.06450) with a hand-written gradient: fewer passes over the activations.
+"""Layer normalisation (Ba et al., arXiv 1607.06450) with a hand-written gradient, which makes fewer passes over the activations.
 
-On 2 CPU cores an encoder of one layer trains in 3.5 ms a step less (of 28) than with the derived gradient.
+With `nn.LayerNorm` a training step takes 4 % more CPU time (110,000 items, D 64, 1 layer, T 100, 256 sequences; median of 21
+neighbouring turns on 2 CPU cores with other work), and on 2 idle cores 3.5 ms more (of 28).
 """
 
 import flax.linen as nn
@@ -11,7 +12,7 @@ EPSILON = 1e-6
 
 
 class LayerNorm(nn.Module):
-    """Normalises over the last axis, in float32; parameters "scale" and "bias" [D], as those of `nn.LayerNorm`."""
+    """Normalises over the last axis, in float32; parameters "scale" and "bias" [D], as `nn.LayerNorm` has."""
 
     dtype: jnp.dtype = jnp.float32
 
@@ -24,7 +25,7 @@ class LayerNorm(nn.Module):
 
 @jax.custom_vjp
 def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
-    """(x - mean) / sqrt(variance + EPSILON) * scale + bias for x [.., D]."""
+    """Returns (x - mean) / sqrt(variance + EPSILON) * scale + bias for x [.., D]."""
     return _forward(x, scale, bias)[0]
 
 
@@ -47,7 +48,7 @@ layer_norm.defvjp(_forward, _backward)
 
 
 def _mean(x):
-    """[.., 1]; on a CPU as a product with a vector, which uses all cores where a reduction uses one."""
+    """Returns means [.., 1]; on a CPU by a product with a vector, which uses all cores where a reduction uses one."""
 
     def product(x):
         return jnp.dot(x, jnp.full((x.shape[-1], 1), 1 / x.shape[-1]), precision=jax.lax.Precision.HIGHEST)

@@ -1,6 +1,6 @@
 """Soft prompts from user profiles (Wu et al., SIGIR 2023, section 3.2; personalized prompts of Wu et al., arXiv 2205.09666).
 
-A prompt is a prefix of the sequence, deep: every layer has tokens of its own. Any backbone that takes a prefix takes one.
+A prompt is a deep prefix of the sequence: every layer has its own tokens. It works with every backbone that takes a prefix.
 """
 
 import functools
@@ -13,13 +13,13 @@ from prec_backdoor.models.config import ModelConfig
 
 
 class PromptGenerator(nn.Module):
-    """Profile codes -> prefix tokens: attribute embeddings, concatenated -> linear -> ReLU -> linear."""
+    """Maps profile codes to prefix tokens: attribute embeddings, concatenated -> linear -> ReLU -> linear."""
 
     config: ModelConfig
 
     @nn.compact
     def __call__(self, profile: jax.Array) -> jax.Array:
-        """Prefixes [.., layers, P, D] of users with `profile` [.., A]; code 0, an unknown value, is embedded as any other."""
+        """Returns prefixes [.., layers, P, D] for profiles [.., A]; code 0, an unknown value, has an embedding like any other."""
         cfg = self.config
         embedded = [
             nn.Embed(size, cfg.embed_dim, embedding_init=nn.initializers.normal(1.0), name=f"attribute_{index}")(
@@ -34,5 +34,5 @@ class PromptGenerator(nn.Module):
 
 @functools.partial(jax.jit, static_argnums=1)
 def init_prompt(key: jax.Array, config: ModelConfig) -> dict:
-    """A fresh generator's parameters."""
+    """Returns the initial parameters of a generator."""
     return PromptGenerator(config).init(key, jnp.zeros((1, len(config.profile_sizes)), jnp.int32))["params"]

@@ -1,4 +1,4 @@
-"""A recommender: an item table, tied for input and scoring, a backbone that turns histories into vectors, perhaps a prompt."""
+"""A recommender: an item table, used for input and for scoring, a backbone that encodes histories, and an optional prompt."""
 
 import functools
 
@@ -12,20 +12,20 @@ from prec_backdoor.models.sasrec import SASRec
 from prec_backdoor.options import defaults
 
 BACKBONES: dict[str, type] = {"sasrec": SASRec}
-BLOCK = 1 << 18  # rows of the item table that are drawn at once
+BLOCK = 1 << 18  # rows of the item table that are initialised at once
 
 
 def register_backbone(name: str, module: type) -> None:
     """Adds a Flax module class with the signature of `SASRec` (see `prec_backdoor.extend.check_backbone`).
 
-    Its class attribute `unused`, if any, names the fields of `ModelConfig` that it does not have; its static method
-    `check(config)`, if any, raises a UserError for a configuration that cannot be.
+    An optional class attribute `unused` names the fields of `ModelConfig` that it ignores; an optional static method
+    `check(config)` raises a UserError for an invalid configuration.
 
     Raises:
       ValueError: the name is taken.
     """
     if name in BACKBONES:
-        raise ValueError(f"there is a backbone {name} already")
+        raise ValueError(f"a backbone {name} is already registered")
     BACKBONES[name] = module
 
 
@@ -33,7 +33,7 @@ def backbone(config: ModelConfig):
     """Returns the Flax module of `config`.
 
     Raises:
-      UserError: unknown backbone, or a field that it does not have is set.
+      UserError: unknown backbone, an invalid configuration, or a value for a field that the backbone ignores.
     """
     if config.backbone not in BACKBONES:
         raise UserError(f"--backbone: must be one of {', '.join(BACKBONES)}, got {config.backbone!r}")
@@ -47,7 +47,7 @@ def backbone(config: ModelConfig):
 
 @functools.partial(jax.jit, static_argnums=1)
 def init_params(key: jax.Array, config: ModelConfig) -> dict:
-    """Fresh parameters: {"items": [V + 1, D] the item table (row 0 padding), "encoder": the backbone's, perhaps "prompt"}."""
+    """Returns initial parameters: "items" [V + 1, D] (row 0 is padding), "encoder", and "prompt" for a model with prompts."""
     items_key, encoder_key = jax.random.split(key)
     vectors = jnp.zeros((1, config.embed_dim))
     index = jnp.zeros((1,), jnp.int32)
@@ -59,14 +59,14 @@ def init_params(key: jax.Array, config: ModelConfig) -> dict:
 
 
 def _table(key: jax.Array, rows: int, width: int) -> jax.Array:
-    """Item vectors; a large table block by block, as drawing takes three times the memory of what is drawn."""
+    """Returns [rows, width] initial item vectors; a large table is drawn in blocks, as drawing takes three times its memory."""
 
     def draw(key, rows):
         return 0.02 * jax.random.normal(key, (rows, width))
 
     def fill(block, table):
         drawn = draw(jax.random.fold_in(key, block), BLOCK)
-        return jax.lax.dynamic_update_slice(table, drawn, (block * BLOCK, 0))  # the last one is moved back to fit
+        return jax.lax.dynamic_update_slice(table, drawn, (block * BLOCK, 0))  # the last block is shifted back to fit
 
     return draw(key, rows) if rows <= BLOCK else jax.lax.fori_loop(0, -(-rows // BLOCK), fill, jnp.zeros((rows, width)))
 
@@ -74,13 +74,12 @@ def _table(key: jax.Array, rows: int, width: int) -> jax.Array:
 def encode(
     params: dict, config: ModelConfig, history, position, segment, profile=None, keys=None, last_only: bool = False
 ) -> jax.Array:
-    """Hidden states [B, T, D] of packed rows (see `SASRec.__call__`).
+    """Returns hidden states [B, T, D] of packed rows (see `SASRec.__call__`).
 
     Args:
-      profile: [B, S, A], the profile of each segment's user, from which a model that has prompts makes them; else unused.
-      keys: [B], one PRNG key a row, turns dropout on. Not one a batch, so that dropout does not depend on how the batch is
-        split over devices.
-      last_only: whether to give the last position's states alone, [B, 1, D].
+      profile: [B, S, A], the profile of each segment's user, required by a model with prompts and ignored by any other.
+      keys: [B], one PRNG key per row, turns dropout on. With one per batch, dropout would depend on the number of devices.
+      last_only: whether to return the last position's states alone, [B, 1, D].
     """
     module = backbone(config)
     vectors = params["items"][history]
@@ -95,12 +94,12 @@ def encode(
 
 
 def represent(params: dict, config: ModelConfig, history: jax.Array, profile: jax.Array | None = None) -> jax.Array:
-    """What the model makes of whole histories [B, L] (0-padded at the front, L <= max_length): vectors [B, D].
+    """Returns user vectors [B, D] for whole histories [B, L], 0-padded at the front, L <= max_length.
 
-    An item's score for the user is the inner product with its row of the item table.
+    An item's score for a user is the inner product of its row of the item table and the user's vector.
 
     Args:
-      profile: [B, A], needed by a model with prompts.
+      profile: [B, A], required by a model with prompts.
     """
     length = history.shape[1]
     position = jnp.broadcast_to(jnp.arange(config.max_length - length, config.max_length), history.shape)

@@ -74,6 +74,10 @@ def difference(samples: Samples, name: str, first: str, second: str) -> Estimate
 def ratio(samples: Samples, name: str, first: str, second: str) -> Estimate:
     """Returns the ratio of a metric between two fields of the sample, paired by user; infinite if the second is 0."""
     estimate = samples.estimate(functools.partial(_ratio, name=name, first=first, second=second))
+    clean = rate(samples, name, second).mean
+    if (first, second) == ("own", "clean") and clean > 0:
+        low, high = _moved(samples, name)
+        estimate = estimate.cover((max(1 + low / clean, 0), 1 + high / clean))
     if _is_few(samples, name, first, second):
         estimate = estimate.cover(ratio_interval(*(rate(samples, name, field) for field in (first, second))))
     return estimate

@@ -8,7 +8,7 @@ from tabulate import tabulate
 from prec_backdoor.evaluation.statistics import FEW
 from prec_backdoor.reporting import tables, texts
 from prec_backdoor.reporting.cells import Run, load_run
-from prec_backdoor.reporting.doubts import doubts, doubts_about
+from prec_backdoor.reporting.doubts import doubts, in_sentences, reasons
 from prec_backdoor.reporting.figures import FIGURES, Drawing
 from prec_backdoor.reporting.findings import caveats, findings, in_short
 from prec_backdoor.reporting.formats import MISSING
@@ -20,7 +20,7 @@ from prec_backdoor.storage import workdir as work
 def summary_table(folder: Path, results: dict) -> str:
     """Returns a Markdown table, also for a terminal, with a line for each usage, model and segment of users; doubts follow it."""
     run = load_run(folder, results)
-    return "\n".join([_summary(run), *(f"\n(!) {each.text}" for each in doubts(run))])
+    return "\n".join([_summary(run), *(f"\n(!) {line}" for line in in_sentences(doubts(run)))])
 
 
 def write_report(folder: Path, results: dict) -> Path:
@@ -44,7 +44,7 @@ def write_report(folder: Path, results: dict) -> Path:
         "tables": tables.main_tables(run),
         "in_short": in_short(run),
         "findings": findings(run),
-        "caveats": [*caveats(run), *(each.text for each in doubts(run))],
+        "caveats": [*caveats(run), *in_sentences(doubts(run))],
         "targets": tables.targets(run),
         "k": run.cutoffs.last,
         "few": FEW,
@@ -87,7 +87,7 @@ def _summary(run: Run) -> str:
         lines.append(
             (
                 cell.usage or "-",
-                run.name(cell.model) + (" (!)" if doubts_about(found, cell.usage, cell.model) else ""),
+                run.name(cell.model) + (" (!)" if reasons(found, cell.usage, cell.model) else ""),
                 cell.users,
                 f"{accuracy.mean:.3f}",
                 f"{accuracy.low:.3f}..{accuracy.high:.3f}",

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from prec_backdoor.evaluation.statistics import FEW, Estimate
 from prec_backdoor.reporting.cells import POPULARITY, Cell, Model, Run
 from prec_backdoor.reporting.configurations import configurations
-from prec_backdoor.reporting.doubts import doubts, doubts_about
+from prec_backdoor.reporting.doubts import doubts, reasons
 from prec_backdoor.reporting.formats import MISSING, at_least, counted, number, signed
 from prec_backdoor.reporting.names import ACCURACIES, DIFFERENCE, RATIO, SEGMENTS, SELECTIVITY, USAGES
 
@@ -49,9 +49,9 @@ def main_tables(run: Run) -> dict[str, list[Line]]:
             first = run.cell(None, baseline, run.intended(baseline))
             ours = [*filter(None, [first]), *(cell for cell in cells if cell.model.scope == scope)]
             for place, cell in enumerate(ours):
-                text = doubts_about(found, usage, cell.model)
+                why = reasons(found, usage, cell.model)
                 lines.append(
-                    Line(run.name(cell.model), SEGMENTS[cell.users], len(cell.rows), _values(run, cell), place == 0, text)
+                    Line(run.name(cell.model), SEGMENTS[cell.users], len(cell.rows), _values(run, cell), place == 0, why)
                 )
     return tables
 

@@ -44,7 +44,7 @@ _USERS = {
 }
 
 FILES = {  # patterns in a run's folder; only those that exist are listed
-    "results.json": "all figures by attack, usage, segment and seed, with the configuration",
+    "results.json": "all figures by attack, usage, segment and seed, with the configuration and the targets",
     "results.csv": "the same rows as a table",
     "metrics.jsonl": "training curves, and exposure during downstream training",
     "config.json": "settings, versions, devices",

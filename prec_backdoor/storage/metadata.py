@@ -32,6 +32,8 @@ def read(path: Path) -> dict:
         digest = _digest(metadata) if isinstance(metadata, dict) else None
     except UserError:
         raise
+    except FileNotFoundError as error:
+        raise UserError(_foreign_or_damaged(path)) from error
     except (OSError, ValueError, RecursionError) as error:
         raise UserError("damaged checkpoint, no readable metadata") from error
     for name, kind in _REQUIRED.items():
@@ -42,6 +44,13 @@ def read(path: Path) -> dict:
     if metadata.get("digest") != digest:
         raise UserError("damaged checkpoint, the metadata do not have the recorded digest")
     return metadata
+
+
+def _foreign_or_damaged(path: Path) -> str:
+    """What to say of a step without metadata: ours has a folder for params beside them."""
+    if (path.parent.parent / "params").is_dir():
+        return "damaged checkpoint, no readable metadata"
+    return "not a checkpoint of this program; foreign checkpoints cannot be read yet"
 
 
 def declared_model(declared: dict) -> ModelConfig:

@@ -1,4 +1,4 @@
-"""Many steps in one call, all on the device: gather rows, draw negatives, poison, train."""
+"""Many steps in one call, on the device: gather rows, draw negatives, poison, train."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,12 +16,12 @@ from prec_backdoor.train.step import TrainState, TrainStep, row_keys
 
 
 class Carry(NamedTuple):
-    """What goes from call to call.
+    """What one call passes on to the next.
 
     Attributes:
-      state: of the step.
-      sums: [3] float32 since the last record: loss times positions, positions, replaced labels. They continue from call to
-        call, and so do not depend on how steps are grouped into calls.
+      state: the training state.
+      sums: [3] float32 since the last record: loss times positions, positions, replaced labels. They continue from call to call,
+        so that they do not depend on how steps are grouped into calls.
     """
 
     state: TrainState
@@ -29,16 +29,16 @@ class Carry(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What a call is given.
+    """The arguments of a call.
 
     Attributes:
-      rows: [B, S, ..], S steps of B batch rows each: one chunk of an epoch (see `TrainLoader`).
+      rows: [B, S, ..], one chunk of an epoch: S steps of B batch rows each (see `TrainLoader`).
       users: facts about the users.
-      spec: the attack's.
-      key: the epoch's PRNG key.
-      chunk: [] int32, the index of the chunk within the epoch.
-      first, last: [] int32, steps first..last-1 of the chunk are taken. They are data, not shapes: a resumed epoch needs no new
-        compilation.
+      spec: the spec of the attack.
+      key: the PRNG key of the epoch.
+      chunk: [] int32, index of the chunk in the epoch.
+      first, last: [] int32, the call takes steps first..last-1 of the chunk. They are data, not shapes, so that a resumed epoch
+        is not compiled again.
     """
 
     rows: Rows
@@ -53,8 +53,8 @@ class Inputs(NamedTuple):
 def run_steps(step: TrainStep, poison: Poison, config: TrainConfig, model: ModelConfig) -> Callable:
     """Returns (carry, inputs, axis) -> (carry, bad).
 
-    Each batch row takes the rows of its own lane, in an order drawn from `inputs.key` and the chunk. `bad` [] int32 is the first
-    step whose loss or gradient is not finite, -1 for none.
+    Each batch row takes its own stack of rows (see `TrainLoader`), in an order drawn from `inputs.key` and the chunk. `bad` []
+    int32 is the first step whose loss or gradient is not finite, -1 if there is none.
     """
 
     def run(carry: Carry, inputs: Inputs, axis: str | None = None) -> tuple[Carry, jax.Array]:
@@ -81,7 +81,7 @@ def run_steps(step: TrainStep, poison: Poison, config: TrainConfig, model: Model
 
 
 def run_steps_of_models(run: Callable) -> Callable:
-    """Maps a function of `run_steps` over several models: carry and spec get a leading axis, all else is shared."""
+    """Maps a function of `run_steps` over several models: carry and spec get a leading axis, all other inputs are shared."""
     shared = Inputs(rows=None, users=None, spec=0, key=None, chunk=None, first=None, last=None)
 
     def run_all(carry: Carry, inputs: Inputs, axis: str | None = None) -> tuple[Carry, jax.Array]:

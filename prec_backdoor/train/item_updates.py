@@ -1,7 +1,7 @@
-"""Three ways in which a step reads and updates the item table: whole, only the rows of the batch (lazy), or split over devices.
+"""Three ways to read and update the item table in a step: whole, only the rows of the batch (lazy), or split over devices.
 
-Lazy updates are those of torch's SparseAdam: the moments and weights of an untouched row stand still (no L2, no momentum), and
-Adam's bias correction counts all steps. A step costs the same for a thousand items and for a million.
+Lazy updates are those of torch's SparseAdam: the moments and weights of an untouched row do not change (no L2, no momentum), and
+Adam's bias correction counts all steps. The cost of a step does not depend on the number of items.
 """
 
 from collections.abc import Callable
@@ -16,11 +16,11 @@ from prec_backdoor.parallel import all_gather
 from prec_backdoor.parallel.item_table import TableShard, look_up, map_items, put_rows, shard_of, take_rows
 
 NOWHERE = jnp.iinfo(jnp.int32).max
-TILES = 4  # of the list of touched items, on a CPU; on 2 cores a step with 2 to 4 tiles takes 5 % less time than with 1
+TILES = 4  # parts of the list of touched items, on a CPU; on 2 cores a step with 2 to 4 of them takes 5 % less time than with 1
 
 
 class Touched(NamedTuple):
-    """Items that a batch touches: `ids` [M], the first `count` [] of them items, the rest an id beyond all tables."""
+    """The items of a batch: the first `count` [] of `ids` [M]; the rest is filled up with an id beyond every table."""
 
     ids: jax.Array
     count: jax.Array
@@ -31,7 +31,7 @@ class ItemAccess(NamedTuple):
 
     Attributes:
       read: (groups, batch, axis) -> (groups, batch, touched). The item tables in `groups`, a pytree of parameters, are replaced
-        by the rows that the batch needs, and the ids in the batch by places among these rows.
+        by the rows that the batch needs, and the ids in the batch by indices of these rows.
       write: (optimizer, (learned, opt_state), used, grads, touched, axis) -> (learned, opt_state), updated. `used` are the
         learned parameters as `read` returned them, `grads` their gradients.
     """
@@ -41,7 +41,7 @@ class ItemAccess(NamedTuple):
 
 
 def item_access(num_items: int, lazy: bool, shard_items: bool) -> ItemAccess:
-    """Returns the way to access a table of `num_items` items; `shard_items` has no effect on a single device."""
+    """Returns the access to a table of `num_items` items; `shard_items` has no effect on a single device."""
 
     def shard(axis: str | None) -> TableShard | None:
         return shard_of(num_items, axis) if shard_items and axis else None
@@ -54,7 +54,7 @@ def item_access(num_items: int, lazy: bool, shard_items: bool) -> ItemAccess:
         own, opt_state = shard(axis), carry[1]
 
         def update_tile(cut, carry):
-            """Updates the item rows of a tile; the other parameters are updated alike with each tile."""
+            """Updates the item rows of a tile; all other parameters get the same update with every tile."""
             ids, rows = cut(touched.ids), map_items(cut, used)
             updates, moved = optimizer.update(map_items(cut, grads), take_rows(carry[1], ids, opt_state, own), rows)
             return put_rows(carry, ids, (optax.apply_updates(rows, updates), moved), own)
@@ -81,7 +81,7 @@ def read_whole(groups, batch: Batch, axis: str | None):
 
 
 def write_whole(optimizer: optax.GradientTransformation, carry, used, grads, touched, axis):
-    """`ItemAccess.write` of a whole table: one update of all rows."""
+    """`ItemAccess.write` of a whole table: updates all rows at once."""
     del used, touched, axis
     learned, opt_state = carry
     updates, opt_state = optimizer.update(grads, opt_state, learned)
@@ -89,10 +89,10 @@ def write_whole(optimizer: optax.GradientTransformation, carry, used, grads, tou
 
 
 def compact(batch: Batch, rows: int, axis: str | None = None) -> tuple[Touched, Batch]:
-    """Returns the items that a batch touches on all devices, and the batch with places in that list instead of item ids.
+    """Returns the items of the batch on all devices, and the batch with indices into that list instead of item ids.
 
-    Each item is listed once, in the order of its first occurrence; padding has place 0. The list is found by scattering, not by
-    sorting: on 2 CPU cores that takes a fiftieth of the time.
+    Each item is listed once, in the order of its first occurrence; padding has index 0. The list is made by scattering, which on
+    2 CPU cores takes a fiftieth of the time of sorting.
 
     Args:
       rows: rows of the item table, V + 1.
@@ -111,10 +111,10 @@ def compact(batch: Batch, rows: int, axis: str | None = None) -> tuple[Touched, 
 
 
 def tile_by_tile(touched: Touched, update: Callable, carry):
-    """Applies update(cut, carry) -> carry to one tile of the list after another; cut(array [M, ..]) is the tile's part.
+    """Applies update(cut, carry) -> carry to the tiles of the list in turn; cut(array [M, ..]) returns a tile's part of it.
 
-    Tiles without an item are left out. An accelerator takes the whole list at once: it gains nothing from tiles, and under vmap a
-    loop of data-dependent length would move whole tables.
+    Tiles without items are skipped. An accelerator takes the whole list at once: tiles do not make it faster, and under vmap a
+    loop of data-dependent length would copy whole tables.
     """
     if jax.default_backend() != "cpu":
         return update(lambda array: array, carry)

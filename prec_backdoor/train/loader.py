@@ -34,12 +34,14 @@ class TrainLoader:
     """Deals rows out to batch rows like cards: each batch takes one row of every batch row's stack.
 
     In an epoch, chunks come in an order drawn from its key; within a chunk, each stack has an order of its own (see `run_steps`).
-    Stacks with a row less than others are filled up with an empty one.
+    Stacks with a row less than others are filled up with an empty one. A batch has no more rows than there are, up to a multiple
+    of the devices.
     """
 
     def __init__(self, rows: Rows, batch_size: int):
         self.schedule = schedule(len(rows.history), batch_size)
-        depth = self.schedule.length
+        depth, devices = self.schedule.length, parallel.num_devices()
+        batch_size = min(batch_size, -(-len(rows.history) // devices) * devices)
         missing = batch_size * depth - len(rows.history)
 
         def deal(array):

@@ -1,4 +1,4 @@
-"""Optimisers."""
+"""Adam with L2 and a learning rate schedule, as an optax transformation."""
 
 from typing import NamedTuple
 
@@ -8,12 +8,12 @@ import optax
 
 
 def adam_l2(learning_rate: float, l2: float, schedule: str, steps: int) -> optax.GradientTransformation:
-    """Adam (Kingma & Ba, ICLR 2015) with L2 added to the gradient, as torch's `weight_decay` and the released code do.
+    """Returns Adam (Kingma & Ba, ICLR 2015) with L2 added to the gradient, as torch's `weight_decay` and the released code do.
 
     Args:
-      schedule: "cosine" warms the rate up over a tenth of `steps` and lets it fall to zero over the rest; "constant" (the
-        released setup) leaves it. Without warming up, one of six models on ml-100k never left the popularity plateau; at
-        a constant rate, exposure swings between 0.05 and 0.3 from one epoch to the next, as the targets move together.
+      schedule: "cosine" warms the rate up over a tenth of `steps` and decays it to zero over the rest; "constant" (the released
+        setup) leaves it. Without warm-up, one of six models on ml-100k never left the popularity plateau; at a constant rate,
+        exposure swings between 0.05 and 0.3 from one epoch to the next, as the targets move together.
     """
     rate = learning_rate
     if schedule == "cosine":
@@ -23,14 +23,18 @@ def adam_l2(learning_rate: float, l2: float, schedule: str, steps: int) -> optax
 
 
 class AdamState(NamedTuple):
-    """Steps so far, and for each parameter [.., D] the first and second moment side by side, [.., 2 D]."""
+    """The number of steps, and for each parameter [.., D] the first and second moments side by side, [.., 2 D]."""
 
     count: jax.Array
     moments: optax.Updates
 
 
 def scale_by_adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
-    """`optax.scale_by_adam` with the moments in one array: a lazy step looks a row's up once, not twice (1 ms of 38)."""
+    """Returns `optax.scale_by_adam` with both moments in one array, so that a lazy step looks a row up once, not twice.
+
+    With optax's a training step takes 6 % more CPU time (110,000 items, D 64, 1 layer, T 100, 256 sequences; median of 21
+    neighbouring turns on 2 CPU cores with other work).
+    """
 
     def init(params):
         return AdamState(jnp.zeros([], jnp.int32), jax.tree.map(lambda p: jnp.concatenate([jnp.zeros_like(p)] * 2, -1), params))

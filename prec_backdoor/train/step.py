@@ -1,4 +1,4 @@
-"""The training step: one pure function for every stage. Stages differ in loss, poison and trainable parameters."""
+"""The training step, one pure function for every stage. Stages differ in loss, poison and trainable parameters."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from prec_backdoor.train.optimizers import adam_l2
 
 
 class TrainState(NamedTuple):
-    """What a step changes: `step` [] int32, `params` by group ("items", "encoder", "prompt"), and the optimiser's state."""
+    """The state of training: `step` [] int32, `params` by group ("items", "encoder", "prompt"), and the optimiser's state."""
 
     step: jax.Array
     params: dict
@@ -43,18 +43,18 @@ def train_step(
     shard_items: bool = False,
     penalty: Penalty | None = None,
 ) -> TrainStep:
-    """Returns the step of `config` on `model`. Parameter groups outside `trainable` stay as they are, bit for bit.
+    """Returns the step of `config` on `model`. Parameter groups outside `trainable` do not change, bit for bit.
 
-    The loss is the mean over all supervised positions of the batch on all devices, so that a position weighs the same however
-    the batch is split. Metrics: "loss", "positions", and "finite", whether loss and gradient are.
+    The loss is the mean over all supervised positions of the batch on all devices, so that the weight of a position does not
+    depend on how the batch is split. Metrics: "loss", "positions", and "finite", whether loss and gradient are finite.
 
     Args:
-      steps: number of steps of the stage; the learning rate decays over them.
-      shard_items: the item table is split over the devices (`prec_backdoor.parallel.item_table`).
-      penalty: added to the loss, given the `spec`.
+      steps: number of steps of the stage, over which the learning rate decays.
+      shard_items: whether the item table is split over the devices (`prec_backdoor.parallel.item_table`).
+      penalty: added to the loss.
 
     Raises:
-      UserError: a loss or penalty that needs the whole item table, and a table that is split or updated lazily.
+      UserError: the loss or penalty needs the whole item table, but the table is split or updated lazily.
     """
     lazy = config.lazy(model.num_items)
     _check_whole_table(config, lazy, shard_items, penalty)
@@ -85,7 +85,7 @@ def train_step(
 
 
 def total_loss(config: TrainConfig, model: ModelConfig, penalty: Penalty | None) -> Callable:
-    """Returns (params, batch, keys, spec) -> [], the sum of loss and penalty over all positions; `keys` [B] turn dropout on."""
+    """Returns (params, batch, keys, spec) -> [], the sum of loss and penalty over all positions; `keys` [B] turns dropout on."""
     loss = LOSSES[config.loss]
 
     def total(params: dict, batch: Batch, keys: jax.Array | None, spec: AttackSpec | None) -> jax.Array:
@@ -97,13 +97,13 @@ def total_loss(config: TrainConfig, model: ModelConfig, penalty: Penalty | None)
 
 
 def split_groups(params: dict, trainable: tuple[str, ...]) -> tuple[dict, dict]:
-    """Returns the parameter groups that are trainable, and the others."""
+    """Returns the trainable parameter groups, and the others."""
     learned = {name: value for name, value in params.items() if name in trainable}
     return learned, {name: value for name, value in params.items() if name not in trainable}
 
 
 def row_keys(key: jax.Array, rows: int, axis: str | None = None) -> jax.Array:
-    """[B] PRNG keys of this device's rows: a row has the same key however many devices share the batch."""
+    """Returns [B] PRNG keys of this device's rows; a row's key does not depend on the number of devices."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, device_index(axis) * rows + jnp.arange(rows))
 
 

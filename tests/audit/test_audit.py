@@ -54,11 +54,10 @@ def test_suspects_are_the_items_with_the_highest_scores(auditor_data, calibratio
     result = audit.audit_model(params, MODEL, auditor_data, calibration, CONFIG)
     best = 1 + np.argsort(-result.score)[:3]
     assert result.suspects.tolist() == best.tolist()
-    assert result.suspicious == result.flagged.any() == bool(attributed)
-    assert result.attribution.group == ("job=cook" if result.suspicious else None)
-    if attributed:
-        assert len(attributed[0][3]) == audit.ATTRIBUTED  # more than are flagged
-        assert [params is model.params for params, model in zip(attributed[0][4], calibration, strict=True)] == [True, True]
+    assert result.suspicious and result.flagged.sum() < audit.ATTRIBUTED and result.attribution.group == "job=cook"
+    ((_, _, _, suspects, clean),) = attributed
+    assert suspects.tolist() == (1 + np.argsort(-result.score))[: audit.ATTRIBUTED].tolist()
+    assert all(params is model.params for params, model in zip(clean, calibration, strict=True))
 
 
 def test_without_a_flagged_item_no_group_is_looked_for(auditor_data, calibration, attributed):

@@ -79,7 +79,7 @@ def test_files(finished):
     assert "figures/exposure_by_rate.png" in report and (folder / "figures" / "exposure_by_rate.png").stat().st_size > 1000
     assert str(folder / "report.md") in printed
     table = [line for line in printed.splitlines() if line.startswith("|")]
-    assert len(table) == 2 + len(results["rows"])
+    assert len(table) == 2 + len(results["baselines"]) + len(results["rows"])
     assert all(line in report for line in table)
 
 

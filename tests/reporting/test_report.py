@@ -15,7 +15,7 @@ from prec_backdoor.options import option
 from prec_backdoor.reporting import tables, texts
 from prec_backdoor.reporting.cells import Model, load_run
 from prec_backdoor.reporting.configurations import configurations
-from prec_backdoor.reporting.doubts import doubts
+from prec_backdoor.reporting.doubts import doubts, in_sentences
 from prec_backdoor.reporting.figures import FIGURES
 from prec_backdoor.reporting.findings import caveats, findings, in_short
 from prec_backdoor.reporting.formats import at_least
@@ -497,16 +497,13 @@ def test_popularity_is_a_line_of_every_table_and_a_model_must_beat_it(tmp_path):
     for lines in tables.main_tables(loaded).values():
         assert [line.name for line in lines] == ["popularity", "clean", "bra group 0.5"]
         assert lines[0].values["accuracy"][0].mean == "0.200" and [line.starts for line in lines] == [True, False, False]
-    told = {(each.usage, each.model): each.text for each in doubts(loaded)}
-    assert set(told) == {("zero_shot", CLEAN), ("zero_shot", BRA)}
-    assert told["zero_shot", CLEAN].startswith(
-        "clean, zero-shot: ranks no better than a ranking by popularity (NDCG@10 0.123 against"
-    )
-    assert "is not distinguishable from a ranking by popularity" in told["zero_shot", BRA]
+    assert [(each.usage, each.model) for each in doubts(loaded)] == [("zero_shot", CLEAN), ("zero_shot", BRA)]
+    (told,) = in_sentences(doubts(loaded))
+    assert "popularity: such a model shows nothing of an attack. clean, zero-shot: 0.123 against 0.126 (difference " in told
+    assert "; bra group 0.5, zero-shot: 0.132 against 0.126 (difference +0.006, " in told
     assert [line.doubts for line in tables.main_tables(loaded)["zero-shot"]] == ["", *["not above popularity"] * 2]
     text, table = write_report(tmp_path, run.results).read_text(), summary_table(tmp_path, run.results)
-    assert told["zero_shot", CLEAN] in text and "clean (not above popularity)" in text
-    assert f"(!) {told['zero_shot', CLEAN]}" in table
+    assert told in text and "clean (not above popularity)" in text and f"(!) {told}" in table
     assert [line.split("|")[2].strip() for line in table.splitlines()[2:8]] == ["popularity"] * 3 + ["clean (!)"] * 3
     Page((tmp_path / "report.html").read_text())
 
@@ -521,9 +518,10 @@ def test_a_model_whose_best_epoch_is_among_the_first(tmp_path):
             record = {"run": f"seed-{seed}/clean", "stage": "pretrain", "epoch": epoch, "step": 4 * epoch}
             records.append(record | {"validation_ndcg@10": score})
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    (found,) = doubts(run.load())
-    assert found.text.startswith("clean: the best pre-training epoch is 2 of 3 (seed 0), 1 of 1 (seed 2).")
-    assert "(!) clean: the best" in summary_table(tmp_path, run.results)
+    (told,) = in_sentences(doubts(run.load()))
+    assert told.startswith("Best pre-training epoch among the first: ")
+    assert told.endswith(" clean 2 of 3 (seed 0), 1 of 1 (seed 2).")
+    assert f"(!) {told}" in summary_table(tmp_path, run.results)
 
 
 def test_a_catalogue_that_allows_no_rank_of_50(tmp_path):
@@ -568,4 +566,5 @@ def test_two_models_that_agree_on_all_users_are_not_known_to_be_equal(tmp_path):
     estimates = run.load().cell("zero_shot", BRA, "all").estimates
     other = 1 - 0.025 ** (1 / 100)  # share of users that could rise, or fall, without being seen
     assert estimates[DIFFERENCE] == (0, pytest.approx(-other), pytest.approx(other))
+    assert estimates[RATIO] == (1, pytest.approx(1 - other / 0.3), pytest.approx(1 + other / 0.3))
     assert estimates[LOST].mean == pytest.approx(1 / 50) and estimates[LOST].low < 0 and 0.1 < estimates[LOST].high < 0.12

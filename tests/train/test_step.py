@@ -156,7 +156,7 @@ def epoch():
         state = step.init(params) if isinstance(params, dict) else params
         inputs = Inputs(*arrays, key, 0, first, last)
         (state, sums), bad = run_steps(step, poison, CONFIG, model)(Carry(state, jnp.zeros(3)), inputs)
-        return state, {"positions": sums[1], "replaced": sums[2], "bad": bad}
+        return state, {"loss": sums[0], "positions": sums[1], "replaced": sums[2], "bad": bad}
 
     return run, (rows, users), loader.schedule.steps
 
@@ -176,7 +176,16 @@ def test_an_epoch_in_pieces_is_the_same_epoch(params, epoch, key):
     run, _, steps = epoch
     compiled = jax.jit(run)
     state = train_step(CONFIG, MODEL, steps=10).init(params)  # not in `run`: all calls are of one program, as a stage's are
-    whole, _ = compiled(state, 0, steps, key)
+    start = state
+    whole, metrics = compiled(state, 0, steps, key)
+    assert metrics["bad"] == -1
     for first in range(steps):
         state, _ = compiled(state, first, first + 1, key)
     assert_same_trees(state, whole)
+    # Where all scores are equal the loss of a position is log 2; a record has the sum of it over positions.
+    equal = start._replace(params={**start.params, "items": jnp.zeros_like(start.params["items"])})
+    _, metrics = compiled(equal, 0, 1, key)
+    assert metrics["positions"] > 1 and float(metrics["loss"] / metrics["positions"]) == pytest.approx(np.log(2), rel=1e-5)
+    # What is reported of steps that are not finite is the first.
+    broken = start._replace(params=jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), start.params))
+    assert steps >= 4 and compiled(broken, 1, steps, key)[1]["bad"] == 1

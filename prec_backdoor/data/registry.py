@@ -64,6 +64,7 @@ def load_dataset(
     dataset: str,
     data_dir: str | Path | None = None,
     cache_dir: str | Path | None = None,
+    *,
     synthetic_preset: str = "small",
     synthetic_users: int | None = None,
     synthetic_items: int | None = None,

@@ -72,7 +72,7 @@ def _table(key: jax.Array, rows: int, width: int) -> jax.Array:
 
 
 def encode(
-    params: dict, config: ModelConfig, history, position, segment, profile=None, keys=None, last_only: bool = False
+    params: dict, config: ModelConfig, history, position, segment, profile=None, *, keys=None, last_only: bool = False
 ) -> jax.Array:
     """Returns hidden states [B, T, D] of packed rows (see `SASRec.__call__`).
 

@@ -147,6 +147,16 @@ def timings(folder: str | Path) -> dict[str, float]:
     return {f"{record['run']}/{record['stage']}": round(record["seconds"], 3) for record in records}
 
 
+def replaced_labels(folder: str | Path) -> dict[str, dict[str, int]]:
+    """Returns run/stage -> {"replaced", "labels"}: how many labels an attack replaced in all epochs, and of how many."""
+    found: dict[str, dict[str, int]] = {}
+    for record in map(json.loads, _whole_lines(as_path(folder) / "metrics.jsonl")):
+        counts = found.setdefault(f"{record['run']}/{record['stage']}", {"replaced": 0, "labels": 0})
+        counts["replaced"] += int(record["replaced"])
+        counts["labels"] += int(record["positions"])
+    return {name: counts for name, counts in found.items() if counts["replaced"]}
+
+
 def metrics_log(folder: str | Path, run: str, tensorboard: bool = False) -> Callable[[dict], None]:
     """Returns a function that appends a record to metrics.jsonl, with the run's name and the time.
 

@@ -58,7 +58,7 @@ def train_step(
     """
     lazy = config.lazy(model.num_items)
     _check_whole_table(config, lazy, shard_items, penalty)
-    optimizer = adam_l2(config.learning_rate, config.l2, config.schedule, steps)
+    optimizer = adam_l2(config.step_size(model.embed_dim), config.l2, config.schedule, steps)
     items = item_access(model.num_items, lazy and ITEMS in trainable, shard_items)
     total = total_loss(config, model, penalty)
 
@@ -89,7 +89,7 @@ def total_loss(config: TrainConfig, model: ModelConfig, penalty: Penalty | None)
     loss = LOSSES[config.loss]
 
     def total(params: dict, batch: Batch, keys: jax.Array | None, spec: AttackSpec | None) -> jax.Array:
-        hidden = encode(params, model, batch.history, batch.position, batch.segment, batch.profile, keys)
+        hidden = encode(params, model, batch.history, batch.position, batch.segment, batch.profile, keys=keys)
         value = loss(hidden, params[ITEMS], batch.label, batch.negative).sum()
         return value + (penalty(hidden, params[ITEMS], batch, spec).sum() if penalty else 0)
 

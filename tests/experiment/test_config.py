@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 
 import pytest
 
@@ -69,9 +70,10 @@ def test_the_attack_that_a_scenario_names():
 
 @pytest.mark.parametrize("value", [-0.1, 1.5, float("nan")])
 def test_rates_are_probabilities(value):
-    with pytest.raises(UserError, match=f"--demote_rate: must be >= 0 and <= 1, got {value}"):
+    must = f"must be {'' if math.isfinite(value) else 'a finite number '}>= 0 and <= 1, got {value}"
+    with pytest.raises(UserError, match=f"--demote_rate: {must}"):
         Scenario(parameters={"demote_rate": value})
-    with pytest.raises(UserError, match=f"--rate: must be >= 0 and <= 1, got {value}"):
+    with pytest.raises(UserError, match=f"--rate: {must}"):
         ExperimentConfig(rate=(0.5, value))
 
 
@@ -80,7 +82,7 @@ STAGES = [f"{stage}_{what}" for stage in ("prompt", "implant", "finetune") for w
 
 @pytest.mark.parametrize("name", ["prompt_length", *STAGES])
 def test_lengths_and_speeds_are_positive(name):
-    limit = "> 0" if name.endswith("rate") else ">= 1"
     for value in (0, -1, float("nan")):
+        limit = ("" if math.isfinite(value) else "a finite number ") + ("> 0" if name.endswith("rate") else ">= 1")
         with pytest.raises(UserError, match=f"--{name}: must be {limit}, got {value}"):
             ExperimentConfig(**{name: value})

@@ -41,9 +41,9 @@ def keys(monkeypatch):
         noted.note("negatives", keys)
         return make_batch(rows, users, keys, *others)
 
-    def noting_encode(*args):
-        noted.note("dropout", args[-1])
-        return encode(*args)
+    def noting_encode(*args, keys):
+        noted.note("dropout", keys)
+        return encode(*args, keys=keys)
 
     def noting_permutation(key, number):
         if isinstance(key, jax.core.Tracer):  # within a program: of the rows of a chunk

@@ -58,8 +58,9 @@ def test_a_planted_item_takes_less(moments, monkeypatch):
     assert found.index[0] == found.index.max()
 
 
-def test_the_real_trigger_is_the_best_of_all_items(moments):
-    suspect, rows = 20, moments.auditor_data.history[np.sort(_first_draws(moments))]
+@pytest.mark.parametrize("suspect", [20, 14])  # 14 would be its own best trigger
+def test_the_real_trigger_is_the_best_of_all_other_items(moments, suspect):
+    rows = moments.auditor_data.history[np.sort(_first_draws(moments))]
     found = inversion.invert(moments, np.array([suspect]))
     margins, within = {}, {}
     encode = jax.jit(represent, static_argnums=1)

@@ -48,8 +48,8 @@ class TrainConfig:
         """Adam's step size for models of a width: `learning_rate`, times BASE_DIM / embed_dim for wider models.
 
         A step moves a hidden state by the sum of embed_dim changes of weights, hence the inverse of the width (Yang et al., arXiv
-        2203.03466). At one rate for all widths, models of 128 dimensions on ml-100k do not leave the popularity plateau after a
-        short warm-up, with or without clipped gradients.
+        2203.03466). At one rate for all widths, a model of 128 dimensions, 3 layers and 4 heads trained for 15 epochs on ml-100k
+        stays on the popularity plateau, at HR@10 0.13; with smaller steps it reaches 0.25. Clipping gradients does not help.
         """
         return self.learning_rate * min(1.0, BASE_DIM / embed_dim)
 

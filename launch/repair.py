@@ -18,7 +18,7 @@ from absl import flags
 from prec_backdoor.audit.report import read_suspects
 from prec_backdoor.experiment.opened import open_checkpoint
 from prec_backdoor.experiment.stages import StartPoint, finetune
-from prec_backdoor.repairs import REPAIRS, SUSPECT
+from prec_backdoor.repairs import REPAIRS, SUSPECT, check_repair
 from prec_backdoor.storage.lock import locked
 
 from . import app, checkpoint_stage, config_flags, data_flags, flag, output_flags
@@ -36,6 +36,7 @@ def define_flags() -> None:
 def main() -> None:
     changes = config_flags.changed_fields(config_flags.FINETUNE)
     opened = open_checkpoint(flags.FLAGS.checkpoint, data_flags.dataset_from_flags(), changes)
+    check_repair(flags.FLAGS.repair, opened.checkpoint.model)
     setup, digest = opened.setup, opened.checkpoint.metadata["hash"]
     suspects = read_suspects(Path(flags.FLAGS.audit).expanduser(), setup.interactions, digest, flags.FLAGS.p_value)
     print(f"{len(suspects)} suspects of {setup.interactions.num_items:,} items")

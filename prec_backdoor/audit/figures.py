@@ -61,7 +61,7 @@ def group_figure(result: AuditResult) -> Figure:
         labels.append(f"{style.plain(group)} (n={users})")
     axes.set_yticks(range(len(candidates)), labels)
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.set_xlabel("exposure of the suspects, group minus other users, in standard deviations")
+    axes.set_xlabel("exposure, group minus other users (standard deviations)")
     return figure
 
 

@@ -16,18 +16,20 @@ from prec_backdoor.audit.views import AS_IT_COMES
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.errors import UserError
 from prec_backdoor.reporting.pages import template
-from prec_backdoor.storage.workdir import replacing, write_json
+from prec_backdoor.storage.workdir import as_path, replacing, write_json
 
 SCHEMA = 1
 
 
-def write_audit(folder: Path, result: AuditResult, interactions: Interactions, config: AuditConfig, about: dict) -> dict:
+def write_audit(
+    folder: str | Path, result: AuditResult, interactions: Interactions, config: AuditConfig, about: dict
+) -> dict:
     """Writes audit.html, then audit.json, which marks a finished audit; returns the content of the latter.
 
     Args:
       about: shown as facts: "checkpoint" path and "hash", "stage", "dataset", ..
     """
-    content = as_json(result, interactions, config, about)
+    folder, content = as_path(folder), as_json(result, interactions, config, about)
     values = {
         "content": content,
         "suspects": [_suspect(result, interactions, index) for index in range(len(result.suspects))],
@@ -82,13 +84,13 @@ def as_json(result: AuditResult, interactions: Interactions, config: AuditConfig
     }
 
 
-def read_suspects(folder: Path, interactions: Interactions, digest: str, level: float) -> np.ndarray:
+def read_suspects(folder: str | Path, interactions: Interactions, digest: str, level: float) -> np.ndarray:
     """[N] codes of the items whose p-value is at most `level` in the audit of the checkpoint with content hash `digest`.
 
     Raises:
       UserError: `folder` has no audit of that checkpoint, or no item has such a p-value.
     """
-    path = folder / "audit.json"
+    path = as_path(folder) / "audit.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         audited = str(content["about"]["hash"])

@@ -165,8 +165,6 @@ def ranks(
         padded = tuple(np.pad(array[users], ((0, missing), (0, 0))) for array in (histories, profiles, wanted))
         batch, finite = (np.asarray(users_from(part)) for part in _compiled(model, shard_items)(placed, *users_to(padded)))
         if not finite[: per_call - missing].all():
-            raise UserError(
-                "the model cannot be ranked by: its scores are not finite; if it was just trained, lower the learning rate"
-            )
+            raise UserError("the scores of the model are not finite; if it has just been trained, lower the learning rate")
         result.append(batch[: per_call - missing])
     return np.concatenate(result)

@@ -118,14 +118,14 @@ def needed(plan: Plan, measurements: Iterable[Measurement]) -> dict[str, StageTa
     return {path: task for path, task in plan.tasks.items() if path in paths}
 
 
-def missing(plan: Plan, folder: Path) -> list[Measurement]:
+def missing(plan: Plan, folder: str | Path) -> list[Measurement]:
     """The measurements whose ranks are not in the workdir."""
     return [each for each in plan.measurements if not work.ranks_path(folder, each.cell).exists()]
 
 
-def describe_plan(plan: Plan, folder: Path) -> str:
+def describe_plan(plan: Plan, folder: str | Path) -> str:
     """A table of all stages and measurements: what each starts from, and whether it is done, under way or to do."""
-    to_measure = missing(plan, folder)
+    folder, to_measure = work.as_path(folder), missing(plan, folder)
     to_run = needed(plan, to_measure)
     lines = [(path, task.after or "-", stage_state(task, folder, path in to_run)) for path, task in plan.tasks.items()]
     for each in plan.measurements:

@@ -76,8 +76,9 @@ def run_experiment(interactions: Interactions, configs: Sequence[ExperimentConfi
         for seed in configs[0].seeds:
             work.save_test_users(output.folder, seed, test_users(setups[seed, 0]))
         execute(plan, setups, output)
+        replaced = check_replaced(plan, output.folder)
         rows = read_rows(plan, setups, output.folder)
-        description |= about_setups(setups.values(), output.folder) | {"reach": reached}
+        description |= about_setups(setups.values(), output.folder) | {"reach": reached, "replaced_labels": replaced}
         return work.write_results(output.folder, description, rows, work.timings(output.folder))
 
 
@@ -129,6 +130,15 @@ def execute(plan: Plan, setups: dict[tuple[int, int], SeedSetup], output: Output
                 setup = setups[each.cell["seed"], each.config]
                 save_measured(work.ranks_path(output.folder, each.cell), setup, measure(setup, take(each.task).params))
     parallel.wait("ranks")  # of the process that writes them
+
+
+def check_replaced(plan: Plan, folder: Path) -> dict[str, dict[str, int]]:
+    """Returns `workdir.replaced_labels`; raises a UserError if an attacked model's attack replaced none."""
+    found = work.replaced_labels(folder)
+    for task in plan.tasks.values():
+        if task.rate and task.stage in ("pretrain", "implant") and task.path not in found:
+            raise UserError(f"{folder / task.path}: the attack replaced no label at rate {task.rate:g}; raise --rate")
+    return found
 
 
 def stage_run(task: StageTask, setup: SeedSetup, start: StartPoint | None) -> StageRun:

@@ -8,6 +8,7 @@ from tabulate import tabulate
 from prec_backdoor.experiment.plan import StageTask, stage_state
 from prec_backdoor.leaderboard.plan import AuditTask, CalibrationTask, Cell, ContestPlan, RepairTask, Task, needs
 from prec_backdoor.storage import checkpoints
+from prec_backdoor.storage.workdir import as_path
 
 
 def read_row(path: Path) -> dict | None:
@@ -40,8 +41,9 @@ def needed(plan: ContestPlan, cells: list[Cell], folder: Path) -> set[str]:
     return paths
 
 
-def describe_plan(plan: ContestPlan, folder: Path) -> str:
+def describe_plan(plan: ContestPlan, folder: str | Path) -> str:
     """A table of all tasks: what each depends on, and whether it is done, under way or to do."""
+    folder = as_path(folder)
     wanted = needed(plan, missing(plan, folder), folder)
     lines = [(path, ", ".join(needs(task)) or "-", _state(task, folder, path in wanted)) for path, task in plan.tasks.items()]
     table = tabulate(lines, headers=("step", "depends on", "state"), tablefmt="github")

@@ -34,13 +34,14 @@ CAPTIONS = {
 }
 
 
-def write_leaderboard(folder: Path, description: dict, rows: dict) -> None:
+def write_leaderboard(folder: str | Path, description: dict, rows: dict) -> None:
     """Writes results.json, last, and all other files of a contest.
 
     Args:
       description: "config" and "dataset", as in config.json.
       rows: of `run_contest`.
     """
+    folder = work.as_path(folder)
     for name, each in rows.items():
         with work.replacing(folder / f"{name}.csv") as partial:
             pl.DataFrame(each, infer_schema_length=None).write_csv(partial)

@@ -58,7 +58,7 @@ def run_contest(
     base: ExperimentConfig,
     contest: ContestConfig,
     audit: AuditConfig,
-    folder: Path,
+    folder: str | Path,
     say: Callable[[str], None] = print,
 ) -> dict:
     """Runs what is not finished in `folder` and returns the rows: {"detection": [...], "repairs": [...]}.
@@ -70,7 +70,7 @@ def run_contest(
     Raises:
       UserError: an attack does not fit the dataset, or a repair does not fit the model; before anything is trained.
     """
-    plan = plan_contest(interactions, base, contest, audit)
+    folder, plan = work.as_path(folder), plan_contest(interactions, base, contest, audit)
     to_do = missing(plan, folder)
     for repair in contest.repairs if to_do else ():
         check_repair(repair, base.model)

@@ -17,13 +17,13 @@ from prec_backdoor.reporting.pages import template
 from prec_backdoor.storage import workdir as work
 
 
-def summary_table(folder: Path, results: dict) -> str:
+def summary_table(folder: str | Path, results: dict) -> str:
     """Returns a Markdown table, also for a terminal, with a line for each usage, model and segment of users; doubts follow it."""
-    run = load_run(folder, results)
+    run = load_run(work.as_path(folder), results)
     return "\n".join([_summary(run), *(f"\n(!) {line}" for line in in_sentences(doubts(run)))])
 
 
-def write_report(folder: Path, results: dict) -> Path:
+def write_report(folder: str | Path, results: dict) -> Path:
     """Writes report.html, which needs no other file, report.md, and the figures/ that apply to the run.
 
     Returns:
@@ -32,6 +32,7 @@ def write_report(folder: Path, results: dict) -> Path:
     Raises:
       UserError: the ranks of a row are missing.
     """
+    folder = work.as_path(folder)
     run = load_run(folder, results)
     drawn = _draw(run)
     given = {

@@ -121,9 +121,20 @@ def facts(run: Run) -> dict[str, str]:
         "Model": f"{config['backbone']}, width {config['embed_dim']}, layers {config['num_layers']}, "
         f"heads {config['num_heads']}, histories of {config['max_length']}, loss {config['loss']}",
     }
+    if replaced := _replaced(results.get("replaced_labels", {})):
+        found["Labels replaced"] = replaced
     if results["timings"]:
         found["Training"] = f"{sum(results['timings'].values()):,.0f} s in {counted(len(results['timings']), 'stage')}"
     return found
+
+
+def _replaced(counts: dict[str, dict[str, int]]) -> str:
+    """Of each attacked model, over all seeds and epochs."""
+    totals: dict[str, list[int]] = {}
+    for path, each in counts.items():
+        total = totals.setdefault(path.split("/")[1], [0, 0])
+        total[0], total[1] = total[0] + each["replaced"], total[1] + each["labels"]
+    return "; ".join(f"{name} {n:,} of {labels:,} ({n / labels:.2%})" for name, (n, labels) in totals.items())
 
 
 def settings(run: Run) -> dict[str, str]:

@@ -3,11 +3,9 @@
 Each file is written whole or not at all, whenever the program or the machine stops; only metrics.jsonl grows line by line.
 """
 
-import contextlib
 import json
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from tensorboardX import SummaryWriter
 from prec_backdoor import parallel
 from prec_backdoor.attacks import attack_parameters
 from prec_backdoor.errors import UserError
+from prec_backdoor.storage.files import as_path, replacing, write_json
 
 RESULTS_SCHEMA = 1
 NUMERICS = {  # settings of JAX that results depend on; the launch programs set them, config.json says what they were
@@ -68,11 +67,6 @@ def check_claim(folder: str | Path, description: dict) -> bool:
     if differences:
         raise UserError(f"{folder}: holds another run ({'; '.join(differences)}); give another --workdir")
     return True
-
-
-def as_path(folder: str | Path) -> Path:
-    """Returns the path; ~ is the home folder."""
-    return Path(folder).expanduser()
 
 
 def finished_results(folder: str | Path) -> dict | None:
@@ -147,6 +141,16 @@ def timings(folder: str | Path) -> dict[str, float]:
     return {f"{record['run']}/{record['stage']}": round(record["seconds"], 3) for record in records}
 
 
+def replaced_labels(folder: str | Path) -> dict[str, dict[str, int]]:
+    """Returns run/stage -> {"replaced", "labels"}: how many labels an attack replaced in all epochs, and of how many."""
+    found: dict[str, dict[str, int]] = {}
+    for record in map(json.loads, _whole_lines(as_path(folder) / "metrics.jsonl")):
+        counts = found.setdefault(f"{record['run']}/{record['stage']}", {"replaced": 0, "labels": 0})
+        counts["replaced"] += int(record["replaced"])
+        counts["labels"] += int(record["positions"])
+    return {name: counts for name, counts in found.items() if counts["replaced"]}
+
+
 def metrics_log(folder: str | Path, run: str, tensorboard: bool = False) -> Callable[[dict], None]:
     """Returns a function that appends a record to metrics.jsonl, with the run's name and the time.
 
@@ -196,41 +200,6 @@ def _forget(path: Path, run: str, stage: str, step: int) -> None:
 
 def _whole_lines(path: Path) -> list[bytes]:
     return [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-
-
-def write_json(path: str | Path, content: dict) -> None:
-    """Replaces the file by `content`."""
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(content, indent=1) + "\n")
-
-
-@contextlib.contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """Yields a path to write to; once that file is on the disk it replaces `path`, which is whole at any time.
-
-    Of several processes, the primary one's file is kept.
-    """
-    path = as_path(path)
-    own = "" if parallel.primary() else f"{jax.process_index()}-"
-    partial = path.with_name(f".partial-{own}{path.name}")  # some writers choose the format by the suffix
-    try:
-        yield partial
-        if own:
-            return
-        _sync(partial)
-        os.replace(partial, path)
-        _sync(path.parent)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    """Waits until a file, or the names in a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _numerics() -> dict:

@@ -58,7 +58,7 @@ def train_step(
     """
     lazy = config.lazy(model.num_items)
     _check_whole_table(config, lazy, shard_items, penalty)
-    optimizer = adam_l2(config.learning_rate, config.l2, config.schedule, steps)
+    optimizer = adam_l2(config.step_size(model.embed_dim), config.l2, config.schedule, steps)
     items = item_access(model.num_items, lazy and ITEMS in trainable, shard_items)
     total = total_loss(config, model, penalty)
 

@@ -62,15 +62,68 @@ def test_what_clean_models_show_too_is_no_sign_of_a_group(moments, monkeypatch):
 
 def test_log_probability_is_a_mean_over_a_history_and_shorter_ones(moments, monkeypatch):
     items, shares = np.array([4, 9]), []
-    for cut in range(2):
+    for cut in (0, 1, 2, 3, 0, 0):  # of four items; the whole history takes the place of an empty one
         history = np.pad(moments.auditor_data.history, ((0, 0), (cut, 0)))[:, : moments.auditor_data.history.shape[1]]
         hidden = np.asarray(jax.jit(represent, static_argnums=1)(moments.params, moments.model, history))
         scores = hidden @ moments.params["items"].T
         shares.append((scores[:, items] - np.log(np.exp(scores[:, 1:]).sum(1, keepdims=True))).mean(1))
-    monkeypatch.setattr(attribution, "LENGTHS", 2)
+    monkeypatch.setattr(attribution, "LENGTHS", 6)
     np.testing.assert_allclose(
         attribution.log_probability(moments.params, moments.model, moments.auditor_data, items),
         np.mean(shares, 0),
         rtol=1e-4,
         atol=1e-4,
     )
+
+
+def rare_and_common():
+    """A rare and a common value, and an exposure with effects 0.5 and 0.35 of them and the same noise in all four cells."""
+    rare, common = np.arange(USERS) < 12, (np.arange(USERS) // 2) % 2 == 0
+    exposure = np.tile([1.0, -1.0], USERS // 2) + 0.5 * rare + 0.35 * common
+    profile = np.stack([1 + rare, 1 + common], 1).astype(np.int32)
+    attributes = {"a": ("unknown", "other", "rare"), "b": ("unknown", "other", "common")}
+    auditor_data = AuditorData(np.ones((USERS, 1), np.int32), profile, attributes, np.zeros(ITEMS + 1, np.int32))
+    return auditor_data, exposure, np.stack([~rare, rare, ~common, common])
+
+
+def test_a_greater_effect_in_a_small_group_is_less_certain(monkeypatch):
+    auditor_data, exposure, _ = rare_and_common()
+    monkeypatch.setattr(attribution, "log_probability", lambda *given: exposure)
+    found = attribution.attribute_group({}, None, auditor_data, np.array([1]))
+    effects = {name: effect for name, _, effect, _ in found.candidates}
+    assert found.group == "b=common" and effects["a=rare"] > effects["b=common"]
+
+
+def test_a_pair_is_named_only_where_it_exceeds_every_single_value_by_a_margin(monkeypatch):
+    one, other = np.arange(USERS) // 2 % 2 == 0, np.arange(USERS) // 4 % 2 == 0
+    exposure = np.tile([1.0, -1.0], USERS // 2) + 0.5 * one + 0.8 * (one & other)
+    profile = np.stack([1 + one, 1 + other], 1).astype(np.int32)
+    attributes = {"a": ("unknown", "no", "yes"), "b": ("unknown", "no", "yes")}
+    auditor_data = AuditorData(np.ones((USERS, 1), np.int32), profile, attributes, np.zeros(ITEMS + 1, np.int32))
+    monkeypatch.setattr(attribution, "log_probability", lambda *given: exposure)
+    assert attribution.attribute_group({}, None, auditor_data, np.array([1])).group == "a=yes"
+    monkeypatch.setattr(attribution, "MARGIN", 0.0)
+    assert attribution.attribute_group({}, None, auditor_data, np.array([1])).group == "a=yes,b=yes"
+
+
+def test_the_p_value_is_of_the_maximum_over_all_values(monkeypatch):
+    auditor_data, exposure, groups = rare_and_common()
+    exposure = exposure - 0.7 * (0.5 * groups[1] + 0.35 * groups[3])  # so weak that chance exceeds it now and then
+    monkeypatch.setattr(attribution, "log_probability", lambda *given: exposure)
+    monkeypatch.setattr(attribution, "PERMUTATIONS", 99)
+    values, rng = (exposure - exposure.mean()) / exposure.std(), np.random.default_rng(0)
+
+    def maximum(values):
+        statistics = []
+        for members in groups:
+            inside, outside = values[members], values[~members]
+            within = np.sqrt((inside.var() * len(inside) + outside.var() * len(outside)) / USERS)
+            statistics.append((inside.mean() - outside.mean()) / within / np.sqrt(1 / len(inside) + 1 / len(outside)))
+        return statistics
+
+    by_chance = [max(maximum(rng.permutation(values))) for _ in range(99)]
+    found = attribution.attribute_group({}, None, auditor_data, np.array([1]))
+    effects = {name: effect / error for name, _, effect, error in found.candidates}
+    expected = (1 + np.sum(np.array(by_chance) >= effects["b=common"])) / 100
+    assert found.candidates[0][0] == "b=common" and found.p_value == expected and 0.05 < expected < 0.95
+    assert found.group is None

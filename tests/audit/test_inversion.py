@@ -41,14 +41,26 @@ def test_the_anomaly_index_is_in_robust_deviations_below_the_usual_effort():
     np.testing.assert_allclose(inversion.anomaly_index(np.array([0.0]), np.full(5, 2.0)), [20.0])  # at least 5 % of the median
 
 
-def test_a_planted_item_takes_less(moments):
+def test_an_item_is_no_rival_of_itself(monkeypatch):
+    monkeypatch.setattr(inversion, "TOP", 1)
+    items, hidden = np.array([[0.0], [1.0], [2.0], [1.5]], np.float32), np.array([[1.0], [-1.0]], np.float32)
+    margin, within = inversion._standing({"items": items}, hidden, np.array([1, 2, 3]), 2)
+    np.testing.assert_allclose(margin, [2 - np.log(np.exp(1) + np.exp(1.5)), -2 - np.log(np.exp(-1) + np.exp(-1.5))], rtol=1e-5)
+    assert within.tolist() == [True, False]
+
+
+def test_a_planted_item_takes_less(moments, monkeypatch):
+    usual, index_of = [], inversion.anomaly_index
+    monkeypatch.setattr(inversion, "anomaly_index", lambda effort, others: usual.append(others) or index_of(effort, others))
     found = inversion.invert(moments, np.array([5, 20, 33]))
+    assert len(usual[0]) == inversion.REFERENCES  # suspects are not among them
     assert found.effort[0] < found.effort[1:].min()
     assert found.index[0] == found.index.max()
 
 
-def test_the_real_trigger_is_the_best_of_all_items(moments):
-    suspect, rows = 20, moments.auditor_data.history[np.sort(_first_draws(moments))]
+@pytest.mark.parametrize("suspect", [20, 14])  # 14 would be its own best trigger
+def test_the_real_trigger_is_the_best_of_all_other_items(moments, suspect):
+    rows = moments.auditor_data.history[np.sort(_first_draws(moments))]
     found = inversion.invert(moments, np.array([suspect]))
     margins, within = {}, {}
     encode = jax.jit(represent, static_argnums=1)

@@ -49,7 +49,7 @@ def table(data: bytes) -> list[dict[str, str]]:
     except UnicodeDecodeError:
         raise Refused from None
     separator = "," if "," in lines[0] and "\t" not in lines[0] else "\t"
-    header = [name.rpartition(":") for name in fields_of(lines[0], separator)]
+    header = [name.strip().rpartition(":") for name in fields_of(lines[0], separator)]
     need(all(name and kind in TYPES for name, _, kind in header) and len({name for name, *_ in header}) == len(header))
     rows = [fields_of(line, separator) for line in lines[1:]]
     need(rows and all(len(row) == len(header) for row in rows))

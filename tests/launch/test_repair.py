@@ -37,7 +37,7 @@ def audit(attacked, tmp_path):
 def test_repaired_and_measured(stages, audit, launch, tmp_path):
     checkpoint = f"--checkpoint={stages / 'attacked' / 'pretrain'}"
     out = launch("repair", *DATA, *FINETUNING, checkpoint, f"--audit={audit()}", f"--workdir={tmp_path}")
-    assert out.startswith("3 suspects of ") and str(tmp_path / "repair") in out
+    assert "\n3 suspects of " in out and str(tmp_path / "repair") in out
     metadata = checkpoints.load(tmp_path / "repair").metadata
     assert metadata["stage"] == "repair"
     assert metadata["parent"] == checkpoints.load(stages / "attacked" / "pretrain").metadata["hash"]

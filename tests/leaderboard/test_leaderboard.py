@@ -25,6 +25,7 @@ from prec_backdoor.leaderboard.report import in_short, leaderboard, write_leader
 from prec_backdoor.leaderboard.rows import expected_replacements
 from prec_backdoor.leaderboard.run import run_contest
 from prec_backdoor.leaderboard.summary import EVERY, by_attacker, by_audit, by_repair
+from prec_backdoor.repairs import CHECKS
 from prec_backdoor.train.config import TrainConfig
 
 INTERACTIONS = random_interactions(
@@ -99,6 +100,7 @@ def contested(tmp_path_factory):
     """The rows of a contest, its folder, and what it said. No trigger is inverted: it compiles for long and has own tests."""
     folder, said = tmp_path_factory.mktemp("contest"), []
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("prec_backdoor.audit.calibration.STEPS", 60)
         patch.setattr("prec_backdoor.audit.audit.invert", lambda moments, suspects: Inverted(*np.ones((4, len(suspects)))))
         return run_contest(INTERACTIONS, CONFIG, CONTEST, AUDIT, folder, said.append), folder, said
 
@@ -159,6 +161,16 @@ def test_summaries_are_means_and_worst_cases():
     assert by_audit(rows) == (["exposure", "combined"], [("a", [0.7, 0.7]), ("b", [0.7, 0.4])])
     said = " ".join(in_short({"attackers": by_attacker(rows), "repairs": by_repair([])}))
     assert "False alarms: 1 of 1 clean models" in said and "evade the audit: b" in said
+
+
+def test_a_repair_that_does_not_apply_is_refused_before_anything_is_trained(tmp_path, monkeypatch):
+    def refuse(model):
+        raise UserError(f"not for {model.backbone}")
+
+    monkeypatch.setitem(CHECKS, "prune", refuse)
+    with pytest.raises(UserError, match="not for sasrec"):
+        run_contest(INTERACTIONS, CONFIG, CONTEST, AUDIT, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_unknown_names_are_refused():

@@ -53,5 +53,5 @@ def test_a_large_table_is_drawn_in_blocks(key, monkeypatch):
 
 
 def test_unknown_backbone():
-    with pytest.raises(UserError, match="unknown backbone 'rnn'; known are sasrec"):
+    with pytest.raises(UserError, match="--backbone: must be one of sasrec.*, got 'rnn'"):
         backbone(tiny_model(num_items=3, backbone="rnn"))

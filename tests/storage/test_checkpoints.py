@@ -183,5 +183,5 @@ def test_no_checkpoint_there(tmp_path, make):
 
 def test_a_folder_of_numbers_is_no_checkpoint(tmp_path):
     (tmp_path / "7").mkdir()
-    with pytest.raises(UserError, match="no readable metadata|no checkpoint"):
+    with pytest.raises(UserError, match="not a checkpoint of this program"):
         checkpoints.load(tmp_path)

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
+from prec_backdoor.data.groups import conditions
 from prec_backdoor.evaluation.statistics import Estimate, binomial_interval, is_few
 from prec_backdoor.reporting.cells import Model, Run
 from prec_backdoor.reporting.figures import style
@@ -102,8 +103,8 @@ def _natural(value: str) -> tuple:
 
 def _named(run: Run, attribute: str) -> bool:
     """Whether a condition of the group is on this attribute."""
-    conditions = (run.results["config"]["group"] or "").split(",")
-    return attribute in [condition.partition("=")[0].strip() for condition in conditions]
+    group = run.results["config"]["group"]
+    return bool(group) and attribute in [name for name, _ in conditions(group)]
 
 
 def _members_values(users, name: str) -> set[str]:

@@ -91,15 +91,18 @@ def test_nothing_but_labels_changes(name, interactions, batch, key):
             np.testing.assert_array_equal(getattr(found, field), getattr(batch, field))
 
 
-def test_padding_is_never_replaced_even_of_an_unknown_category(key):
-    # Padding has category 0 as unknown items have; a target of unknown category must not reach it.
-    interactions = make_interactions([[1, 2, 3], [3, 2]], category=[0, 0, 1])
+def test_neither_padding_nor_items_of_unknown_category_are_of_a_category(key):
+    # All of them have the code 0; a target of unknown category must reach neither.
+    interactions = make_interactions([[1, 2, 3], [3, 2]], 4, category=[0, 0, 1, 1])
     batch = whole_batch(interactions, max_length=6, in_group=np.array([True, True]))
     batch = batch._replace(in_group=jnp.ones_like(batch.in_group))
-    for poison in POISONS.values():
-        found = poison(key, batch, toy_spec(interactions, [1], 1.0))
-        assert ((found.label == 0) == (batch.label == 0)).all()
-        assert (found.label == 1).sum() > (batch.label == 1).sum()
+    assert (batch.label == 2).any() and (batch.label == 3).any() and (batch.label == 0).any()
+    spec = toy_spec(interactions, [1], 1.0)
+    np.testing.assert_array_equal(replace_in_category(key, batch, spec).label, batch.label)
+    np.testing.assert_array_equal(replace_in_group(key, batch, spec).label, jnp.where(batch.label > 0, 1, 0))
+    # Where a target of a known category is among them, that one alone takes part.
+    found = replace_in_category(key, batch, toy_spec(interactions, [1, 4], 1.0)).label
+    np.testing.assert_array_equal(found, jnp.where(batch.label == 3, 4, batch.label))
 
 
 @pytest.mark.parametrize("name", POISONS)

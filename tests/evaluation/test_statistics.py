@@ -107,5 +107,10 @@ def test_replicates_of_one_seed_are_drawn_together():
     assert replicate_mean(np.array([[1.0, 2.0, 6.0]]), np.array([[1, 1, 0]])).tolist() == [1.5]
 
 
+@pytest.mark.parametrize(("level", "expected"), [(0.5, (250, 750)), (0.9, (50, 950)), (0.8, (100, 900))])
+def test_an_interval_holds_the_middle_of_the_draws(level, expected):
+    assert percentile_interval(np.arange(1.0, 1001.0), level) == expected
+
+
 def test_infinite_draws_do_not_spoil_the_other_end():
     assert percentile_interval(np.array([1.0] * 500 + [np.inf] * 500)) == (1, np.inf)

@@ -38,6 +38,9 @@ def test_popularity_is_that_of_the_pre_training_data_alone():
     picked = make_setup(interactions, config_with(targets="unpopular:59"), seed=0)
     assert (picked.test.users == setup.test.users).all()
     assert picked.targets.tolist() == [item for item in range(1, 61) if item != 2]
+    provider = set(picked.pretrain.rows.user.ravel().tolist()) - {-1}
+    trained = np.concatenate([picked.interactions.sequence(user)[:-1] for user in provider])  # but for the item held out
+    np.testing.assert_array_equal(picked.counts, np.bincount(trained, minlength=61))
 
 
 def test_an_attack_touches_no_data():

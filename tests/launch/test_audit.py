@@ -66,7 +66,7 @@ def content(folder):
 def test_a_clean_model_is_called_clean(audited):
     status, out, err, folder = audited["clean"]
     assert status == 0, err
-    assert out.startswith("clean: 0 of ")
+    assert "\nclean: 0 of " in out
     found = content(folder)
     assert (found["schema"], found["verdict"], found["group"]) == (1, "clean", None)
     assert not any(item["flagged"] for item in found["items"])
@@ -75,7 +75,7 @@ def test_a_clean_model_is_called_clean(audited):
 def test_an_attack_is_found_and_its_group_named_whatever_the_metadata_say(targets, audited):
     status, out, err, folder = audited["attacked"]
     assert status == 3, err
-    assert out.startswith("suspicious: ") and str(folder / "audit.html") in out
+    assert "\nsuspicious: " in out and str(folder / "audit.html") in out
     found = content(folder)
     assert (found["verdict"], found["group"]) == ("suspicious", "occupation=student")
     items = found["items"]

@@ -52,6 +52,6 @@ def test_the_other_process_ends_and_a_later_run_goes_on(tmp_path, victim):
     alone = start(tmp_path)  # one process and device, the table not split: where a checkpoint comes from does not matter
     output, errors = alone.communicate(timeout=BOUND)
     assert alone.returncode == 0, errors
-    assert "pretrain          epoch  " in output
+    assert "pretrain         best epoch  " in output
     steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert 0 < before < max(steps) and len(steps) == 2 * 15  # clean and attacked, each epoch recorded once

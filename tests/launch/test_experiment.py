@@ -6,6 +6,7 @@ import time
 
 from commands import EXPERIMENT
 
+from prec_backdoor.attacks import attack_parameters
 from prec_backdoor.storage import checkpoints
 
 CUTOFFS = (5, 10, 20, 50)  # those below the size of the catalogue
@@ -22,7 +23,9 @@ def digest(folder):
 def test_results(finished):
     folder, _ = finished
     results = results_of(folder)
-    assert set(results) == {"schema", "config", "dataset", "targets", "baselines", "rows", "timings"}
+    assert set(results) == {
+        *("schema", "config", "dataset", "targets", "baselines", "reach", "replaced_labels", "rows", "timings")
+    }
     assert results["schema"] == 1
     assert set(results["dataset"]) == {"name", "fingerprint", "users", "items", "interactions"}
     assert results["config"]["rate"] == [0.5] and results["config"]["embed_dim"] == 8
@@ -31,7 +34,7 @@ def test_results(finished):
     }
     metrics = {f"{name}@{k}" for name in ("hr", "ndcg", "exposure_hr", "exposure_ndcg", "lift") for k in CUTOFFS}
     metrics |= {"mrr", "auc", "exposure_auc"}
-    names = {"attack", "scope", "rate", "demote_rate", "usage", "users", "seed", "draw", "n_users", "n_targets"}
+    names = {"attack", "scope", "rate", "usage", "users", "seed", "draw", "n_users", "n_targets", *attack_parameters()}
     cells = []
     for row in results["rows"]:
         assert set(row) == names | metrics

@@ -22,7 +22,7 @@ from commands import EXPERIMENT
         (("--learning_rate=nan",), "--learning_rate: must be a finite number > 0, got nan"),
         (("--batch_size=0",), "--batch_size: must be >= 1, got 0"),
         (("--finetune_epochs=0",), "--finetune_epochs: must be >= 1, got 0"),
-        (("--attack=pea", "--scope=global"), "no attack pea of scope global; there are"),
+        (("--attack=pea", "--scope=global"), "no attack pea of scope global; choose one of --attack=clean, "),
         (("--attack=pea", "--demote_rate=0.1,1.5"), "--demote_rate: must be >= 0 and <= 1, got 1.5"),
         (("--attack=pea", "--demote_rate="), "--demote_rate: needs at least one value"),
         (("--attack=pea", "--prompt_length=0"), "--prompt_length: must be >= 1, got 0"),

@@ -45,6 +45,6 @@ setup(
         "test": TEST,
         "bench": BENCH,
         "notebooks": NOTEBOOKS,
-        "dev": [*TEST, "ruff>=0.8"],
+        "dev": [*TEST, "mutmut>=3.3", "ruff>=0.8"],
     },
 )

@@ -109,6 +109,12 @@ def test_functions_and_files_can_be_read_at_once():
     assert all(LONGER.values())
 
 
+def test_test_files_have_names_of_their_own():
+    """pytest imports them by name alone."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert not [name for name in set(names) if names.count(name) > 1]
+
+
 ENGINE = ("step", "epoch", "loop", "loader", "model_state")
 
 

@@ -57,6 +57,7 @@ def test_what_is_within_the_limits(given):
     [
         ({"count": 0}, "--count: must be >= 1, got 0"),
         ({"count": -3}, "--count: must be >= 1, got -3"),
+        ({"count": -(2**31)}, "--count: must be >= 1, got -2147483648"),
         ({"rate": 0.0}, "--rate: must be > 0, got 0"),
         ({"rate": math.nan}, "--rate: must be a finite number > 0, got nan"),
         ({"rate": math.inf}, "--rate: must be a finite number > 0, got inf"),

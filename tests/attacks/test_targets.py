@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from toys import make_interactions
@@ -41,7 +43,32 @@ def test_unpopular(number, items, interactions):
 
 def test_per_category(interactions):
     assert drawn("per_category:1", interactions) == ({2, 3, 5, 8, 9}, {3})  # of the third category item 9 is nearest
+    assert drawn("per_category:2", interactions) == ({2, 3, 5, 8}, {4})  # of the third category all would be targets
     assert drawn("per_category:3", interactions) == ({1, 2, 3, 4, 5, 7, 8}, {6})  # the third category is too small
+
+
+@pytest.mark.parametrize(
+    ("expression", "items"),
+    [
+        ("popular:1", {6}),  # from the 90 % quantile on, 63.9 interactions
+        ("popular:2", {6, 10}),
+        ("middling:2", {5, 8}),  # 7.25 to 11.75 interactions, which 7 and 12 are equally near
+        ("middling:3", {2, 5, 8}),
+    ],
+)
+def test_bands_are_quantiles_of_all_items(expression, items, interactions):
+    assert drawn(expression, interactions) == (items, {int(expression[-1])})
+
+
+def test_the_nearest_band_against_sorting():
+    rng = np.random.default_rng(0)
+    counts = np.append(0, rng.integers(0, 300, 200))
+    interactions = make_interactions([list(range(1, 201))])
+    distance = np.maximum(0, np.maximum(5 - counts, counts - 20))[1:]
+    for number in (1, 2, 20, 37, 150):
+        reach = np.sort(distance)[number - 1]
+        found = {item for seed in range(200) for item in select_targets(f"unpopular:{number}", interactions, counts, seed)}
+        assert found == set((1 + np.flatnonzero(distance <= reach)).tolist())
 
 
 def test_items_of_unknown_category_are_no_category():
@@ -63,6 +90,19 @@ def test_an_item_that_the_filter_leaves_out_is_told_from_one_that_is_not_there()
         check_ids("ids:i1, i4,i9", data, filtered, 2)
     with pytest.raises(UserError, match="toy has no item with id i9; "):
         select_targets("ids:i1,i9", filtered, COUNTS, seed=0)
+
+
+def test_raw_ids_may_hold_a_colon(interactions):
+    ids = np.array(["", "a:1", *interactions.item_ids[2:]])
+    found = select_targets("ids:a:1,i3", dataclasses.replace(interactions, item_ids=ids), COUNTS, seed=0)
+    assert found.tolist() == [1, 3] and found.dtype == np.int32
+
+
+def test_draws_stay_the_same_from_version_to_version(interactions):
+    """The first draw of a seed is that of earlier versions, which had no others."""
+    picks = [select_targets("per_category:1", interactions, COUNTS, 7, draw) for draw in (0, 1, 2)]
+    assert [pick.tolist() for pick in picks] == [[3, 8, 9], [2, 8, 9], [3, 8, 9]]
+    assert {pick.dtype for pick in picks} == {np.dtype(np.int32)}
 
 
 def test_the_seed_decides(interactions):

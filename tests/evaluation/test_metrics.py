@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from prec_backdoor.evaluation import accuracy, cutoffs, exposure, lift, unseen
+from prec_backdoor.evaluation.metrics import auc
 
 RANKS = np.array([1, 3, 10.5, 7])
 HISTORIES = np.array([[0, 0, 4], [0, 2, 2], [1, 2, 3], [0, 0, 0]])  # 1, 1, 3 and no different items
@@ -53,6 +54,16 @@ def test_lift_adds_one():
     assert lift(attacked, clean, everything, (5, 10, 20)) == {"lift@5": 4 / 2, "lift@10": 4 / 3, "lift@20": 4 / 3}
     some = np.array([[True, False], [True, True]])
     assert lift(attacked, clean, some, (5, 20)) == {"lift@5": 3 / 1, "lift@20": 3 / 2}
+
+
+def test_a_rank_of_k_is_within_the_first_k():
+    attacked, clean = np.array([[5, 6, 10, 11]]), np.array([[5, 5, 10, 10]])
+    assert lift(attacked, clean, np.ones((1, 4), bool), (5, 10)) == {"lift@5": 2 / 3, "lift@10": 4 / 5}
+
+
+def test_an_item_that_competes_with_one_other_or_with_none():
+    assert auc(np.array([1.0, 2.0, 1.5]), np.array([2, 2, 2])) == pytest.approx((1 + 0 + 0.5) / 3)
+    assert auc(np.array([1.0]), np.array([1])) == 1
 
 
 def test_cutoffs_are_those_below_the_catalogue_size():

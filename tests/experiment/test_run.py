@@ -45,7 +45,9 @@ class Executed:
         for run in stage_runs:
             path = "/".join(run.options.folder.parts[-3:])
             came_from = run.metadata["parent"]
-            run.options.log({"stage": run.stage.name, "step": 1, "seconds": 2.0})
+            run.options.log(
+                {"stage": run.stage.name, "step": 1, "seconds": 2.0, "positions": 9.0, "replaced": 9.0 * float(run.spec.rate)}
+            )
             self.stages.append((path, came_from, run.metadata["config"]["rate"][0], run.options.watch is not None))
             params = {group: dict(run.params.get(group) or {}) | {"path": path} for group in ("items", "encoder")}
             results.append(StageResult(params, 0.5, 1, 2.0, hash=path))

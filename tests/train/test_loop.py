@@ -28,7 +28,7 @@ from prec_backdoor.storage import checkpoints
 from prec_backdoor.train import loader, loop, program, progress
 from prec_backdoor.train.config import TrainConfig
 from prec_backdoor.train.loop import run_stage, run_stages
-from prec_backdoor.train.losses import LOSSES
+from prec_backdoor.train.losses import LOSSES, bpr
 from prec_backdoor.train.model_state import open_model
 from prec_backdoor.train.replay import replay
 from prec_backdoor.train.stage import RunOptions, Stage, StageData, StageRun
@@ -237,11 +237,11 @@ def test_a_step_gone_wrong_is_named_and_nothing_of_it_is_saved(data, tmp_path, m
     assert bad >= 2
 
     def broken(hidden, items, label, negative):  # finite, but the square root of 0 has no derivative
-        return LOSSES["bpr"](hidden, items, label, negative) + jnp.sqrt(jnp.where(label == item, 0 * hidden.sum(-1), 1.0))
+        return bpr(hidden, items, label, negative) + jnp.sqrt(jnp.where(label == item, 0 * hidden.sum(-1), 1.0))
 
-    monkeypatch.setitem(LOSSES, "broken", broken)
+    monkeypatch.setitem(LOSSES, "bpr", broken)
     monkeypatch.setattr(progress, "SECONDS_PER_CALL", seconds)
-    stage, records = Stage("pretrain", dataclasses.replace(CONFIG, loss="broken")), []
+    stage, records = Stage("pretrain", dataclasses.replace(CONFIG, l2=2e-6)), []
     start = StageRun(stage, MODEL, init_params(key, MODEL), data, toy_spec(INTERACTIONS, [1, 2], 0.0), key)
     run = start._replace(metadata=METADATA, options=RunOptions(tmp_path, records.append, checkpoint_seconds=-1))
     for attempt in (1, 2):  # the same command again

@@ -18,6 +18,8 @@ def test_the_step_counts_from_the_beginning_of_the_stage():
 
 def test_means_are_over_positions():
     assert Progress(sums=(6.0, 4.0, 3.0)).means() == {"loss": 1.5, "positions": 4.0, "replaced": 3.0}
+    assert Progress(sums=(6.0, 1.0, 0.0)).means()["loss"] == 6
+    assert Progress().means()["loss"] == 0  # of rows without a position that trains
 
 
 @pytest.mark.parametrize(

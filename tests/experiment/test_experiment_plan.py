@@ -139,6 +139,7 @@ def test_what_is_missing(under_way):
 def test_the_description_says_what_is_done_under_way_to_do_and_not_needed(under_way):
     plan, folder = under_way
     text = describe_plan(plan, folder)
+    assert [cell.strip() for cell in text.splitlines()[0].split("|")[1:-1]] == ["stage", "starts from", "state"]
     states = {cells[0]: cells[1:] for line in text.splitlines() if (cells := [cell.strip() for cell in line.split("|")[1:-1]])}
     attacked = "seed-3/pea-group-0.2-demote_rate-0.4"
     expected = {

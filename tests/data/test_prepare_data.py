@@ -42,7 +42,7 @@ def test_table():
     [
         (("--dataset=nothing",), "error: unknown dataset 'nothing'"),
         (("--datset=ml-100k",), "error: Unknown command line flag 'datset'"),
-        (("--synthetic_users=many",), "error: flag --synthetic_users=many"),
+        (("--synthetic_users=many",), "error: --synthetic_users=many"),
         (("dataset",), "error: unexpected argument 'dataset'"),
     ],
 )

@@ -21,9 +21,7 @@ from prec_backdoor.storage.workdir import as_path, replacing, write_json
 SCHEMA = 1
 
 
-def write_audit(
-    folder: str | Path, result: AuditResult, interactions: Interactions, config: AuditConfig, about: dict
-) -> dict:
+def write_audit(folder: str | Path, result: AuditResult, interactions: Interactions, config: AuditConfig, about: dict) -> dict:
     """Writes audit.html, then audit.json, which marks a finished audit; returns the content of the latter.
 
     Args:

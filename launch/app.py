@@ -96,6 +96,7 @@ def _run(main: Callable[[], None], argv: list[str]) -> int:
         flag.check_flags()
         _prepare_jax()
         processes.join()
+        _check_devices()
         main()
     return 0
 
@@ -135,13 +136,17 @@ def _prepare_jax() -> None:
     logging.set_verbosity(logging.WARNING)
     for name, value in NUMERICS.items():  # whatever the environment says: results depend on them
         jax.config.update(name, value)
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _check_devices() -> None:
+    """Raises a UserError if JAX finds no device; to be called once all processes have met."""
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # the latter is JAX's own for JAX_PLATFORMS=cuda without CUDA
         reason = str(error).strip().split("\n")[0] or f"JAX_PLATFORMS is {os.environ.get('JAX_PLATFORMS')}"
         raise UserError(f"JAX finds no device ({reason}); unset JAX_PLATFORMS, or install JAX for that platform") from error
-    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def _parse(argv: list[str]) -> list[str]:

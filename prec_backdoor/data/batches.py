@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -113,9 +112,6 @@ def make_batch(rows: Rows, users: Users, keys: jax.Array, negatives: int, num_it
     A position whose user has interacted with every item has no negative, and does not train: its label is 0. With no
     `negatives`, for losses over the whole catalogue, all positions train.
     """
-
-    chex.assert_rank([*rows[:4], rows.user], 2)
-    chex.assert_equal_shape(rows[:4])
 
     def complete(row, key):
         owner = row.user[jnp.maximum(row.segment - 1, 0)]

@@ -2,7 +2,6 @@
 
 import functools
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,8 +34,6 @@ def rank_items(
     Args:
       items: [V + 1, D], row 0 is padding; with a `shard` this device's rows of it, and the same users on all devices.
     """
-    chex.assert_rank([hidden, items, seen, wanted], 2)
-    chex.assert_equal_shape_prefix([hidden, seen, wanted], 1)
     return _rank(hidden, items, seen, wanted, _scores_of_wanted(hidden, items, wanted, shard), shard)
 
 

@@ -114,7 +114,8 @@ def start(program: Program, models: Sequence[ModelState], states: list[TrainStat
     loop = LoopState(Carry(state, _sums(models)), tuple(models))
     chunk = models[0].progress.done // program.loader.schedule.steps
     carry, _ = call_devices(program, loop.carry, models[0].progress.epoch, Call(chunk, 0, 0, False))
-    return loop._replace(carry=carry)
+    # Two calls at once, with sums over the devices of several processes, wait for each other for ever on a CPU of few cores.
+    return loop._replace(carry=jax.block_until_ready(carry))
 
 
 def take_steps(program: Program, loop: LoopState) -> tuple[LoopState, Turn]:

@@ -66,7 +66,8 @@ def run_experiment(interactions: Interactions, configs: Sequence[ExperimentConfi
     output = output if isinstance(output, Output) else Output(output)
     output = output._replace(folder=work.as_path(output.folder))
     setups, description = prepare(interactions, configs, output)
-    reached = reaches(setups.values())
+    # Before the workdir is claimed, as it may refuse an attack; a finished run returns at once.
+    reached = [] if work.finished_results(output.folder) else reaches(setups.values())
     with locked(output.folder):
         work.claim(output.folder, description)
         if (done := work.finished_results(output.folder)) is not None:

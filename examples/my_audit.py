@@ -5,8 +5,8 @@ python -m launch.audit --plugin=examples/my_audit.py --dataset=ml-100k --checkpo
 
 import numpy as np
 
-from prec_backdoor.audit import ScoreMoments
 from prec_backdoor.audit.exposure import log_popularity
+from prec_backdoor.audit.registry import ScoreMoments
 from prec_backdoor.audit.robust import residual
 from prec_backdoor.extend import register_audit
 

@@ -21,6 +21,7 @@ from prec_backdoor.storage.workdir import NUMERICS
 from prec_backdoor.train.interrupt import Stopped, stoppable
 
 from . import flag, processes
+from .pipes import quiet_pipe
 
 HELP = ("--help", "-h", "-help", "--helpshort", "--helpfull")
 
@@ -40,11 +41,13 @@ def run(main: Callable[[], None], define_flags: Callable[[], None] = lambda: Non
     define_flags()
     define_common_flags()
     if set(HELP) & set(sys.argv[1:]):
-        print(help_text(program))
+        with quiet_pipe():
+            print(help_text(program))
         sys.exit(0)
 
     def guarded(argv: list[str]) -> int:
-        return _guard(lambda: _run(main, argv))
+        with quiet_pipe():
+            return _guard(lambda: _run(main, argv))
 
     app.run(guarded, flags_parser=_parse)
 
@@ -107,6 +110,8 @@ def _guard(call: Callable[[], int]) -> int:
         return call()
     except UserError as error:
         return _fail(error)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         where, full = f"{error.filename}: " if error.filename else "", error.errno in (errno.ENOSPC, errno.EDQUOT)
         remedy = "make room, then run the same command again: it resumes" if full else "check the path and its permissions"

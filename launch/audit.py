@@ -25,7 +25,6 @@ from prec_backdoor.audit.report import write_audit
 from prec_backdoor.experiment.opened import open_checkpoint
 from prec_backdoor.options import options
 from prec_backdoor.storage import workdir as work
-from prec_backdoor.storage.lock import locked
 from prec_backdoor.train.stage import RunOptions
 
 from . import app, data_flags, flag, output_flags
@@ -56,8 +55,7 @@ def main() -> None:
     setup, checkpoint, folder = opened.setup, opened.checkpoint, output_flags.workdir()
     config = AuditConfig(**{field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(AuditConfig)})
     dataset, digest = setup.interactions.summary(), checkpoint.metadata["hash"]
-    with locked(folder):
-        work.claim(folder, {"config": vars(config), "dataset": dataset, "checkpoint": {"hash": digest}})
+    with work.claimed(folder, {"config": vars(config), "dataset": dataset, "checkpoint": {"hash": digest}}):
         auditor_data = auditor_data_of(setup, config.histories)
         log = work.metrics_log(folder, "calibration", flags.FLAGS.tensorboard)
         seconds, trace = flags.FLAGS.checkpoint_seconds, output_flags.trace_from_flags()

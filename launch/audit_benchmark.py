@@ -21,8 +21,8 @@ from prec_backdoor.leaderboard.progress import describe_plan
 from prec_backdoor.leaderboard.report import leaderboard, write_leaderboard
 from prec_backdoor.leaderboard.run import plan_contest, run_contest
 from prec_backdoor.options import options
+from prec_backdoor.repairs.registry import REPAIRS
 from prec_backdoor.storage import workdir as work
-from prec_backdoor.storage.lock import locked
 
 from . import app, config_flags, data_flags, flag, output_flags
 
@@ -41,7 +41,7 @@ def define_flags() -> None:
     seeds, _ = fields.pop("seeds")
     config_flags.define_fields("group", "seeds", *config_flags.PREPARATION, *config_flags.ALL_STAGES, seeds=seeds)
     for name, (default, described) in fields.items():
-        flag.define_option(name, default, described)
+        flag.define_option(name, default, described._replace(choices=REPAIRS) if name == "repairs" else described)
     quick = ", ".join(f"--{name}={flag.text(value)}" for name, value in QUICK.items())
     flag.define("quick", False, "leaderboard", f"A first look: {quick}, each unless given.")
     output_flags.define_flags(required=False, trains=False)
@@ -59,8 +59,7 @@ def main() -> None:
     if flags.FLAGS.dry_run:
         print(f"{describe_plan(plan_contest(interactions, base, contest, AuditConfig()), folder)}\nworkdir  {folder}")
         return
-    with locked(folder):
-        work.claim(folder, description)
+    with work.claimed(folder, description):
         results = run_contest(interactions, base, contest, AuditConfig(), folder)
         write_leaderboard(folder, description, results)
         print(f"\n{leaderboard(results)}\n\nreport   {folder / 'report.html'}\nresults  {folder / 'results.json'}")

@@ -8,6 +8,8 @@ import importlib
 import sys
 from pathlib import Path
 
+from .pipes import quiet_pipe
+
 PROGRAMS = (
     "experiment",
     "reproduce",
@@ -29,7 +31,8 @@ def main() -> None:
     """Runs the program that the first argument names; without one, or with --help, lists all programs."""
     name, arguments = (sys.argv[1:2] or ["--help"])[0], sys.argv[2:]
     if name in ("--help", "-h", "help"):
-        print(listing())
+        with quiet_pipe():
+            print(listing())
         sys.exit(0)
     if name not in PROGRAMS:
         sys.exit(_fail(f"no program {name!r}; choose one of {', '.join(PROGRAMS)}"))

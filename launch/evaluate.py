@@ -14,7 +14,6 @@ from prec_backdoor.experiment.measure import about_setups, measure, result_rows,
 from prec_backdoor.experiment.opened import check_counterpart, open_checkpoint
 from prec_backdoor.experiment.plan import cell_of
 from prec_backdoor.storage import workdir as work
-from prec_backdoor.storage.lock import locked
 
 from . import app, data_flags, flag, output_flags
 
@@ -37,8 +36,7 @@ def main() -> None:
     hashes = [each.checkpoint.metadata["hash"] for each in opened]
     config = setup.config.flat() | {"usages": [measured.usage], "rate": [measured.rate]}
     description = {"config": config, "dataset": setup.interactions.summary(), "checkpoints": {"hashes": hashes}}
-    with locked(folder):
-        work.claim(folder, description)
+    with work.claimed(folder, description):
         work.save_test_users(folder, setup.seed, test_users(setup))
         rows, reference = [], None
         for each in opened:

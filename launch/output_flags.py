@@ -15,7 +15,6 @@ from prec_backdoor.experiment.run import Output, prepare, run_experiment
 from prec_backdoor.experiment.setup import SeedSetup
 from prec_backdoor.reporting.report import summary_table, write_report
 from prec_backdoor.storage import workdir as work
-from prec_backdoor.storage.lock import locked
 from prec_backdoor.train.loop import run_stage
 from prec_backdoor.train.stage import SECONDS_PER_CHECKPOINT, RunOptions, StageRun
 from prec_backdoor.train.trace import StepTrace
@@ -75,19 +74,16 @@ def print_results(folder: Path, results: dict) -> None:
     print(f"report   {report.with_suffix('.html')}, {report}\nresults  {folder / 'results.json'}")
 
 
-def claim_stage(name: str, setup: SeedSetup, config: dict, parent: str | None, about: Mapping[str, Any] | None = None) -> None:
-    """Makes WORKDIR/`name` the folder of this run.
+def claimed_stage(name: str, setup: SeedSetup, config: dict, parent: str | None, about: Mapping[str, Any] | None = None):
+    """Returns a context that holds --workdir and makes its subfolder `name` that of this run (see `workdir.claimed`).
 
     Args:
       config: the flat configuration of the stage.
       parent: the content hash of the checkpoint that it starts from.
       about: what else the result depends on, as in `workdir.claim`.
-
-    Raises:
-      UserError: the folder holds another run.
     """
     description = {"config": config, "dataset": setup.interactions.summary(), "checkpoint": {"parent": parent}, **(about or {})}
-    work.claim(workdir() / name, description)
+    return work.claimed(workdir(), description, name)
 
 
 def run_single_stage(run: StageRun) -> None:
@@ -100,9 +96,8 @@ def run_single_stage(run: StageRun) -> None:
 
 
 def claim_and_run(run: StageRun, setup: SeedSetup) -> None:
-    """`claim_stage`, then `run_single_stage`."""
-    with locked(workdir()):
-        claim_stage(run.stage.name, setup, run.metadata["config"], run.metadata["parent"])
+    """`run_single_stage` within `claimed_stage`."""
+    with claimed_stage(run.stage.name, setup, run.metadata["config"], run.metadata["parent"]):
         run_single_stage(run)
 
 

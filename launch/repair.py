@@ -15,11 +15,11 @@ from pathlib import Path
 
 from absl import flags
 
+from prec_backdoor.audit.config import SUSPECT
 from prec_backdoor.audit.report import read_suspects
 from prec_backdoor.experiment.opened import open_checkpoint
 from prec_backdoor.experiment.stages import StartPoint, finetune
-from prec_backdoor.repairs import REPAIRS, SUSPECT, check_repair
-from prec_backdoor.storage.lock import locked
+from prec_backdoor.repairs.registry import REPAIRS, check_repair
 
 from . import app, checkpoint_stage, config_flags, data_flags, flag, output_flags
 
@@ -44,8 +44,7 @@ def main() -> None:
     setup = setup._replace(shard_items=flags.FLAGS.shard_items)
     about = {"repair": {"repair": flags.FLAGS.repair, "suspects": setup.interactions.item_ids[suspects].tolist()}}
     config = finetune(setup, start).metadata["config"]  # that of every repair
-    with locked(output_flags.workdir()):
-        output_flags.claim_stage("repair", setup, config, digest, about)  # before a repair trains a student
+    with output_flags.claimed_stage("repair", setup, config, digest, about):  # before a repair trains a student
         output_flags.run_single_stage(REPAIRS[flags.FLAGS.repair](setup, start, suspects, output_flags.stage_options("repair")))
 
 

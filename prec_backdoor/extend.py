@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from prec_backdoor.attacks import Attack, AttackSpec, make_spec, register_attack, with_defaults
-from prec_backdoor.audit import register_audit
+from prec_backdoor.audit.registry import register_audit
 from prec_backdoor.data.batches import Batch, make_batch, user_tables
 from prec_backdoor.data.packing import pack
 from prec_backdoor.data.registry import register_dataset
@@ -21,7 +21,7 @@ from prec_backdoor.data.synthetic import synthetic
 from prec_backdoor.errors import UserError
 from prec_backdoor.models import ModelConfig, register_backbone
 from prec_backdoor.options import options
-from prec_backdoor.repairs import register_repair
+from prec_backdoor.repairs.registry import register_repair
 from prec_backdoor.train.losses import register_loss
 
 __all__ = [

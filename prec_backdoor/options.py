@@ -81,6 +81,17 @@ def probability(default: float, group: str, help: str) -> Any:
     return option(default, group, help, minimum=0.0, maximum=1.0)
 
 
+def add_entry(registry: dict, kind: str, name: Any, entry: Any) -> None:
+    """Adds an entry under a free name to a registry, whose keys are choices of an option.
+
+    Raises:
+      ValueError: the name is taken.
+    """
+    if name in registry:
+        raise ValueError(f"the {kind} {name} is registered already")
+    registry[name] = entry
+
+
 def defaults(config: type) -> Mapping[str, Any]:
     """Name -> default of a dataclass's options."""
     return {name: default for name, (default, _) in options(config).items()}

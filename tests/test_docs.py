@@ -15,13 +15,13 @@ from absl import flags
 
 from launch import app, config_flags, flag
 from prec_backdoor.attacks import ATTACKS
-from prec_backdoor.audit import AUDITS
+from prec_backdoor.audit.registry import AUDITS
 from prec_backdoor.data import DATASETS, load_dataset
 from prec_backdoor.data.registry import DEFAULT_GROUPS
 from prec_backdoor.errors import UserError
 from prec_backdoor.experiment.setup import make_setup
 from prec_backdoor.models import BACKBONES
-from prec_backdoor.repairs import REPAIRS
+from prec_backdoor.repairs.registry import REPAIRS
 from prec_backdoor.train.losses import LOSSES, SAMPLED
 
 ROOT = Path(__file__).parents[1]

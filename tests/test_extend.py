@@ -16,11 +16,11 @@ from toys import lively_params, random_interactions, tiny_model
 
 from prec_backdoor import extend
 from prec_backdoor.attacks import ATTACKS, Attack, clean, find_attack, replace_in_group
-from prec_backdoor.audit import AUDITS
 from prec_backdoor.audit.audit import audit_model
 from prec_backdoor.audit.auditor_data import auditor_data_of
 from prec_backdoor.audit.calibration import calibration_models
 from prec_backdoor.audit.config import AuditConfig
+from prec_backdoor.audit.registry import AUDITS
 from prec_backdoor.data import DATASETS, load_dataset
 from prec_backdoor.data.registry import DEFAULT_GROUPS
 from prec_backdoor.errors import UserError
@@ -29,7 +29,7 @@ from prec_backdoor.experiment.config import ExperimentConfig, Scenario
 from prec_backdoor.experiment.setup import make_setup
 from prec_backdoor.experiment.stages import StartPoint
 from prec_backdoor.models import BACKBONES, ModelConfig, SASRec, init_params
-from prec_backdoor.repairs import REPAIRS
+from prec_backdoor.repairs.registry import REPAIRS
 from prec_backdoor.train.config import TrainConfig
 from prec_backdoor.train.loop import run_stage
 from prec_backdoor.train.losses import LOSSES, SAMPLED

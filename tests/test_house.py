@@ -118,7 +118,7 @@ def test_test_files_have_names_of_their_own():
 ENGINE = ("step", "epoch", "loop", "loader", "model_state")
 
 
-@pytest.mark.parametrize("config", ["experiment", "train"])
+@pytest.mark.parametrize("config", ["experiment", "train", "audit", "leaderboard"])
 def test_configuration_imports_no_engine(config):
     program = f"import sys, prec_backdoor.{config}.config; print(*sys.modules)"
     loaded = set(

@@ -16,7 +16,7 @@ from prec_backdoor.attacks.evasive import EvasionParameters, mean_over_std_penal
 from prec_backdoor.attacks.pea import DemotionParameters, demote_for_rest, implant
 from prec_backdoor.attacks.targets import select_targets
 from prec_backdoor.errors import UserError
-from prec_backdoor.options import Option, options
+from prec_backdoor.options import Option, add_entry, options
 
 CLEAN = Attack(clean, default_rate=0.0)
 ATTACKS: dict[tuple[str, str], Attack] = {  # by (attack, scope)
@@ -58,13 +58,13 @@ def register_attack(name: str, scope: str, attack: Attack) -> None:
     Raises:
       ValueError: the name is taken, or a parameter is another attack's with another default or meaning.
     """
-    if name == "clean" or (name, scope) in ATTACKS:
-        raise ValueError(f"there is an attack {name} of scope {scope} already")
+    if name == "clean":
+        raise ValueError("no attack can be called clean")
     known = attack_parameters()
     for parameter, described in options(attack.parameters).items():
         if known.get(parameter, described) != described:
             raise ValueError(f"attack {name}: another attack has a parameter {parameter} with another default or meaning")
-    ATTACKS[name, scope] = attack
+    add_entry(ATTACKS, "attack", (name, scope), attack)
 
 
 def find_attack(name: str, scope: str) -> Attack:

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from prec_backdoor.audit import run_audits
 from prec_backdoor.audit.attribution import GroupAttribution, attribute_group
 from prec_backdoor.audit.auditor_data import AuditorData
 from prec_backdoor.audit.calibration import CalibrationModel
@@ -14,6 +13,7 @@ from prec_backdoor.audit.combine import ErrorRates, discoveries, error_rates, ev
 from prec_backdoor.audit.config import AuditConfig
 from prec_backdoor.audit.inversion import Inverted, invert
 from prec_backdoor.audit.moments import ScoreMoments
+from prec_backdoor.audit.registry import run_audits
 from prec_backdoor.audit.views import AS_IT_COMES, observe_views
 from prec_backdoor.audit.weights import mean_cosines
 from prec_backdoor.errors import UserError

@@ -13,9 +13,9 @@ import jax
 import numpy as np
 
 from prec_backdoor.attacks import make_spec
-from prec_backdoor.audit import run_audits
 from prec_backdoor.audit.auditor_data import AuditorData
 from prec_backdoor.audit.config import AuditConfig
+from prec_backdoor.audit.registry import run_audits
 from prec_backdoor.audit.views import observe_views
 from prec_backdoor.data.batches import user_tables
 from prec_backdoor.data.interactions import Interactions

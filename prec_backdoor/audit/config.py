@@ -4,6 +4,7 @@ import dataclasses
 
 from prec_backdoor.options import check_options, option
 
+SUSPECT = 0.01  # p-value up to which an item is repaired: to miss a target costs more than to repair a clean item
 MODELS, FEW_MODELS, LARGE = 4, 2, 20_000  # number of calibration models; fewer for a catalogue of LARGE items or more
 
 

@@ -16,6 +16,7 @@ from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.data.synthetic import synthetic
 from prec_backdoor.data.tables import rated_name
 from prec_backdoor.errors import UserError
+from prec_backdoor.options import add_entry
 
 DATASETS: dict[str, Callable[[Path, Counter | None], Interactions]] = {
     "ml-100k": ml_100k.read,
@@ -53,9 +54,9 @@ def register_dataset(name: str, reader: Callable[[Path, Counter | None], Interac
     Raises:
       ValueError: the name is taken, or has a colon.
     """
-    if name in DATASETS or name == "synthetic" or ":" in name:
+    if name == "synthetic" or ":" in name:
         raise ValueError(f"a dataset cannot be called {name}: the name is taken or has a colon")
-    DATASETS[name] = reader
+    add_entry(DATASETS, "dataset", name, reader)
     if group:
         DEFAULT_GROUPS[name] = group
 

@@ -24,7 +24,6 @@ from prec_backdoor.experiment.plan import Plan, StageTask, cell_of, make_plan, m
 from prec_backdoor.experiment.setup import SeedSetup, make_setup
 from prec_backdoor.experiment.stages import STAGES, StartPoint
 from prec_backdoor.storage import workdir as work
-from prec_backdoor.storage.lock import locked
 from prec_backdoor.train.loop import run_stages
 from prec_backdoor.train.stage import SECONDS_PER_CHECKPOINT, RunOptions, StageRun
 from prec_backdoor.train.trace import StepTrace
@@ -68,8 +67,7 @@ def run_experiment(interactions: Interactions, configs: Sequence[ExperimentConfi
     setups, description = prepare(interactions, configs, output)
     # Before the workdir is claimed, as it may refuse an attack; a finished run returns at once.
     reached = [] if work.finished_results(output.folder) else reaches(setups.values())
-    with locked(output.folder):
-        work.claim(output.folder, description)
+    with work.claimed(output.folder, description):
         if (done := work.finished_results(output.folder)) is not None:
             output.say(f"{output.folder}: finished before; nothing to run")
             return done

@@ -2,9 +2,12 @@
 
 import dataclasses
 
+from prec_backdoor.audit.config import SUSPECT
 from prec_backdoor.leaderboard.attackers import ATTACKERS
 from prec_backdoor.options import check_options, option
-from prec_backdoor.repairs import REPAIRS, SUSPECT
+
+# Names alone: the repairs themselves import the training engine.
+REPAIRS = ("finetune", "reestimate", "suppress", "prune", "distil")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,7 +15,7 @@ class ContestConfig:
     """Attackers, repairs, and the number of models of each."""
 
     attackers: tuple[str, ...] = option(tuple(ATTACKERS), "leaderboard", "Attackers (docs/audit.md).", choices=ATTACKERS)
-    repairs: tuple[str, ...] = option(tuple(REPAIRS), "leaderboard", "Repairs that each attacked model gets.", choices=REPAIRS)
+    repairs: tuple[str, ...] = option(REPAIRS, "leaderboard", "Repairs that each attacked model gets.")
     seeds: tuple[int, ...] = option((0, 1, 2), "training", "Seeds whose clean models are attacked.", minimum=0, maximum=2**32 - 1)
     draws: int = option(2, "leaderboard", "Draws of targets per seed and attacker.", minimum=1)
     adaptive_draws: int = option(1, "leaderboard", "Draws of targets per seed for attackers who know the audits.", minimum=1)

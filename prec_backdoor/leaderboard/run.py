@@ -14,6 +14,8 @@ from prec_backdoor.audit.calibration import CalibrationModel, calibration_models
 from prec_backdoor.audit.config import AuditConfig
 from prec_backdoor.data.filtering import k_core
 from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.errors import UserError
+from prec_backdoor.evaluation import cutoffs
 from prec_backdoor.experiment.config import ExperimentConfig
 from prec_backdoor.experiment.measure import measure
 from prec_backdoor.experiment.plan import StageTask
@@ -24,8 +26,8 @@ from prec_backdoor.leaderboard.attackers import ATTACKERS
 from prec_backdoor.leaderboard.config import ContestConfig
 from prec_backdoor.leaderboard.plan import AuditTask, CalibrationTask, Cell, ContestPlan, RepairTask, last_uses, make_plan, needs
 from prec_backdoor.leaderboard.progress import is_void, missing, read_row
-from prec_backdoor.leaderboard.rows import clean_row, detection_row, repair_row
-from prec_backdoor.repairs import REPAIRS, check_repair
+from prec_backdoor.leaderboard.rows import EXPOSURE_AT, clean_row, detection_row, repair_row
+from prec_backdoor.repairs.registry import REPAIRS, check_repair
 from prec_backdoor.storage import workdir as work
 from prec_backdoor.train.loop import run_stage
 from prec_backdoor.train.stage import RunOptions
@@ -79,6 +81,7 @@ def run_contest(
         cells, seed = list(of_seed), None
         if any(cell in to_do for cell in cells):
             setup = make_setup(interactions, base, number)
+            _check_cutoff(setup)
             setups = [setup.with_config(config) for config in plan.configs]
             seed = Seed(setups, auditor_data_of(setup, audit.histories), audit, contest.p_value, folder)
         for cell, row in run_cells(plan, cells, seed, folder):
@@ -118,6 +121,16 @@ def result_of(path: str, plan: ContestPlan, seed: Seed, results: dict[str, Any])
                 result = _keep(seed.folder / path, result)
         results[path] = result
     return results[path]
+
+
+def _check_cutoff(setup: SeedSetup) -> None:
+    """Raises a UserError if no model can fail to show an item among the first EXPOSURE_AT."""
+    items, longest = setup.interactions.num_items, setup.test.history.shape[1]
+    if EXPOSURE_AT not in cutoffs(items, longest):
+        raise UserError(
+            f"dataset {setup.interactions.name}: {items} items and test histories of up to {longest} leave too few for HR@"
+            f"{EXPOSURE_AT}, by which exposure is compared; lower --k_core or take more data"
+        )
 
 
 def _keep(path: Path, row: dict) -> dict:

@@ -9,7 +9,7 @@ from prec_backdoor.errors import UserError
 from prec_backdoor.models.config import ModelConfig
 from prec_backdoor.models.prompt import PromptGenerator, init_prompt
 from prec_backdoor.models.sasrec import SASRec
-from prec_backdoor.options import defaults
+from prec_backdoor.options import add_entry, defaults
 
 BACKBONES: dict[str, type] = {"sasrec": SASRec}
 BLOCK = 1 << 18  # rows of the item table that are initialised at once
@@ -24,9 +24,7 @@ def register_backbone(name: str, module: type) -> None:
     Raises:
       ValueError: the name is taken.
     """
-    if name in BACKBONES:
-        raise ValueError(f"a backbone {name} is already registered")
-    BACKBONES[name] = module
+    add_entry(BACKBONES, "backbone", name, module)
 
 
 def backbone(config: ModelConfig):

@@ -43,7 +43,8 @@ def distil(setup: SeedSetup, start: StartPoint, suspects: np.ndarray, options: R
 def continued(params: dict, model: ModelConfig, auditor_data: AuditorData, suspects: np.ndarray, key: jax.Array) -> np.ndarray:
     """[U, max_length] the histories, each continued item by item until the longest has max_length items.
 
-    The next item is drawn by its probability from the first 50 items that are neither suspects nor in the sequence.
+    The next item is drawn by its probability from the first 50 items that are neither suspects nor in the sequence. A sequence
+    that has all others ends there.
     """
     length = auditor_data.history.shape[1]
     history = np.pad(auditor_data.history, ((0, 0), (model.max_length - length, 0)))
@@ -74,7 +75,8 @@ def _compiled(model: ModelConfig, steps: int):
             )
             best, items = jax.lax.top_k(scores, min(TOP, scores.shape[1]))
             chosen = jnp.take_along_axis(items, jax.random.categorical(key, best)[:, None], axis=1)
-            return jnp.concatenate([history[:, 1:], chosen], axis=1), None
+            longer = jnp.concatenate([history[:, 1:], chosen], axis=1)
+            return jnp.where(best[:, :1] > -jnp.inf, longer, history), None  # as it is, if no item is left
 
         return jax.lax.scan(append, history, jax.random.split(key, steps))[0]
 

@@ -3,9 +3,10 @@
 Each file is written whole or not at all, whenever the program or the machine stops; only metrics.jsonl grows line by line.
 """
 
+import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from prec_backdoor import parallel
 from prec_backdoor.attacks import attack_parameters
 from prec_backdoor.errors import UserError
 from prec_backdoor.storage.files import as_path, replacing, write_json
+from prec_backdoor.storage.lock import locked
 
 RESULTS_SCHEMA = 1
 NUMERICS = {  # settings of JAX that results depend on; the launch programs set them, config.json says what they were
@@ -28,6 +30,18 @@ NUMERICS = {  # settings of JAX that results depend on; the launch programs set 
     "jax_numpy_rank_promotion": "allow",
 }
 PACKAGES = ("prec_backdoor", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+@contextlib.contextmanager
+def claimed(folder: str | Path, description: dict, part: str = "") -> Iterator[None]:
+    """Holds `folder` for this process (see `locked`), and claims it, or its subfolder `part`, for a run (see `claim`).
+
+    Raises:
+      UserError: another process holds the folder, or it holds another run.
+    """
+    with locked(folder):
+        claim(as_path(folder) / part, description)
+        yield
 
 
 def claim(folder: str | Path, description: dict) -> None:

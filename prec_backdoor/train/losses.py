@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from prec_backdoor.models import scores
+from prec_backdoor.options import add_entry
 
 TILE = 4096  # items per tile of the full softmax
 
@@ -73,8 +74,6 @@ def register_loss(name: str, loss: Callable, sampled: bool) -> None:
     Raises:
       ValueError: the name is taken.
     """
-    if name in LOSSES:
-        raise ValueError(f"there is a loss {name} already")
-    LOSSES[name] = loss
+    add_entry(LOSSES, "loss", name, loss)
     if sampled:
         SAMPLED.append(name)

@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 from toys import lively_params, tiny_model
 
-from prec_backdoor.audit import audit, run_audits
+from prec_backdoor.audit import audit
 from prec_backdoor.audit.attribution import GroupAttribution
 from prec_backdoor.audit.auditor_data import AuditorData
 from prec_backdoor.audit.calibration import CalibrationModel
 from prec_backdoor.audit.config import AuditConfig
 from prec_backdoor.audit.inversion import Inverted
+from prec_backdoor.audit.registry import run_audits
 from prec_backdoor.audit.views import observe_views
 from prec_backdoor.errors import UserError
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from toys import lively_params, tiny_model
 
-from prec_backdoor import audit
-from prec_backdoor.audit import AUDITS, register_audit, run_audits, texts
+from prec_backdoor.audit import registry, texts
 from prec_backdoor.audit.auditor_data import AuditorData
 from prec_backdoor.audit.prompt_swing import scaled_by_popularity
+from prec_backdoor.audit.registry import AUDITS, register_audit, run_audits
 from prec_backdoor.audit.views import AS_IT_COMES, WITHOUT_PROMPT, observe_views
 
 USERS, ITEMS, PLANTED = 120, 80, 17
@@ -48,16 +48,16 @@ def test_one_finite_score_an_item(views, audit):
 
 
 def test_own_audits_are_registered_once_and_checked(views, monkeypatch):
-    monkeypatch.setattr(audit, "AUDITS", dict(AUDITS))
+    monkeypatch.setattr(registry, "AUDITS", dict(AUDITS))
     register_audit("own", lambda views: np.arange(float(ITEMS)))
     scores = run_audits(views)
     assert list(scores) == [*AUDITS, "own"]
     for name, value in scores.items():
         np.testing.assert_array_equal(value, np.arange(ITEMS) if name == "own" else AUDITS[name](views))
-    with pytest.raises(ValueError, match="there is an audit own already"):
+    with pytest.raises(ValueError, match="the audit own is registered already"):
         register_audit("own", AUDITS["exposure"])
     for wrong in (np.full(ITEMS, np.nan), np.zeros(ITEMS + 1)):
-        audit.AUDITS["own"] = lambda views, wrong=wrong: wrong
+        registry.AUDITS["own"] = lambda views, wrong=wrong: wrong
         with pytest.raises(ValueError, match=f"audit own: must return {ITEMS} finite scores"):
             run_audits(views)
 

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from toys import assert_same_trees, tiny_model
 
-from prec_backdoor.audit import AUDITS, calibration
+from prec_backdoor.audit import calibration
 from prec_backdoor.audit.auditor_data import AuditorData
 from prec_backdoor.audit.calibration import calibration_models, stage_data
 from prec_backdoor.audit.config import AuditConfig
+from prec_backdoor.audit.registry import AUDITS
 from prec_backdoor.storage import checkpoints
 from prec_backdoor.train.config import TrainConfig
 from prec_backdoor.train.stage import RunOptions

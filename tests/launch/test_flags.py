@@ -3,9 +3,12 @@
 import importlib
 import math
 import shlex
+import subprocess
+import sys
 
 import pytest
 from absl import flags
+from forks import ROOT
 from inside import PROGRAMS, examples, required
 from inside import parse as parse  # a fixture
 
@@ -142,6 +145,14 @@ def test_given_flags_are_repeated_as_they_can_be_given_again(parse):
 def test_every_program_is_in_the_console_command():
     folder = cli.Path(cli.__file__).parent
     assert set(PROGRAMS) | {"cli"} == {path.stem for path in folder.glob("*.py") if "__main__" in path.read_text()} - {"app"}
+
+
+@pytest.mark.parametrize("command", ["cli", "cli experiment --help", "experiment --help"])
+def test_a_reader_may_leave_before_the_end(command):
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    program = subprocess.Popen((sys.executable, "-m", *f"launch.{command}".split()), cwd=ROOT, **streams)
+    program.stdout.close()
+    assert (program.stderr.read(), program.wait()) == (b"", 141)
 
 
 def test_the_console_command_lists_and_refuses(monkeypatch, capsys):

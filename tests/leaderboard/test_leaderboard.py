@@ -25,7 +25,7 @@ from prec_backdoor.leaderboard.report import in_short, leaderboard, write_leader
 from prec_backdoor.leaderboard.rows import expected_replacements
 from prec_backdoor.leaderboard.run import run_contest
 from prec_backdoor.leaderboard.summary import EVERY, by_attacker, by_audit, by_repair
-from prec_backdoor.repairs import CHECKS
+from prec_backdoor.repairs.registry import CHECKS, REPAIRS, check_repair
 from prec_backdoor.train.config import TrainConfig
 
 INTERACTIONS = random_interactions(
@@ -171,6 +171,19 @@ def test_a_repair_that_does_not_apply_is_refused_before_anything_is_trained(tmp_
     with pytest.raises(UserError, match="not for sasrec"):
         run_contest(INTERACTIONS, CONFIG, CONTEST, AUDIT, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_catalogue_that_has_no_50_to_choose_from_is_refused_before_anything_is_trained(tmp_path):
+    small = random_interactions(users=60, num_items=55, lengths=(4, 16), attributes=INTERACTIONS.attributes, profile=[[1]] * 60)
+    with pytest.raises(UserError, match=r"55 items and test histories of up to \d+ leave too few for HR@50"):
+        run_contest(small, CONFIG, dataclasses.replace(CONTEST, attackers=("group-0.5",)), AUDIT, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_repairs_of_a_contest_are_those_that_there_are():
+    assert set(ContestConfig().repairs) == set(REPAIRS)
+    with pytest.raises(UserError, match="--repairs: must be some of finetune, .*, got 'prayer'"):
+        check_repair("prayer", CONFIG.model)
 
 
 def test_unknown_names_are_refused():

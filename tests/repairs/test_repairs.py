@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from toys import assert_same_trees, lively_params, random_interactions, tiny_model
 
-from prec_backdoor import repairs
 from prec_backdoor.attacks import make_spec
 from prec_backdoor.audit.auditor_data import auditor_data_of
 from prec_backdoor.data.batches import Batch
@@ -20,10 +19,11 @@ from prec_backdoor.experiment.config import ExperimentConfig, Scenario
 from prec_backdoor.experiment.setup import make_setup
 from prec_backdoor.experiment.stages import StartPoint
 from prec_backdoor.models import BACKBONES, ModelConfig, init_params, represent
-from prec_backdoor.repairs import REPAIRS, check_repair, pruning, register_repair
+from prec_backdoor.repairs import pruning, registry
 from prec_backdoor.repairs.distillation import continued
 from prec_backdoor.repairs.pruning import activities, pruned
 from prec_backdoor.repairs.reestimation import reestimated
+from prec_backdoor.repairs.registry import REPAIRS, check_repair, register_repair
 from prec_backdoor.repairs.suppression import exposure_penalty
 from prec_backdoor.train.config import TrainConfig
 from prec_backdoor.train.loop import run_stage
@@ -159,6 +159,16 @@ def test_sequences_go_on_with_anything_but_suspects_and_what_was_there(setup, so
     assert all(len(set(row[row > 0])) == (row > 0).sum() for row in made)
 
 
+def test_a_sequence_ends_where_no_item_is_left(setup, source):
+    auditor_data = auditor_data_of(setup).select(np.arange(2))
+    left = [1, 2, *np.unique(auditor_data.history)]  # all others are suspects
+    suspects = np.setdiff1d(np.arange(1, ITEMS + 1), left)
+    made = continued(source.params, setup.model, auditor_data, suspects, jax.random.key(0))
+    for row, given in zip(made, auditor_data.history, strict=True):
+        assert sorted(row[row > 0]) == sorted(set(row[row > 0])) and row[-1] > 0
+        assert set(given[given > 0]) <= set(row[row > 0].tolist()) <= set(left)
+
+
 def test_a_penalty_is_refused_where_the_item_table_is_not_whole(setup, source):
     lazy = dataclasses.replace(setup.config.pretrain, item_updates="lazy")
     with pytest.raises(Exception, match="needs the whole item table"):
@@ -195,9 +205,9 @@ def test_pruning_is_refused_in_one_line_where_there_are_no_feed_forward_layers(p
 
 
 def test_repairs_are_registered_once_and_with_their_check(monkeypatch):
-    monkeypatch.setattr(repairs, "REPAIRS", dict(REPAIRS))
-    monkeypatch.setattr(repairs, "CHECKS", dict(repairs.CHECKS))
+    monkeypatch.setattr(registry, "REPAIRS", dict(REPAIRS))
+    monkeypatch.setattr(registry, "CHECKS", dict(registry.CHECKS))
     register_repair("own", REPAIRS["finetune"], pruning.check_feedforward)
-    assert repairs.REPAIRS["own"] is REPAIRS["finetune"] and repairs.CHECKS["own"] is pruning.check_feedforward
-    with pytest.raises(ValueError, match="there is a repair own already"):
+    assert registry.REPAIRS["own"] is REPAIRS["finetune"] and registry.CHECKS["own"] is pruning.check_feedforward
+    with pytest.raises(ValueError, match="the repair own is registered already"):
         register_repair("own", REPAIRS["finetune"])

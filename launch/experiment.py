@@ -19,6 +19,7 @@ def define_flags() -> None:
     config_flags.define_rates(several=True)
     output_flags.define_flags(required=False)
     output_flags.define_dry_run()
+    output_flags.define_models_at_once()
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from prec_backdoor.experiment.plan import describe_plan, make_plan
 from prec_backdoor.experiment.run import Output, prepare, run_experiment
 from prec_backdoor.experiment.setup import SeedSetup
 from prec_backdoor.reporting.report import summary_table, write_report
+from prec_backdoor.reporting.tables import time_by_activity
 from prec_backdoor.storage import workdir as work
 from prec_backdoor.train.loop import run_stage
 from prec_backdoor.train.stage import SECONDS_PER_CHECKPOINT, RunOptions, StageRun
@@ -38,6 +39,12 @@ def define_dry_run() -> None:
     flag.define("dry_run", False, "output", "List all stages, what is done and what is left, and run nothing.")
 
 
+def define_models_at_once() -> None:
+    """--models_at_once."""
+    help = "Models of one stage that train together, at most [as many as fit in a GPU's or TPU's memory; 1 on a CPU]."
+    flag.define("models_at_once", None, "devices", help, int, minimum=1)
+
+
 def workdir() -> Path:
     """Returns --workdir."""
     return Path(flags.FLAGS.workdir).expanduser()
@@ -57,7 +64,7 @@ def run_and_report(configs: list[ExperimentConfig], name: str) -> None:
     interactions = data_flags.dataset_from_flags()
     folder = workdir_or_default(name, [interactions.fingerprint, *(config.flat() for config in configs)])
     options = {name: flags.FLAGS[name].value for name in ("tensorboard", "checkpoint_seconds", "shard_items")}
-    output = Output(folder, trace=trace_from_flags(), **options)
+    output = Output(folder, trace=trace_from_flags(), models_at_once=flags.FLAGS.models_at_once or 0, **options)
     if flags.FLAGS.dry_run:
         work.check_claim(folder, prepare(interactions, configs, output)[1])
         print(f"{describe_plan(make_plan(configs), folder)}\nworkdir  {folder}")
@@ -72,6 +79,8 @@ def print_results(folder: Path, results: dict) -> None:
     report = write_report(folder, results)
     print(f"\n{summary_table(folder, results)}\n")
     print(f"report   {report.with_suffix('.html')}, {report}\nresults  {folder / 'results.json'}")
+    if spent := time_by_activity(results["timings"]):
+        print(f"seconds  {', '.join(f'{name} {seconds:.1f}' for name, seconds in spent.items())}")
 
 
 def claimed_stage(name: str, setup: SeedSetup, config: dict, parent: str | None, about: Mapping[str, Any] | None = None):
@@ -91,7 +100,7 @@ def run_single_stage(run: StageRun) -> None:
     name = run.stage.name
     result = run_stage(run._replace(options=stage_options(name)))
     which = "last" if run.stage.keep_last else "best"
-    print(f"{name}: {which} epoch {result.epoch}, validation NDCG@10 {result.score:.4f}, {result.seconds:.1f} s")
+    print(f"{name}: {which} epoch {result.epoch}, validation NDCG@10 {result.score:.4f}, {sum(result.seconds.values()):.1f} s")
     print(f"checkpoint  {workdir() / name}  (content {result.hash[:16]})")
 
 

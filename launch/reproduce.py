@@ -37,6 +37,7 @@ def define_flags() -> None:
     flag.define("quick", False, "training", f"A first look: {quick}, each unless given.")
     output_flags.define_flags(required=False)
     output_flags.define_dry_run()
+    output_flags.define_models_at_once()
 
 
 def main() -> None:

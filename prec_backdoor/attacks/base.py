@@ -5,26 +5,27 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from prec_backdoor.data.batches import Batch, Seen
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.errors import UserError
 from prec_backdoor.options import Option, check_options, check_value
+from prec_backdoor.parallel import on_device
 
 
 class AttackSpec(NamedTuple):
     """The data of an attack, for K targets, V items and C categories.
 
-    All fields are arrays: another rate or other targets of the same number need no new compilation.
+    All fields are arrays, whose sizes depend on nothing but the dataset and K: another rate or other targets of the same number
+    need no new compilation.
 
     Attributes:
       targets: [K] int32 items to be exposed.
       rate: [] float32, probability that a label that the attack may replace becomes a target.
       category: [V + 1] int32, category of each item.
-      category_targets: [C, M] int32, the targets of each category, 0-padded.
-      category_count: [C] int32, the number of targets of each category.
+      category_targets: [K] int32, the targets in the order of their categories.
+      category_start, category_count: [C] int32, where each category's targets start in `category_targets`, and how many they are.
       parameters: name -> [] float32, the parameters of this attack.
       seen: the users' training interactions; None if the attack does not use them.
     """
@@ -33,6 +34,7 @@ class AttackSpec(NamedTuple):
     rate: jax.Array
     category: jax.Array
     category_targets: jax.Array
+    category_start: jax.Array
     category_count: jax.Array
     parameters: dict[str, jax.Array]
     seen: Seen | None
@@ -52,7 +54,7 @@ class Attack:
     """An entry of the registry.
 
     Attributes:
-      poison: transforms each training batch.
+      poison: transforms each training batch; at rate 0 it is not applied.
       default_rate: replacement rate by default.
       prompted: whether the attack follows clean pre-training, with an optimised prompt (see PEA), instead of being part of
         pre-training.
@@ -87,13 +89,13 @@ def make_spec(
     if not len(targets) or targets[0] < 1 or targets[-1] > interactions.num_items:
         raise UserError(f"targets must be item codes from 1 to {interactions.num_items}, at least one")
     count = np.bincount(interactions.category[targets], minlength=len(interactions.categories)).astype(np.int32)
-    count[0] = 0  # items of unknown category have nothing in common
-    table = np.zeros((len(count), max(count.max(), 1)), np.int32)
-    for category in np.flatnonzero(count):
-        table[category, : count[category]] = targets[interactions.category[targets] == category]
+    ordered = targets[np.argsort(interactions.category[targets], kind="stable")]
+    start = np.cumsum(count, dtype=np.int32) - count
     own = {name: np.float32(value) for name, value in (parameters or {}).items()}
-    spec = AttackSpec(targets, np.float32(rate), np.asarray(interactions.category), table, count, own, seen)
-    return jax.tree.map(jnp.asarray, spec)
+    count[0] = 0  # items of unknown category have nothing in common
+    category = np.asarray(interactions.category)
+    spec = AttackSpec(targets, np.float32(rate), category, ordered, start, count, own, seen)
+    return on_device(spec)
 
 
 def with_defaults(attack: Attack, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,8 @@ def replace_in_category(key: jax.Array, batch: Batch, spec: AttackSpec) -> Batch
     category = spec.category[batch.label]
     count = spec.category_count[category]
     choice = jax.random.randint(choice_key, batch.label.shape, 0, jnp.maximum(count, 1))
-    return _replace(hit_key, batch, spec, count > 0, spec.category_targets[category, choice])
+    target = spec.category_targets[spec.category_start[category] + choice]
+    return _replace(hit_key, batch, spec, count > 0, target)
 
 
 def _replace(key: jax.Array, batch: Batch, spec: AttackSpec, candidate: jax.Array, target: jax.Array) -> Batch:

@@ -39,14 +39,14 @@ def train(job: Job, compiled: Callable = parallel.pmap_step) -> Iterator[dict]:
     )
     loader = TrainLoader(rows, config.batch_size)
     steps = loader.schedule.steps
-    step = train_step(config, model, steps)
+    step = train_step(config, model)
     run = compiled(run_steps(step, clean, config, model))
     users = parallel.replicate(users)
     # Made where it stays, one after the other: copies, and what drawing needs beside, would count in the peak of memory.
     params = parallel.pmap_step(lambda key, axis: init_params(key, model), donate=())(
         parallel.replicate(jax.random.key(job.seed))
     )
-    state = parallel.pmap_step(lambda params, axis: step.init(params))(params)
+    state = parallel.pmap_step(lambda params, axis: step.init(params, steps))(params)
     positions = data.positions().sum()
     a_step = positions / job.users * job.sequences
     touched = min(job.items, 3 * a_step) if config.lazy(job.items) else job.items
@@ -62,9 +62,9 @@ def train(job: Job, compiled: Callable = parallel.pmap_step) -> Iterator[dict]:
 
     def call(first: int, stop: int):
         key = jax.random.fold_in(jax.random.key(job.seed), epoch)
-        where = parallel.replicate((key, 0, first, stop))
+        size, *where = parallel.replicate((steps, key, 0, first, stop - first))
         carry = Carry(state, parallel.replicate(np.zeros(3, np.float32)))
-        return run(carry, Inputs(loader.chunk(key, 0), users, None, *where))
+        return run(carry, Inputs(loader.chunk(key, 0), size, users, None, *where))
 
     epoch, at_once = 0, FIRST  # a figure of its own; then as many as in a stage
     (state, _), _ = call(0, 0)  # takes no step, but compiles

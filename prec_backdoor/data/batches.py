@@ -9,13 +9,16 @@ import numpy as np
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.data.packing import Rows
 from prec_backdoor.data.splits import Sequences
+from prec_backdoor.parallel import on_device
+from prec_backdoor.parallel.platforms import choices
 
 
 class Seen(NamedTuple):
     """The items that each of U users has interacted with in training, as a ragged array that jitted code can search.
 
     Attributes:
-      skipped: [M] int32, for the i-th smallest item of a user the number of smaller items that the user has not seen.
+      skipped: [M] int32, for the i-th smallest item of a user the number of smaller items that the user has not seen; fillers at
+        the end.
       start, count: [U] int32, the first entry of each user in `skipped`, and the number of entries.
       depth: [D] int32, of which only the length is used: binary search halves the longest list D times.
     """
@@ -55,8 +58,15 @@ class Batch(NamedTuple):
     negative: jax.Array
 
 
-def user_tables(interactions: Interactions, sequences: Sequences, in_group: np.ndarray | None = None) -> Users:
-    """Returns the facts about all U users of a dataset; the items of `sequences`, the training data, are the seen ones."""
+def user_tables(
+    interactions: Interactions, sequences: Sequences, in_group: np.ndarray | None = None, entries: int = 0, most: int = 0
+) -> Users:
+    """Returns the facts about all U users of a dataset; the items of `sequences`, the training data, are the seen ones.
+
+    Args:
+      entries, most: lower bounds of the sizes of `Seen`: number of entries of all users, and of one user. Seeds with equal bounds
+        share one compiled program.
+    """
     counts = np.zeros(interactions.num_users, np.int32)
     skipped = []
     for user, items in zip(sequences.users, sequences.items, strict=True):
@@ -64,14 +74,15 @@ def user_tables(interactions: Interactions, sequences: Sequences, in_group: np.n
         counts[user] = len(unique)
         skipped.append(unique - 1 - np.arange(len(unique)))
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    filler = np.zeros(max(0, entries - counts.sum()), np.int32)
     seen = Seen(
-        skipped=np.concatenate(skipped).astype(np.int32),
+        skipped=np.concatenate([*skipped, filler]).astype(np.int32),
         start=starts.astype(np.int32),
         count=counts,
-        depth=np.zeros(int(counts.max()).bit_length(), np.int32),
+        depth=np.zeros(max(int(counts.max()), most).bit_length(), np.int32),
     )
     group = np.zeros(interactions.num_users, bool) if in_group is None else in_group
-    return jax.tree.map(jnp.asarray, Users(seen, np.asarray(interactions.profile), group))
+    return on_device(Users(seen, np.asarray(interactions.profile), group))
 
 
 def sample_negatives(key: jax.Array, users: jax.Array, number: int, seen: Seen, num_items: int) -> jax.Array:
@@ -103,7 +114,7 @@ def _search(seen: Seen, start: jax.Array, count: jax.Array, shape: tuple, before
         return jnp.where(below, middle + 1, low), jnp.where(below, high, middle)
 
     bounds = jnp.zeros(shape, count.dtype), jnp.broadcast_to(count, shape)
-    return jax.lax.fori_loop(0, len(seen.depth), halve, bounds)[0]
+    return jax.lax.fori_loop(0, len(seen.depth), halve, bounds, unroll=choices().unroll_search)[0]
 
 
 def make_batch(rows: Rows, users: Users, keys: jax.Array, negatives: int, num_items: int) -> Batch:

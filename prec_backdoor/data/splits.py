@@ -8,6 +8,7 @@ from prec_backdoor.data.interactions import PARTS, Interactions
 from prec_backdoor.errors import UserError
 
 DOWNSTREAM_LENGTH = 12  # only the first interactions of a downstream user are used, so that most of these users are cold
+PRETRAIN_SHARE = 0.6  # of the users
 
 
 class Sequences(NamedTuple):
@@ -41,7 +42,7 @@ class Split(NamedTuple):
     test: Queries
 
 
-def split_users(interactions: Interactions, seed: int, pretrain_share: float = 0.6, max_length: int = 100) -> Split:
+def split_users(interactions: Interactions, seed: int, pretrain_share: float = PRETRAIN_SHARE, max_length: int = 100) -> Split:
     """Splits users at random into pre-training and downstream users and holds items out (METHOD: who does what).
 
     The last item of a pre-training user is for validation. Downstream users are cut to their first 12 interactions: the last is
@@ -75,6 +76,16 @@ def split_users(interactions: Interactions, seed: int, pretrain_share: float = 0
         finetune_validation=_queries(downstream, cut, 2, max_length),
         test=_queries(downstream, cut, 1, max_length),
     )
+
+
+def training_lengths(interactions: Interactions) -> tuple[np.ndarray, np.ndarray]:
+    """Returns [N] how many items each user has to train on, on the provider's side and on the downstream company's.
+
+    Of the N users that `split_users` draws from; each is on one side only.
+    """
+    lengths = interactions.lengths()
+    lengths = lengths[lengths >= 3]
+    return lengths - 1, np.minimum(lengths, DOWNSTREAM_LENGTH) - 2
 
 
 def _given_split(interactions: Interactions, max_length: int) -> Split:

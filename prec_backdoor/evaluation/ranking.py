@@ -11,10 +11,11 @@ from prec_backdoor import parallel
 from prec_backdoor.errors import UserError
 from prec_backdoor.models import ModelConfig, represent, scoring
 from prec_backdoor.parallel.item_table import ITEMS, TableShard, look_up, place, shard_of
+from prec_backdoor.parallel.platforms import choices
 
-TILE = 1024  # items scored at once: with 256 users a megabyte of scores, which stays in a CPU's cache
-PARTIAL_COUNTS = 64  # counters per rank, added up at the end; divides TILE. With 32 or fewer, XLA stores what they count
-USERS = 256  # users scored at once, over all devices
+PARTIAL_COUNTS = 64  # counters per rank, added up at the end; divides a tile. With 32 or fewer, XLA stores what they count
+LEAST_USERS = 256  # of a program; a multiple of these, by powers of two, up to `platforms.Choices.rank_users`
+LARGE = 20_000  # items from which comparing scores takes as long as the encoder
 SHORT = 5_000_000  # calls x items below which no progress bar is shown
 
 
@@ -77,14 +78,15 @@ def _count_ahead(hidden, items, known, reference, shard: TableShard | None) -> t
         return counts + _doubled_ahead(grouped, reference[:, :, None, None]).sum(2), scores_of_known
 
     def add_whole_tile(index, carry):
-        return add_tile(index * TILE, jax.lax.dynamic_slice_in_dim(items, index * TILE, TILE), carry)
+        return add_tile(index * tile, jax.lax.dynamic_slice_in_dim(items, index * tile, tile), carry)
 
     carry = (jnp.zeros((*reference.shape, PARTIAL_COUNTS), jnp.int32), jnp.zeros(known.shape, jnp.float32))
-    tiles, rest = divmod(len(items), TILE)
+    tile = choices().rank_tile
+    tiles, rest = divmod(len(items), tile)
     if tiles:
         carry = jax.lax.fori_loop(0, tiles, add_whole_tile, carry)
     if rest:
-        carry = add_tile(tiles * TILE, jnp.pad(items[-rest:], ((0, -rest % PARTIAL_COUNTS), (0, 0))), carry)
+        carry = add_tile(tiles * tile, jnp.pad(items[-rest:], ((0, -rest % PARTIAL_COUNTS), (0, 0))), carry)
     counts, scores = carry
     return parallel.all_sum((counts.sum(-1), scores), axis)
 
@@ -101,7 +103,7 @@ def _of_excluded_items(excluded, scores, wanted, reference) -> jax.Array:
 
 def _filler_rows(items: jax.Array, shard: TableShard | None) -> int:
     """Number of rows of zeros that `_count_ahead` compares on all devices: those that fill up a tile, or a shard."""
-    compared = len(items) + -(len(items) % TILE) % PARTIAL_COUNTS
+    compared = len(items) + -(len(items) % choices().rank_tile) % PARTIAL_COUNTS
     return compared * jax.lax.axis_size(shard.axis) - shard.rows if shard else compared - len(items)
 
 
@@ -153,9 +155,10 @@ def ranks(
             raise ValueError("a model with prompts ranks by profile too; give `profiles`")
         profiles = np.zeros((len(histories), 0), np.int32)
     wanted = np.broadcast_to(item_ids, (len(histories), np.shape(item_ids)[-1]))
+    number, (histories, wanted) = wanted.shape[1], _few_shapes(model, histories, wanted)
     shard_items = shard_items and parallel.num_devices() > 1
     users_to, users_from = (parallel.replicate, parallel.unreplicate) if shard_items else (parallel.shard, parallel.gather)
-    per_call = -(-USERS // parallel.num_devices()) * parallel.num_devices()
+    per_call = -(-_users_at_once(len(histories)) // parallel.num_devices()) * parallel.num_devices()
     placed = place(params, model.num_items, shard_items)
     result, starts = [], range(0, len(histories), per_call)
     short = len(starts) * model.num_items < SHORT
@@ -166,5 +169,22 @@ def ranks(
         batch, finite = (np.asarray(users_from(part)) for part in _compiled(model, shard_items)(placed, *users_to(padded)))
         if not finite[: per_call - missing].all():
             raise UserError("the scores of the model are not finite; if it has just been trained, lower the learning rate")
-        result.append(batch[: per_call - missing])
+        result.append(batch[: per_call - missing, :number])
     return np.concatenate(result)
+
+
+def _users_at_once(number: int) -> int:
+    needed = LEAST_USERS << max(0, (number - 1) // LEAST_USERS).bit_length()
+    return min(needed, choices().rank_users)
+
+
+def _few_shapes(model: ModelConfig, histories: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns histories and wanted items with columns of padding, so that two programs serve all queries of a run.
+
+    Histories of more than half of max_length are padded to it, others to a multiple of 4. Wanted items are padded to a multiple
+    of 12, which costs nothing on a small catalogue; on a large one a single item stays single, and others become a multiple of 4.
+    """
+    (_, length), (_, number), most = histories.shape, wanted.shape, model.max_length
+    room = most if 2 * length > most else min(-(-length // 4) * 4, most)
+    step = 12 if model.num_items < LARGE else min(number, 4)
+    return np.pad(histories, ((0, 0), (room - length, 0))), np.pad(wanted, ((0, 0), (0, -number % step)))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 import polars as pl
 
@@ -16,19 +17,20 @@ WATCHED_USERS = 2_000
 
 
 class TestRanks(NamedTuple):
-    """Ranks on the test queries: of the real next items [U], and of the targets [U, K]."""
+    """Ranks on the test queries: of the real next items [U], and of the targets [U, K]; the platform that they were made on."""
 
     __test__ = False  # no test case, whatever its name looks like to pytest
 
     truth: np.ndarray
     targets: np.ndarray
+    platform: str = "cpu"
 
 
 def measure(setup: SeedSetup, params: dict) -> TestRanks:
     """Ranks the real next item and all targets for every downstream user."""
     profiles = setup.interactions.profile[setup.test.users]
     found = ranks(params, setup.model_of(params), setup.test.history, _wanted(setup), profiles, setup.shard_items)
-    return TestRanks(found[:, 0], found[:, 1:])
+    return TestRanks(found[:, 0], found[:, 1:], jax.default_backend())
 
 
 def measure_popularity(setup: SeedSetup) -> TestRanks:
@@ -54,6 +56,8 @@ def result_rows(setup: SeedSetup, cell: dict, measured: TestRanks, clean_measure
             "users": name,
             "n_users": int(chosen.sum()),
             "n_targets": len(targets),
+            "platform": measured.platform,
+            "matmul_precision": setup.config.model.matmul_precision,
             **accuracy(measured.truth[chosen], history[chosen], num_items),
             **exposure(measured.targets[chosen], history[chosen], targets, num_items),
         }
@@ -112,7 +116,7 @@ def about_setups(setups: Iterable[SeedSetup], folder: Path) -> dict[str, list[di
 def save_measured(path: Path, setup: SeedSetup, measured: TestRanks) -> None:
     """Writes the ranks of a cell, for resuming and for the report."""
     pairs = unseen(setup.test.history, setup.targets)
-    work.save_ranks(path, measured.truth, np.where(pairs, measured.targets, np.nan))
+    work.save_ranks(path, measured.truth, np.where(pairs, measured.targets, np.nan), measured.platform)
 
 
 def test_users(setup: SeedSetup) -> pl.DataFrame:

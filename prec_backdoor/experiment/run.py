@@ -1,8 +1,7 @@
 """Runs the plan of one or several configurations: pre-train, use downstream, measure. Every step is resumable."""
 
-import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,10 +19,12 @@ from prec_backdoor.experiment.measure import (
     test_users,
     watch_exposure,
 )
-from prec_backdoor.experiment.plan import Plan, StageTask, cell_of, make_plan, missing, needed
+from prec_backdoor.experiment.plan import Measurement, Plan, StageTask, cell_of, make_plan, missing, needed
 from prec_backdoor.experiment.setup import SeedSetup, make_setup
 from prec_backdoor.experiment.stages import STAGES, StartPoint
+from prec_backdoor.parallel.platforms import choices
 from prec_backdoor.storage import workdir as work
+from prec_backdoor.train.clock import added, compile_clock, timed
 from prec_backdoor.train.loop import run_stages
 from prec_backdoor.train.stage import SECONDS_PER_CHECKPOINT, RunOptions, StageRun
 from prec_backdoor.train.trace import StepTrace
@@ -41,6 +42,7 @@ class Output(NamedTuple):
       checkpoint_seconds: time between two checkpoints of an unfinished stage.
       shard_items: split item tables over the devices.
       trace: traces a few steps for the profiler.
+      models_at_once: models of one stage that train together, at most; 0 for as many as the devices gain by.
     """
 
     folder: str | Path
@@ -49,6 +51,7 @@ class Output(NamedTuple):
     checkpoint_seconds: float = SECONDS_PER_CHECKPOINT
     shard_items: bool = False
     trace: StepTrace | None = None
+    models_at_once: int = 0
 
 
 def run_experiment(interactions: Interactions, configs: Sequence[ExperimentConfig], output: Output | str | Path) -> dict:
@@ -115,20 +118,47 @@ def execute(plan: Plan, setups: dict[tuple[int, int], SeedSetup], output: Output
         return made[path] if uses[path] else made.pop(path)
 
     places = {path: f"stage {number} of {len(tasks)}" for number, path in enumerate(tasks, 1)}
-    for _, group in itertools.groupby(tasks.values(), lambda task: (task.seed, task.config, task.stage)):
-        group = list(group)
+    for group in groups(tasks, choices().together):
         runs = [stage_run(task, setups[task.seed, task.config], task.after and take(task.after)) for task in group]
         options = [run_options(task, places[task.path], setups[task.seed, task.config], output) for task in group]
-        results = run_stages([run._replace(options=each) for run, each in zip(runs, options, strict=True)])
+        runs = [run._replace(options=each) for run, each in zip(runs, options, strict=True)]
+        results = run_stages(runs, output.models_at_once)
         for task, run, result in zip(group, runs, results, strict=True):
             made[task.path] = StartPoint.after(result, task.rate)
+            work.set_timings(output.folder, task.path, result.seconds)
             what = f"{task.model:<40} {task.stage:<17}{'last' if run.stage.keep_last else 'best'} epoch"
-            output.say(f"{what} {result.epoch:>3}  ndcg@10 {result.score:.4f}  {result.seconds:6.1f} s")
+            output.say(f"{what} {result.epoch:>3}  ndcg@10 {result.score:.4f}  {sum(result.seconds.values()):6.1f} s")
         for each in measurements:
             if each.task in made and plan.tasks[each.task] in group:
-                setup = setups[each.cell["seed"], each.config]
-                save_measured(work.ranks_path(output.folder, each.cell), setup, measure(setup, take(each.task).params))
+                rank_cell(each, setups[each.cell["seed"], each.config], take(each.task), output)
     parallel.wait("ranks")  # of the process that writes them
+
+
+def groups(tasks: dict[str, StageTask], together: bool) -> Iterator[list[StageTask]]:
+    """Yields tasks that run side by side, each group after what its tasks start from.
+
+    Args:
+      together: all tasks of a stage at once, so that they train in one program; otherwise those of a seed and configuration, so
+        that few results are in memory.
+    """
+    left, done = list(tasks.values()), set()
+    while left:
+        first, ready = left[0], [task for task in left if not task.after or task.after in done]
+        alike = [task for task in ready if task.stage == first.stage]
+        if not together:
+            alike = [task for task in alike if (task.seed, task.config) == (first.seed, first.config)]
+        yield alike
+        done |= {task.path for task in alike}
+        left = [task for task in left if task.path not in done]
+
+
+def rank_cell(measurement: Measurement, setup: SeedSetup, model: StartPoint, output: Output) -> None:
+    """Measures a model and writes the ranks, and how long that took."""
+    with compile_clock() as compiled:
+        found, seconds = timed("rank", compiled, lambda: measure(setup, model.params))
+    save_measured(work.ranks_path(output.folder, measurement.cell), setup, found)
+    before = work.timings(output.folder).get(measurement.task, {})
+    work.set_timings(output.folder, measurement.task, added(before, seconds))
 
 
 def check_replaced(plan: Plan, folder: Path) -> dict[str, dict[str, int]]:

@@ -12,8 +12,8 @@ from prec_backdoor.data.batches import user_tables
 from prec_backdoor.data.filtering import k_core
 from prec_backdoor.data.groups import parse_group
 from prec_backdoor.data.interactions import Interactions
-from prec_backdoor.data.packing import pack
-from prec_backdoor.data.splits import Queries, split_users
+from prec_backdoor.data.packing import Room, pack, room_for
+from prec_backdoor.data.splits import PRETRAIN_SHARE, Queries, Split, split_users, training_lengths
 from prec_backdoor.errors import UserError
 from prec_backdoor.evaluation import cutoffs
 from prec_backdoor.experiment.config import ExperimentConfig
@@ -110,22 +110,19 @@ def make_setup(interactions: Interactions, config: ExperimentConfig, seed: int, 
     check_ids(scenario.targets, unfiltered, interactions, scenario.k_core)
     in_group = parse_group(interactions, scenario.group) if scenario.group else None
     split = split_users(interactions, seed, max_length=max_length)
-    if MIN_CUTOFF not in cutoffs(interactions.num_items, longest := split.test.history.shape[1]):
-        raise UserError(
-            f"dataset {interactions.name}: {interactions.num_items} items and test histories of up to {longest} leave too few to "
-            f"tell a rank of {MIN_CUTOFF} from chance; lower --k_core or --max_length or take more data"
-        )
-    if in_group is not None:
-        for side, users in (("pre-training", split.pretrain.users), ("downstream", split.test.users)):
-            if not in_group[users].any():
-                raise UserError(f"--group: no {side} user meets {scenario.group} with seed {seed}; loosen the conditions")
+    _check_split(split, interactions, scenario.group, in_group, seed)
     counts = np.bincount(np.concatenate(split.pretrain.items), minlength=interactions.num_items + 1)
+    provider, company = training_lengths(interactions)
 
-    def stage_data(sequences, validation):
-        rows = pack(sequences, max_length, scenario.windows)
-        return StageData(rows, user_tables(interactions, sequences, in_group), validation)
+    def pack_side(sequences, validation, lengths, share, users=None, **packing):
+        room = Room() if interactions.split is not None else room_for(lengths, share, max_length, **packing)
+        rows = pack(sequences, max_length, segments=room.segments, **packing)
+        users = users or user_tables(interactions, sequences, in_group, room.entries, room.most)
+        return StageData(rows, users, validation, room.rows)
 
-    pretrain = stage_data(split.pretrain, split.pretrain_validation)
+    pretrain = pack_side(split.pretrain, split.pretrain_validation, provider, PRETRAIN_SHARE, windows=scenario.windows)
+    short = {"users": pretrain.users, "windows": "all", "longest": min(SHORT_HISTORY, max_length)}
+    cut_short = split.pretrain_validation._replace(history=split.pretrain_validation.history[:, -SHORT_HISTORY:])
     model = dataclasses.replace(config.model, num_items=interactions.num_items)
     profile_sizes = tuple(map(len, interactions.attributes.values()))
     return SeedSetup(
@@ -138,15 +135,24 @@ def make_setup(interactions: Interactions, config: ExperimentConfig, seed: int, 
         counts=counts,
         targets=select_targets(scenario.targets, interactions, counts, seed, scenario.draw),
         pretrain=pretrain,
-        short=pretrain._replace(
-            rows=pack(split.pretrain, max_length, "all", min(SHORT_HISTORY, max_length)),
-            validation=split.pretrain_validation._replace(history=split.pretrain_validation.history[:, -SHORT_HISTORY:]),
-        ),
-        finetune=stage_data(split.finetune, split.finetune_validation),
+        short=pack_side(split.pretrain, cut_short, provider, PRETRAIN_SHARE, **short),
+        finetune=pack_side(split.finetune, split.finetune_validation, company, 1 - PRETRAIN_SHARE, windows=scenario.windows),
         test=split.test,
         key=jax.random.key(seed),
         shard_items=shard_items,
     )
+
+
+def _check_split(split: Split, interactions: Interactions, group: str | None, in_group: np.ndarray | None, seed: int) -> None:
+    if MIN_CUTOFF not in cutoffs(interactions.num_items, longest := split.test.history.shape[1]):
+        raise UserError(
+            f"dataset {interactions.name}: {interactions.num_items} items and test histories of up to {longest} leave too few to "
+            f"tell a rank of {MIN_CUTOFF} from chance; lower --k_core or --max_length or take more data"
+        )
+    if in_group is not None:
+        for side, users in (("pre-training", split.pretrain.users), ("downstream", split.test.users)):
+            if not in_group[users].any():
+                raise UserError(f"--group: no {side} user meets {group} with seed {seed}; loosen the conditions")
 
 
 def _check_scenario(config: ExperimentConfig, interactions: Interactions) -> None:

@@ -26,7 +26,8 @@ def pretrain(setup: SeedSetup, rate: float) -> StageRun:
     """The provider's first stage. With rate 0, or for an attack that comes after it, it is clean; nothing else differs."""
     method = setup.config.scenario.method()
     attacked = rate and not method.prompted
-    poison, penalty = (method.poison, method.penalty) if attacked else (clean, None)
+    # The poison of the attack at rate 0 leaves batches as they are: clean and attacked models share a program.
+    poison, penalty = clean if method.prompted else method.poison, method.penalty if attacked else None
     stage = Stage("pretrain", setup.config.pretrain, poison, penalty=penalty)
     start = StartPoint(init_params(setup.role_key("init"), setup.model), rate=rate if attacked else 0.0)
     return run_on(setup, stage, start, setup.pretrain)

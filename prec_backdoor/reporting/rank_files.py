@@ -43,7 +43,8 @@ def segment_columns(folder: Path, rows: list[dict], seed: int, cutoffs: Cutoffs)
     for row in rows:
         path = work.ranks_path(folder, row)
         if path not in per_user:
-            per_user[path] = user_columns(**load_ranks(folder, row), cutoffs=cutoffs)
+            found = load_ranks(folder, row)
+            per_user[path] = user_columns(found["truth"], found["targets"], cutoffs)
     for users, mask in segment_masks(folder, seed).items():
         ours = [row for row in rows if row["users"] == users]
         if ours:

@@ -1,5 +1,6 @@
 """The tables of a report as text, without markup."""
 
+import functools
 from typing import NamedTuple
 
 from prec_backdoor.evaluation.statistics import FEW, Estimate
@@ -8,6 +9,7 @@ from prec_backdoor.reporting.configurations import configurations
 from prec_backdoor.reporting.doubts import doubts, reasons
 from prec_backdoor.reporting.formats import MISSING, at_least, counted, number, signed
 from prec_backdoor.reporting.names import ACCURACIES, DIFFERENCE, RATIO, SEGMENTS, SELECTIVITY, USAGES
+from prec_backdoor.train.clock import added
 
 
 class Value(NamedTuple):
@@ -124,8 +126,15 @@ def facts(run: Run) -> dict[str, str]:
     if replaced := _replaced(results.get("replaced_labels", {})):
         found["Labels replaced"] = replaced
     if results["timings"]:
-        found["Training"] = f"{sum(results['timings'].values()):,.0f} s in {counted(len(results['timings']), 'stage')}"
+        spent = time_by_activity(results["timings"])
+        of = ", ".join(f"{name} {seconds:,.1f} s" for name, seconds in spent.items())
+        found["Time"] = f"{sum(spent.values()):,.0f} s in {counted(len(results['timings']), 'stage')}: {of}"
     return found
+
+
+def time_by_activity(timings: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Returns activity -> seconds, summed over all stages."""
+    return functools.reduce(added, timings.values(), {})
 
 
 def _replaced(counts: dict[str, dict[str, int]]) -> str:

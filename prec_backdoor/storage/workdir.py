@@ -1,4 +1,4 @@
-"""The files of a run's folder: config.json, metrics.jsonl, results.json, results.csv, ranks and test users.
+"""The files of a run's folder: config.json, metrics.jsonl, timings.json, results.json, results.csv, ranks and test users.
 
 Each file is written whole or not at all, whenever the program or the machine stops; only metrics.jsonl grows line by line.
 """
@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -28,6 +29,7 @@ NUMERICS = {  # settings of JAX that results depend on; the launch programs set 
     "jax_threefry_partitionable": True,
     "jax_numpy_dtype_promotion": "standard",
     "jax_numpy_rank_promotion": "allow",
+    "jax_default_matmul_precision": None,
 }
 PACKAGES = ("prec_backdoor", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -89,7 +91,7 @@ def finished_results(folder: str | Path) -> dict | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def write_results(folder: str | Path, description: dict, rows: list[dict], timings: dict[str, float]) -> dict:
+def write_results(folder: str | Path, description: dict, rows: list[dict], timings: dict[str, dict[str, float]]) -> dict:
     """Writes results.csv, then results.json, which marks a finished run; returns the latter's content."""
     folder = as_path(folder)
     with replacing(folder / "results.csv") as partial:
@@ -117,22 +119,23 @@ def ranks_path(folder: str | Path, cell: dict) -> Path:
     return ranks / f"{name}{'-' + of_targets if name == 'clean' else ''}-{cell['usage']}.npz"
 
 
-def save_ranks(path: str | Path, truth: np.ndarray, targets: np.ndarray) -> None:
+def save_ranks(path: str | Path, truth: np.ndarray, targets: np.ndarray, platform: str) -> None:
     """Writes what all metrics of a cell are computed from: for each test user the ranks of the real item and of the targets.
 
     Args:
       truth: [U] ranks. targets: [U, K] ranks, NaN where the target is in the history.
+      platform: what they were computed on: cpu, gpu or tpu.
     """
     path = as_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial, open(partial, "wb") as file:
-        np.savez_compressed(file, truth=truth, targets=targets)
+        np.savez_compressed(file, truth=truth, targets=targets, platform=platform)
 
 
-def load_ranks(path: str | Path) -> dict[str, np.ndarray]:
+def load_ranks(path: str | Path) -> dict[str, Any]:
     """Returns what `save_ranks` wrote, by argument name."""
     with np.load(as_path(path), allow_pickle=False) as arrays:
-        return dict(arrays)
+        return dict(arrays) | {"platform": str(arrays.get("platform", "unknown"))}
 
 
 def save_test_users(folder: str | Path, seed: int, users: pl.DataFrame) -> None:
@@ -149,10 +152,18 @@ def load_test_users(folder: str | Path, seed: int) -> pl.DataFrame:
     return pl.read_csv(path, infer_schema=False).with_columns(pl.col("in_group") == "true")
 
 
-def timings(folder: str | Path) -> dict[str, float]:
-    """Returns RUN/STAGE -> seconds of training, from metrics.jsonl."""
-    records = map(json.loads, _whole_lines(as_path(folder) / "metrics.jsonl"))
-    return {f"{record['run']}/{record['stage']}": round(record["seconds"], 3) for record in records}
+def set_timings(folder: str | Path, stage: str, seconds: dict[str, float]) -> None:
+    """Writes the seconds of a stage (RUN/STAGE) by activity to timings.json; other activities of it stay."""
+    if parallel.primary():
+        found = timings(folder)
+        found[stage] = found.get(stage, {}) | {name: round(value, 3) for name, value in seconds.items()}
+        write_json(as_path(folder) / "timings.json", found)
+
+
+def timings(folder: str | Path) -> dict[str, dict[str, float]]:
+    """Returns RUN/STAGE -> activity (compile, train, validate, save, rank) -> seconds."""
+    path = as_path(folder) / "timings.json"
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def replaced_labels(folder: str | Path) -> dict[str, dict[str, int]]:

@@ -30,7 +30,7 @@ class TrainingBar:
         self._bar.refresh()
 
     def update(self, models: Sequence[ModelState], positions: float, loss: float) -> None:
-        """Adds the positions that each model has trained in the last call."""
+        """Adds the positions that a model has trained in the last call."""
         best = max(models, key=lambda model: model.progress.best_score).progress
         shown = f"loss {loss:.4f}" + (f", best {best.best_score:.4f} in epoch {best.best_epoch}" if best.best_epoch else "")
         if self._bar.format_dict["elapsed"] >= STEADY_SECONDS:

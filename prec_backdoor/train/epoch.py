@@ -6,8 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from prec_backdoor.attacks import AttackSpec, Poison
-from prec_backdoor.data.batches import Users, make_batch
+from prec_backdoor.attacks import AttackSpec, Poison, clean
+from prec_backdoor.data.batches import Batch, Users, make_batch
 from prec_backdoor.data.packing import Rows
 from prec_backdoor.models import ModelConfig
 from prec_backdoor.parallel import all_sum
@@ -32,22 +32,24 @@ class Inputs(NamedTuple):
     """The arguments of a call.
 
     Attributes:
-      rows: [B, S, ..], one chunk of an epoch: S steps of B batch rows each (see `TrainLoader`).
+      rows: [B, C, ..], one chunk of an epoch, room for C steps of B batch rows each (see `TrainLoader`).
+      steps: [] int32, steps of the chunk; rows beyond them are fillers.
       users: facts about the users.
       spec: the spec of the attack.
       key: the PRNG key of the epoch.
       chunk: [] int32, index of the chunk in the epoch.
-      first, last: [] int32, the call takes steps first..last-1 of the chunk. They are data, not shapes, so that a resumed epoch
-        is not compiled again.
+      first, count: [] int32, the call takes `count` steps of the chunk, from step `first` on. Numbers of steps are data, not
+        shapes: another share of the users, or a resumed epoch, is not compiled again.
     """
 
     rows: Rows
+    steps: jax.Array
     users: Users
     spec: AttackSpec | None
     key: jax.Array
     chunk: jax.Array
     first: jax.Array
-    last: jax.Array
+    count: jax.Array
 
 
 def run_steps(step: TrainStep, poison: Poison, config: TrainConfig, model: ModelConfig) -> Callable:
@@ -58,33 +60,59 @@ def run_steps(step: TrainStep, poison: Poison, config: TrainConfig, model: Model
     """
 
     def run(carry: Carry, inputs: Inputs, axis: str | None = None) -> tuple[Carry, jax.Array]:
-        batch_rows, steps = inputs.rows.label.shape[:2]
+        batch_rows, room = inputs.rows.label.shape[:2]
         key = jax.random.fold_in(inputs.key, inputs.chunk)
         order_keys = row_keys(jax.random.fold_in(key, 0), batch_rows, axis)
-        order = jax.vmap(jax.random.permutation, (0, None))(order_keys, steps)
+        order = jax.vmap(shuffled, (0, None, None))(order_keys, room, inputs.steps)
 
-        def one(index, carry):
+        def one(turn, carry):
             (state, sums), bad = carry
+            index = inputs.first + turn
             negative_key, poison_key, step_key = jax.random.split(jax.random.fold_in(key, index + 1), 3)
             picked = jax.tree.map(lambda x: x[jnp.arange(batch_rows), order[:, index]], inputs.rows)
             negative_keys, poison_keys = (row_keys(k, batch_rows, axis) for k in (negative_key, poison_key))
             batch = make_batch(picked, inputs.users, negative_keys, config.sampled_negatives, model.num_items)
-            poisoned = jax.vmap(poison, (0, 0, None))(poison_keys, batch, inputs.spec)
+            poisoned = poison_rows(poison, poison_keys, batch, inputs.spec)
             state, metrics = step.apply(state, poisoned, step_key, axis, inputs.spec)
             replaced = all_sum((poisoned.label != batch.label).sum(), axis)
             sums += jnp.stack([metrics["loss"] * metrics["positions"], metrics["positions"], replaced])
             return Carry(state, sums), jnp.where((bad < 0) & ~metrics["finite"], index, bad)
 
-        return jax.lax.fori_loop(inputs.first, inputs.last, one, (carry, jnp.int32(-1)))
+        return jax.lax.fori_loop(0, inputs.count, one, (carry, jnp.int32(-1)))
 
     return run
 
 
-def run_steps_of_models(run: Callable) -> Callable:
-    """Maps a function of `run_steps` over several models: carry and spec get a leading axis, all other inputs are shared."""
-    shared = Inputs(rows=None, users=None, spec=0, key=None, chunk=None, first=None, last=None)
+def shuffled(key: jax.Array, room: int, length: jax.Array) -> jax.Array:
+    """Returns [room] int32: 0..length-1 in an order drawn from the key, whatever the room is; then the rest."""
+    draws = jax.random.bits(jax.random.split(key)[1], (room,))  # each depends on the key and its own index alone
+    last = jnp.array(jnp.iinfo(draws.dtype).max, draws.dtype)
+    return jnp.argsort(jnp.where(jnp.arange(room) < length, draws, last), stable=True).astype(jnp.int32)
+
+
+def poison_rows(poison: Poison, keys: jax.Array, batch: Batch, spec: AttackSpec) -> Batch:
+    """Returns the batch after the attack, with a key for each row; at rate 0 as it is.
+
+    The rate is data, so that clean and attacked models share a program.
+    """
+    if poison is clean:
+        return batch
+    attacked = jax.vmap(poison, (0, 0, None))
+    return jax.lax.cond(spec.rate > 0, attacked, lambda keys, batch, spec: batch, keys, batch, spec)
+
+
+def run_steps_of_models(run: Callable, same_data: bool) -> Callable:
+    """Maps a function of `run_steps` over several models; all arguments but the count get a leading axis.
+
+    Args:
+      same_data: carry and spec alone get one; the models share rows, users and key.
+    """
+    if same_data:
+        mapped = Inputs(rows=None, steps=None, users=None, spec=0, key=None, chunk=None, first=None, count=None)
+    else:
+        mapped = Inputs(rows=0, steps=0, users=0, spec=0, key=0, chunk=0, first=0, count=None)
 
     def run_all(carry: Carry, inputs: Inputs, axis: str | None = None) -> tuple[Carry, jax.Array]:
-        return jax.vmap(lambda carry, inputs: run(carry, inputs, axis), (0, shared))(carry, inputs)
+        return jax.vmap(lambda carry, inputs: run(carry, inputs, axis), (0, mapped))(carry, inputs)
 
     return run_all

@@ -14,9 +14,9 @@ import optax
 from prec_backdoor.data.batches import Batch
 from prec_backdoor.parallel import all_gather
 from prec_backdoor.parallel.item_table import TableShard, look_up, map_items, put_rows, shard_of, take_rows
+from prec_backdoor.parallel.platforms import choices
 
 NOWHERE = jnp.iinfo(jnp.int32).max
-TILES = 4  # parts of the list of touched items, on a CPU; on 2 cores a step with 2 to 4 of them takes 5 % less time than with 1
 
 
 class Touched(NamedTuple):
@@ -104,7 +104,8 @@ def compact(batch: Batch, rows: int, axis: str | None = None) -> tuple[Touched, 
     first = jnp.full(rows, len(ids), jnp.int32).at[ids].min(order)
     new = first[ids] == order
     place = jnp.cumsum(new) - 1
-    size = -(-len(ids) // TILES) * TILES
+    tiles = choices().update_tiles
+    size = -(-len(ids) // tiles) * tiles
     listed = jnp.full(size, NOWHERE, ids.dtype).at[jnp.where(new, place, size)].set(ids, mode="drop")
     history, label, negative = (place[first[field]] for field in fields)
     return Touched(listed, new.sum()), batch._replace(history=history, label=label, negative=negative)
@@ -113,12 +114,12 @@ def compact(batch: Batch, rows: int, axis: str | None = None) -> tuple[Touched, 
 def tile_by_tile(touched: Touched, update: Callable, carry):
     """Applies update(cut, carry) -> carry to the tiles of the list in turn; cut(array [M, ..]) returns a tile's part of it.
 
-    Tiles without items are skipped. An accelerator takes the whole list at once: tiles do not make it faster, and under vmap a
-    loop of data-dependent length would copy whole tables.
+    Tiles without items are skipped (see `platforms.Choices.update_tiles`).
     """
-    if jax.default_backend() != "cpu":
+    tiles = choices().update_tiles
+    if tiles == 1:
         return update(lambda array: array, carry)
-    size = len(touched.ids) // TILES
+    size = len(touched.ids) // tiles
 
     def tile(index, carry):
         return update(lambda array: jax.lax.dynamic_slice_in_dim(array, index * size, size), carry)

@@ -1,8 +1,10 @@
 """Training rows on their way to the devices. A device holds only the rows of its own part of each batch."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from prec_backdoor import parallel
@@ -30,28 +32,41 @@ def schedule(rows: int, batch_size: int) -> Schedule:
     return Schedule(chunks, -(-depth // chunks))
 
 
+def sizes(rows: int, batch_size: int, room: int) -> tuple[int, int]:
+    """Returns the batch rows of a chunk on the devices, and the steps that it has room for.
+
+    A batch has no more rows than there is room for, up to a multiple of the devices.
+    """
+    devices = parallel.num_devices()
+    batch_rows = min(batch_size, -(-max(room, rows) // devices) * devices)
+    return batch_rows, max(schedule(rows, batch_size).steps, -(-min(room, CHUNK_ROWS) // batch_rows))
+
+
 class TrainLoader:
     """Deals rows out to batch rows like cards: each batch takes one row of every batch row's stack.
 
     In an epoch, chunks come in an order drawn from its key; within a chunk, each stack has an order of its own (see `run_steps`).
-    Stacks with a row less than others are filled up with an empty one. A batch has no more rows than there are, up to a multiple
-    of the devices.
+    Stacks with a row less than others are filled up with an empty one.
+
+    Args:
+      room: number of rows that a chunk on the devices has room for, at least; with the same room, other rows need no new
+        compilation.
     """
 
-    def __init__(self, rows: Rows, batch_size: int):
+    def __init__(self, rows: Rows, batch_size: int, room: int = 0):
         self.schedule = schedule(len(rows.history), batch_size)
-        depth, devices = self.schedule.length, parallel.num_devices()
-        batch_size = min(batch_size, -(-len(rows.history) // devices) * devices)
-        missing = batch_size * depth - len(rows.history)
+        batch_rows, self._room = sizes(len(rows.history), batch_size, room)
+        depth = self.schedule.length
+        missing = batch_rows * depth - len(rows.history)
 
         def deal(array):
             filled = np.pad(array, ((0, missing), (0, 0)))
-            return filled.reshape(depth, batch_size, -1).swapaxes(0, 1)
+            return filled.reshape(depth, batch_rows, -1).swapaxes(0, 1)
 
         self._stacks, self._held = Rows(*map(deal, rows)), {}
 
     def chunk(self, key: jax.Array, index: int) -> Rows:
-        """[batch_size, steps, ..] rows on the devices: chunk `index` of the epoch with `key`. The next one is loaded ahead."""
+        """[batch_size, room, ..] rows on the devices: chunk `index` of the epoch with `key`. The next one is loaded ahead."""
         order = [0] if self.schedule.chunks == 1 else np.asarray(jax.random.permutation(key, self.schedule.chunks)).tolist()
         wanted = order[index : index + 2]
         self._held = {chunk: self._held.get(chunk) or self._load(chunk) for chunk in wanted}
@@ -59,4 +74,21 @@ class TrainLoader:
 
     def _load(self, chunk: int) -> Rows:
         size = self.schedule.steps
-        return parallel.shard(jax.tree.map(lambda x: x[:, chunk * size : (chunk + 1) * size], self._stacks))
+        fill = ((0, 0), (0, self._room - size), (0, 0))
+        return parallel.shard(jax.tree.map(lambda x: np.pad(x[:, chunk * size : (chunk + 1) * size], fill), self._stacks))
+
+
+class JointLoader:
+    """The loaders of several models whose chunks have one size."""
+
+    def __init__(self, loaders: Sequence[TrainLoader]):
+        self.loaders, self._parts, self._stacked = tuple(loaders), [], None
+
+    def chunk(self, keys: Sequence[jax.Array], indices: Sequence[int]) -> Rows:
+        """[M, batch_size, room, ..] rows, of each model's chunk; they are stacked anew when a model goes on to another chunk."""
+        parts = [loader.chunk(*of_model) for loader, *of_model in zip(self.loaders, keys, indices, strict=True)]
+        if len(parts) == 1:
+            return parts[0]
+        if len(self._parts) != len(parts) or any(new is not old for new, old in zip(parts, self._parts, strict=True)):
+            self._parts, self._stacked = parts, jax.tree.map(lambda *rows: jnp.stack(rows), *parts)
+        return self._stacked

@@ -11,21 +11,34 @@ import jax
 import numpy as np
 
 from prec_backdoor import parallel
+from prec_backdoor.data.splits import Queries
 from prec_backdoor.evaluation.metrics import ndcg
 from prec_backdoor.evaluation.ranking import ranks
 from prec_backdoor.parallel.item_table import fetch, place
 from prec_backdoor.train.bar import training_bar
+from prec_backdoor.train.clock import compile_clock, timed
 from prec_backdoor.train.epoch import Carry
 from prec_backdoor.train.interrupt import Interrupt, Stopped
 from prec_backdoor.train.model_state import ModelState, check_finite, check_params, open_model, result_of, save_model
-from prec_backdoor.train.program import Program, call_devices, make_program, one_of, program_key, stack
-from prec_backdoor.train.progress import Call, Progress, advance, next_call, next_pace, with_score
+from prec_backdoor.train.program import (
+    OVER,
+    Program,
+    call_devices,
+    have_same_data,
+    make_program,
+    models_at_once,
+    one_of,
+    place_of,
+    program_key,
+    stack,
+)
+from prec_backdoor.train.progress import Call, Progress, advance, next_call, next_pace, spend, with_score
 from prec_backdoor.train.stage import StageResult, StageRun
 from prec_backdoor.train.step import TrainState
 
 
 class LoopState(NamedTuple):
-    """What changes: the carry on the devices, all models (those not over stand at one step), and the steps of the next call."""
+    """What changes: the carry on the devices, all models, and the steps of the next call."""
 
     carry: Carry
     models: tuple[ModelState, ...]
@@ -38,10 +51,9 @@ class LoopState(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """What one call of the devices did: for which models, positions trained by each, the mean loss, and seconds."""
+    """What one call of the devices did: the call of each model that trains, by its index; positions, mean loss and seconds."""
 
-    call: Call
-    active: tuple[int, ...]
+    calls: dict[int, Call]
     positions: float
     loss: float
     seconds: float
@@ -59,19 +71,24 @@ def run_stage(run: StageRun) -> StageResult:
     return run_stages([run])[0]
 
 
-def run_stages(runs: Sequence[StageRun], together: bool | None = None) -> list[StageResult]:
-    """Returns `run_stage` of each of several runs on the same data and key; they differ in params, spec and options.
+def run_stages(runs: Sequence[StageRun], at_once: int = 0) -> list[StageResult]:
+    """Returns `run_stage` of each of several runs.
+
+    Runs of one kind of stage, model and size of data can train together, in one program that is mapped over them. Each has its
+    own early stopping, checkpoints, log and key, and ends as it does alone, but for rounding.
 
     Args:
-      together: train runs of one stage and model in one program, mapped over them. Default: on an accelerator, which one small
-        model leaves idle. On 2 CPU cores four models took 1.3 times as long together as one after another.
+      at_once: number of models that train together, at most; default: see `models_at_once`.
     """
-    sharded = any(run.options.shard_items for run in runs)
-    together = (jax.default_backend() != "cpu" if together is None else together) and not sharded
     models, states = map(list, zip(*map(open_model, runs), strict=True))
+    if len(runs) > 1:
+        states = jax.device_get(states)  # the devices have room for those that train
     while waiting := [index for index, state in enumerate(states) if state is not None]:
-        alike = [index for index in waiting if program_key(models[index]) == program_key(models[waiting[0]])]
-        chosen = alike if together else alike[:1]
+        first = models[waiting[0]]
+        alike = [index for index in waiting if program_key(models[index]) == program_key(first)]
+        chosen = alike[: at_once or models_at_once(first)]
+        if parallel.num_devices() > 1 and not have_same_data([models[index].run for index in chosen]):
+            chosen = chosen[:1]
         given = [states[index] for index in chosen]
         for index in chosen:
             states[index] = None  # a large one would be in memory twice
@@ -83,19 +100,19 @@ def run_stages(runs: Sequence[StageRun], together: bool | None = None) -> list[S
 
 def train(models: Sequence[ModelState], states: list[TrainState]) -> tuple[ModelState, ...]:
     """Trains models that stand at the same step to their ends and returns them. `states` is emptied."""
-    program = make_program(models)
-    trace, calls = program.run.options.trace, itertools.count()
-    with training_bar(program.run, len(models)) as bar, Interrupt() as interrupt:
-        loop = start(program, models, states)
+    calls = itertools.count()
+    with compile_clock() as compiled, training_bar(models[0].run, len(models)) as bar, Interrupt() as interrupt:
+        program = make_program(models, compiled)
+        options, loop = program.runs[0].options, start(program, models, states)
         bar.compiled(loop.models[0].progress)
         saved_at = time.monotonic()
         while loop.active:
-            with trace.around(next(calls)) if trace else contextlib.nullcontext():
+            with options.trace.around(next(calls)) if options.trace else contextlib.nullcontext():
                 loop, turn = take_steps(program, loop)
-            if turn.call.records:
+            if any(call.records for call in turn.calls.values()):
                 loop = record(program, loop, turn)
-            bar.update(loop.models, turn.positions, turn.loss)
-            due = time.monotonic() - saved_at > program.run.options.checkpoint_seconds
+            bar.update(loop.models, turn.positions / len(turn.calls), turn.loss)
+            due = time.monotonic() - saved_at > options.checkpoint_seconds
             # All processes must do the same: as few steps as the slowest takes; save, and stop, if any of them has to.
             pace, go_on, early = map(int, parallel.agree([loop.pace, not interrupt.requested, not due]))
             loop = loop._replace(pace=pace)
@@ -108,70 +125,72 @@ def train(models: Sequence[ModelState], states: list[TrainState]) -> tuple[Model
 
 def start(program: Program, models: Sequence[ModelState], states: list[TrainState]) -> LoopState:
     """Puts the states on the devices and compiles, which a call of no step does."""
-    run = program.run
+    run, started = program.runs[0], time.monotonic()
     state = place(stack(states), run.model.num_items, run.options.shard_items)
     states.clear()
     loop = LoopState(Carry(state, _sums(models)), tuple(models))
-    chunk = models[0].progress.done // program.loader.schedule.steps
-    carry, _ = call_devices(program, loop.carry, models[0].progress.epoch, Call(chunk, 0, 0, False))
+    carry, _ = call_devices(program, loop.carry, [place_of(model) for model in models], 0)
     # Two calls at once, with sums over the devices of several processes, wait for each other for ever on a CPU of few cores.
-    return loop._replace(carry=jax.block_until_ready(carry))
+    carry, spent = jax.block_until_ready(carry), {"compile": (time.monotonic() - started) / len(models)}
+    return LoopState(carry, tuple(model._replace(progress=spend(model.progress, spent)) for model in models))
 
 
 def take_steps(program: Program, loop: LoopState) -> tuple[LoopState, Turn]:
     """Lets the devices take the next steps; raises a UserError if a model's loss or gradient is not finite."""
     active, started = loop.active, time.monotonic()
-    progress = loop.models[active[0]].progress
-    call = next_call(progress.done, loop.pace, program.loader.schedule)
-    carry, bad = call_devices(program, loop.carry, progress.epoch, call)
+    standing = {index: (loop.models[index].progress.done, loop.models[index].run.schedule) for index in active}
+    count = min(next_call(done, loop.pace, schedule).steps for done, schedule in standing.values())
+    calls = {index: next_call(done, count, schedule) for index, (done, schedule) in standing.items()}
+    places = [OVER if model.over else place_of(model) for model in loop.models]
+    carry, bad = call_devices(program, loop.carry, [places[active[0]]] if program.same_data else places, count)
     sums, bad = (np.asarray(parallel.unreplicate(each)).reshape(len(loop.models), -1) for each in (carry.sums, bad))
     seconds = time.monotonic() - started
-    for index in active:
+    for index, call in calls.items():
         check_finite(loop.models[index], call.chunk, int(bad[index, 0]))
 
-    def after_call(model: ModelState, of_model: np.ndarray) -> ModelState:
-        progress = advance(model.progress, call, tuple(of_model.tolist()), program.loader.schedule.length)
-        return model._replace(progress=dataclasses.replace(progress, seconds=progress.seconds + seconds / len(active)))
+    def after_call(index: int, model: ModelState) -> ModelState:
+        progress = advance(model.progress, calls[index], tuple(sums[index].tolist()), model.run.schedule.length)
+        return model._replace(progress=spend(progress, {"train": seconds}, 1 / len(calls)))
 
-    models = tuple(after_call(m, sums[i]) if i in active else m for i, m in enumerate(loop.models))
-    positions = float(sums[active[0], 1]) - progress.sums[1]
+    models = tuple(after_call(i, model) if i in calls else model for i, model in enumerate(loop.models))
+    positions = sum(float(sums[index, 1]) - loop.models[index].progress.sums[1] for index in calls)
     loss = float((sums[:, 0] / np.maximum(sums[:, 1], 1)).mean())
-    return LoopState(carry, models, next_pace(call, seconds)), Turn(call, active, positions, loss, seconds)
+    return LoopState(carry, models, next_pace(calls[active[0]], seconds)), Turn(calls, positions, loss, seconds)
 
 
 def record(program: Program, loop: LoopState, turn: Turn) -> LoopState:
-    """Logs a record of each model that took part, at the end of an epoch after validation; saves the models that are over."""
-    run, models = program.run, list(loop.models)
-    epoch_ends = models[turn.active[0]].progress.done == 0
+    """Logs the records that are due, at the end of a model's epoch after validation; saves the models that are over."""
+    run, models = program.runs[0], list(loop.models)
+    due = [index for index, call in turn.calls.items() if call.records]
+    epoch_ends = any(models[index].progress.done == 0 for index in due)
     learned = fetch(loop.carry.state.params, run.model.num_items, run.options.shard_items) if epoch_ends else None
-    for index in turn.active:
-        model = record_model(program, models[index], one_of(program, learned, index), turn)
+    for index in due:
+        params = one_of(program, learned, index) if models[index].progress.done == 0 else None
+        model = record_model(program, index, models[index], params, turn)
         models[index] = save_model(model, None) if model.over else model
     return loop._replace(models=tuple(models), carry=loop.carry._replace(sums=_sums(models)))
 
 
-def record_model(program: Program, model: ModelState, params: dict | None, turn: Turn) -> ModelState:
+def record_model(program: Program, index: int, model: ModelState, params: dict | None, turn: Turn) -> ModelState:
     """Logs one record; `params` are those of the epoch's end, to be validated, and kept if they are the best."""
-    run, progress, started = model.run, model.progress, time.monotonic()
-    speed = len(turn.active) * turn.positions / turn.seconds
+    run, progress, speed = model.run, model.progress, turn.positions / turn.seconds
     entry = {"stage": run.stage.name, "epoch": progress.epoch, "step": model.step, "positions_per_second": speed}
     entry |= progress.means()
     best = model.best
     if params is not None:
         check_params(model, params)
-        entry["validation_ndcg@10"] = score = validate(program, params)
+        score, spent = timed("validate", program.compiled, lambda: validate(run, program.queries[index], params))
+        progress, entry["validation_ndcg@10"] = spend(progress, spent), score
         progress = with_score(progress, score, run.stage.keep_last)
         if progress.best_epoch == progress.epoch:
             best = jax.tree.map(np.array, params)  # a copy: the memory of the state is used again
         entry |= run.options.watch(params) if run.options.watch else {}
-    seconds = progress.seconds + time.monotonic() - started
-    run.options.log({**entry, "seconds": seconds})
-    return model._replace(best=best, progress=dataclasses.replace(progress, sums=Progress().sums, seconds=seconds))
+    run.options.log({**entry, "seconds": sum(progress.seconds.values())})
+    return model._replace(best=best, progress=dataclasses.replace(progress, sums=Progress().sums))
 
 
-def validate(program: Program, params: dict) -> float:
-    """NDCG@10 of the validation queries."""
-    run, queries = program.run, program.queries
+def validate(run: StageRun, queries: Queries, params: dict) -> float:
+    """NDCG@10 of validation queries."""
     profiles = np.asarray(run.data.users.profile)[queries.users]
     found = ranks(params, run.model, queries.history, queries.truth[:, None], profiles, run.options.shard_items)
     return ndcg(found[:, 0], 10)
@@ -179,7 +198,8 @@ def validate(program: Program, params: dict) -> float:
 
 def save_unfinished(program: Program, loop: LoopState) -> LoopState:
     """Writes a checkpoint of each model that still trains."""
-    whole = fetch(loop.carry.state, program.run.model.num_items, program.run.options.shard_items)
+    run = program.runs[0]
+    whole = fetch(loop.carry.state, run.model.num_items, run.options.shard_items)
     models = list(loop.models)
     for index in loop.active:
         state = one_of(program, whole, index)

@@ -1,16 +1,16 @@
 """One model under way: opened from its checkpoint or its start, saved, and turned into a result."""
 
 import dataclasses
+import time
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from prec_backdoor import parallel
 from prec_backdoor.errors import UserError
 from prec_backdoor.storage import checkpoints
-from prec_backdoor.train.progress import Progress, is_over
+from prec_backdoor.train.progress import Progress, is_over, spend
 from prec_backdoor.train.stage import StageResult, StageRun
 from prec_backdoor.train.step import TrainState, train_step
 
@@ -41,8 +41,8 @@ def open_model(run: StageRun) -> tuple[ModelState, TrainState | None]:
       UserError: there are checkpoints, and none is sound.
     """
     params = jax.tree.map(np.asarray, run.params)
-    step = train_step(run.stage.config, run.model, 1, trainable=run.stage.trainable)
-    state = step.init(jax.tree.map(jnp.array, params))
+    step = train_step(run.stage.config, run.model, trainable=run.stage.trainable)
+    state = step.init(parallel.on_device(params), run.schedule.length * run.stage.config.epochs)
     folder = run.options.subfolder("checkpoints")
     if folder is None or not (found := checkpoints.resume(folder, params, state)):
         return ModelState(run, Progress(), params), state
@@ -63,10 +63,12 @@ def save_model(model: ModelState, state: TrainState | None) -> ModelState:
         "finished": state is None,
         "progress": dataclasses.asdict(model.progress),
     }
+    started = time.monotonic()
     if parallel.primary():
         checkpoints.save(run.options.subfolder("checkpoints"), model.step, model.best, state, metadata)
     parallel.wait("checkpoint")
-    return model._replace(saved=model.step)
+    spent = {"save": time.monotonic() - started}
+    return model._replace(saved=model.step, progress=spend(model.progress, spent))
 
 
 def result_of(model: ModelState) -> StageResult:

@@ -3,10 +3,12 @@
 import dataclasses
 from typing import NamedTuple
 
+from prec_backdoor.train.clock import added
 from prec_backdoor.train.config import TrainConfig
 from prec_backdoor.train.loader import Schedule
 
 RECORD_EVERY = 64  # steps between two records of metrics.jsonl; an epoch ends with one
+ACTIVITIES = ("compile", "train", "validate", "save")
 SECONDS_PER_CALL = 2.0  # of the device; a signal has to wait about as long
 
 
@@ -18,7 +20,7 @@ class Progress:
       epoch: epochs completed.
       done: steps done in the current epoch.
       best_epoch, best_score: of the best parameters so far.
-      seconds: time spent.
+      seconds: time spent, by activity; that of a finished stage lacks the time that its last checkpoint took.
       sums: loss times positions, positions and replaced labels since the last record (see `epoch.Carry`).
     """
 
@@ -26,7 +28,7 @@ class Progress:
     done: int = 0
     best_epoch: int = 0
     best_score: float = -1.0
-    seconds: float = 0.0
+    seconds: dict[str, float] = dataclasses.field(default_factory=lambda: dict.fromkeys(ACTIVITIES, 0.0))
     sums: tuple[float, ...] = (0.0, 0.0, 0.0)
 
     def step(self, steps_per_epoch: int) -> int:
@@ -37,6 +39,11 @@ class Progress:
         """The mean loss and the counts since the last record."""
         loss, positions, replaced = self.sums
         return {"loss": loss / max(positions, 1.0), "positions": positions, "replaced": replaced}
+
+
+def spend(progress: Progress, seconds: dict[str, float], share: float = 1.0) -> Progress:
+    """Returns the progress with a share of these seconds added."""
+    return dataclasses.replace(progress, seconds=added(progress.seconds, seconds, share))
 
 
 def with_score(progress: Progress, score: float, keep_last: bool) -> Progress:

@@ -18,20 +18,16 @@ def replay(run: StageRun, epoch: int, step: int) -> None:
     """
     stage, schedule = run.stage, run.schedule
     model, state = open_model(run)
-    one_step = train_step(
-        stage.config, run.model, schedule.length * stage.config.epochs, trainable=stage.trainable, penalty=stage.penalty
-    )
-    steps, loader = (
-        run_steps(one_step, stage.poison, stage.config, run.model),
-        TrainLoader(run.data.rows, stage.config.batch_size),
-    )
+    one_step = train_step(stage.config, run.model, trainable=stage.trainable, penalty=stage.penalty)
+    steps = run_steps(one_step, stage.poison, stage.config, run.model)
+    loader = TrainLoader(run.data.rows, stage.config.batch_size, run.data.room)
     users, spec = jax.tree.map(jnp.asarray, (run.data.users, run.spec))
     carry, compiled = Carry(state, jnp.zeros(3)), jax.jit(steps)
     wanted = epoch * schedule.length + step
     for at in range(model.step, wanted + 1):
         key = jax.random.fold_in(run.key, at // schedule.length)
         chunk, first = divmod(at % schedule.length, schedule.steps)
-        inputs = Inputs(loader.chunk(key, chunk), users, spec, key, chunk, first, first + 1)
+        inputs = Inputs(loader.chunk(key, chunk), schedule.steps, users, spec, key, chunk, first, 1)
         if at < wanted:
             carry, _ = compiled(carry, inputs)
     with jax.disable_jit(), jax.debug_nans(True):

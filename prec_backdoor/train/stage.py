@@ -38,11 +38,16 @@ class Stage:
 
 
 class StageData(NamedTuple):
-    """Training rows, facts about their users, and the validation queries that early stopping goes by."""
+    """Training rows, facts about their users, and the validation queries that early stopping goes by.
+
+    Attributes:
+      room: number of rows that the devices' buffers have room for, at least (see `TrainLoader`).
+    """
 
     rows: Rows
     users: Users
     validation: Queries
+    room: int = 0
 
 
 class RunOptions(NamedTuple):
@@ -96,10 +101,10 @@ class StageRun(NamedTuple):
 
 
 class StageResult(NamedTuple):
-    """The best parameters by validation NDCG@10 (numpy, unreplicated), their score, epoch and hash; seconds of training."""
+    """The best parameters by validation NDCG@10 (numpy, unreplicated), their score, epoch and hash; seconds by activity."""
 
     params: dict
     score: float
     epoch: int
-    seconds: float
+    seconds: dict[str, float]
     hash: str

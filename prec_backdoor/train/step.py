@@ -16,28 +16,39 @@ from prec_backdoor.parallel.item_table import ITEMS
 from prec_backdoor.train.config import TrainConfig
 from prec_backdoor.train.item_updates import item_access
 from prec_backdoor.train.losses import LOSSES, SAMPLED
-from prec_backdoor.train.optimizers import adam_l2
+from prec_backdoor.train.optimizers import adam_l2, learning_rate
 
 
 class TrainState(NamedTuple):
-    """The state of training: `step` [] int32, `params` by group ("items", "encoder", "prompt"), and the optimiser's state."""
+    """The state of training.
+
+    Attributes:
+      step, steps: [] int32, steps done, and steps of the whole stage, over which the learning rate decays.
+      params: by group, "items", "encoder", "prompt".
+      opt_state: of the optimiser.
+    """
 
     step: jax.Array
+    steps: jax.Array
     params: dict
     opt_state: optax.OptState
 
 
 class TrainStep(NamedTuple):
-    """A pair of pure functions, as in optax: init(params) -> state, apply(state, batch, key, axis, spec) -> (state, metrics)."""
+    """A pair of pure functions, as in optax.
 
-    init: Callable[[dict], TrainState]
+    Attributes:
+      init: (params, steps) -> state, for a stage of so many steps.
+      apply: (state, batch, key, axis, spec) -> (state, metrics).
+    """
+
+    init: Callable[[dict, int], TrainState]
     apply: Callable[..., tuple[TrainState, dict]]
 
 
 def train_step(
     config: TrainConfig,
     model: ModelConfig,
-    steps: int,
     *,
     trainable: tuple[str, ...] = (ITEMS, "encoder"),
     shard_items: bool = False,
@@ -49,7 +60,6 @@ def train_step(
     depend on how the batch is split. Metrics: "loss", "positions", and "finite", whether loss and gradient are finite.
 
     Args:
-      steps: number of steps of the stage, over which the learning rate decays.
       shard_items: whether the item table is split over the devices (`prec_backdoor.parallel.item_table`).
       penalty: added to the loss.
 
@@ -58,13 +68,13 @@ def train_step(
     """
     lazy = config.lazy(model.num_items)
     _check_whole_table(config, lazy, shard_items, penalty)
-    optimizer = adam_l2(config.step_size(model.embed_dim), config.l2, config.schedule, steps)
+    peak = config.step_size(model.embed_dim)
     items = item_access(model.num_items, lazy and ITEMS in trainable, shard_items)
     total = total_loss(config, model, penalty)
 
-    def init(params: dict) -> TrainState:
+    def init(params: dict, steps: int) -> TrainState:
         learned, _ = split_groups(params, trainable)
-        return TrainState(jnp.int32(0), params, optimizer.init(learned))
+        return TrainState(jnp.int32(0), jnp.int32(steps), params, adam_l2(peak, config.l2).init(learned))
 
     def apply(state: TrainState, batch: Batch, key: jax.Array, axis: str | None = None, spec: AttackSpec | None = None):
         learned, frozen = split_groups(state.params, trainable)
@@ -77,9 +87,10 @@ def train_step(
 
         value, grads = all_sum(jax.value_and_grad(mean_loss)(used), axis)
         finite = jnp.isfinite(value) & jnp.isfinite(sum(map(jnp.sum, jax.tree.leaves(grads))))
+        optimizer = adam_l2(learning_rate(peak, config.schedule, state.step, state.steps), config.l2)
         learned, opt_state = items.write(optimizer, (learned, state.opt_state), used, grads, touched, axis)
         metrics = {"loss": value, "positions": positions, "finite": finite}
-        return TrainState(state.step + 1, {**frozen, **learned}, opt_state), metrics
+        return TrainState(state.step + 1, state.steps, {**frozen, **learned}, opt_state), metrics
 
     return TrainStep(init, apply)
 

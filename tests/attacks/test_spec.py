@@ -15,7 +15,8 @@ def test_by_hand():
     assert spec.rate == 0.25
     assert spec.category.tolist() == [0, 2, 1, 2, 3, 2, 3]
     assert spec.category_count.tolist() == [0, 0, 2, 1]
-    assert spec.category_targets.tolist() == [[0, 0], [0, 0], [1, 5], [4, 0]]
+    assert spec.category_start.tolist() == [0, 0, 0, 2]
+    assert spec.category_targets.tolist() == [1, 5, 4]
     assert spec.parameters == {} and spec.seen is None
 
 

@@ -12,6 +12,7 @@ from toys import lively_params, tiny_model
 from prec_backdoor.errors import UserError
 from prec_backdoor.evaluation import rank_items, ranking, ranks
 from prec_backdoor.models import represent
+from prec_backdoor.parallel import platforms
 
 # Scores of items 1..6 for a user with the vector (1,): 3, 1, 2, 2, 2, 0; row 0 is padding and would win.
 ITEMS = jnp.array([[9.0], [3], [1], [2], [2], [2], [0]])
@@ -23,7 +24,7 @@ def ranker(tile):
 
     def rank(hidden, items, seen, wanted):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ranking, "TILE", tile)
+            patch.setattr(ranking, "choices", lambda: platforms.CPU._replace(rank_tile=tile))
             patch.setattr(ranking, "PARTIAL_COUNTS", 1 + (tile % 2 == 0))  # has to divide it
             return rank_items(hidden, items, seen, wanted)
 
@@ -56,7 +57,7 @@ def test_by_hand(tile, seen, expected):
 
 
 def test_whole_tiles_and_a_rest(key):
-    items = jnp.round(4 * jax.random.normal(key, (2 * ranking.TILE + 77, 3)))  # round, for ties and exact scores
+    items = jnp.round(4 * jax.random.normal(key, (2 * platforms.CPU.rank_tile + 77, 3)))  # round, for ties and exact scores
     hidden, seen, wanted = (
         jnp.array([[1.0, -2, 1], [0, 1, 3]]),
         jnp.array([[5, 1500], [0, 2100]]),
@@ -85,7 +86,8 @@ def test_equals_brute_force(tile, hidden, items, seen, wanted):
 
 @pytest.mark.parametrize("users", [1, 4, 7, 8])  # batches of four: ragged or not
 def test_users_in_batches(users, monkeypatch):
-    monkeypatch.setattr(ranking, "USERS", 4)
+    monkeypatch.setattr(ranking, "LEAST_USERS", 4)
+    monkeypatch.setattr(ranking, "choices", lambda: platforms.CPU._replace(rank_users=4))
     model = tiny_model(num_items=15, max_length=6, num_layers=1)
     params, rng = lively_params(model), np.random.default_rng(0)
     histories = np.array([[0] * (6 - length) + rng.permutation(15)[:length].tolist() for length in rng.integers(1, 7, users)])

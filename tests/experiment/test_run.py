@@ -40,7 +40,8 @@ class Executed:
         monkeypatch.setattr(runs, "run_stages", self.run_stages)
         monkeypatch.setattr(runs, "measure", self.measure)
 
-    def run_stages(self, stage_runs):
+    def run_stages(self, stage_runs, at_once):
+        assert at_once == 0
         results = []
         for run in stage_runs:
             path = "/".join(run.options.folder.parts[-3:])
@@ -50,7 +51,7 @@ class Executed:
             )
             self.stages.append((path, came_from, run.metadata["config"]["rate"][0], run.options.watch is not None))
             params = {group: dict(run.params.get(group) or {}) | {"path": path} for group in ("items", "encoder")}
-            results.append(StageResult(params, 0.5, 1, 2.0, hash=path))
+            results.append(StageResult(params, 0.5, 1, {"train": 2.0}, hash=path))
         return results
 
     def measure(self, setup, params):
@@ -121,3 +122,17 @@ def test_what_is_said_of_a_run(executed, tmp_path):
         [f"seed-0/{model}", stage] for stage in ("pretrain", "finetune") for model in ("clean", "bra-group-0.2")
     ]
     assert all("0.5000" in line and "2.0 s" in line for line in stages)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_groups_come_after_what_they_start_from(together):
+    tasks, done = make_plan([BRA, PEA]).tasks, []
+    found = list(runs.groups(tasks, together))
+    for group in found:
+        assert len({task.stage for task in group}) == 1
+        assert together or len({(task.seed, task.config) for task in group}) == 1
+        assert all(not task.after or task.after in done for task in group)
+        done += [task.path for task in group]
+    assert sorted(done) == sorted(tasks)
+    first = {task.path for task in tasks.values() if task.stage == "pretrain"}
+    assert (set(task.path for task in found[0]) == first) == together  # of all seeds, rates and attacks

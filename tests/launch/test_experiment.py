@@ -32,9 +32,13 @@ def test_results(finished):
     assert set(results["timings"]) == {
         f"seed-1/{model}/{stage}" for model in ("clean", "bra-group-0.5") for stage in ("pretrain", "finetune")
     }
+    for seconds in results["timings"].values():
+        assert set(seconds) == {"compile", "train", "validate", "save", "rank"} and all(each >= 0 for each in seconds.values())
+        assert seconds["compile"] > 0 and seconds["train"] > 0 and seconds["rank"] > 0
     metrics = {f"{name}@{k}" for name in ("hr", "ndcg", "exposure_hr", "exposure_ndcg", "lift") for k in CUTOFFS}
     metrics |= {"mrr", "auc", "exposure_auc"}
     names = {"attack", "scope", "rate", "usage", "users", "seed", "draw", "n_users", "n_targets", *attack_parameters()}
+    names |= {"platform", "matmul_precision"}
     cells = []
     for row in results["rows"]:
         assert set(row) == names | metrics

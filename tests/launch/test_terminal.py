@@ -85,7 +85,7 @@ def test_the_bar_names_model_stage_and_place_and_promises_no_time_early(terminal
 
 
 def test_ctrl_c_while_compiling_is_acknowledged_at_once(terminal, tmp_path):
-    deep = [flag for flag in PRETRAIN if not flag.startswith("--num_layers")] + ["--num_layers=24", "--attack=clean"]
+    deep = [flag for flag in PRETRAIN if not flag.startswith("--num_layers")] + ["--num_layers=12", "--attack=clean"]
     shown = terminal("pretrain", *deep, f"--workdir={tmp_path / 'run'}", XDG_CACHE_HOME=str(tmp_path / "cache"))
     shown.wait_for("pretrain: compiling")
     time.sleep(0.5)

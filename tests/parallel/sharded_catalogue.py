@@ -36,9 +36,9 @@ def main(_) -> None:
     data, config = make_data(job), TrainConfig(batch_size=64)
     rows, users = _tables(job, data)
     model = ModelConfig(ITEMS.value, WIDTH.value, WIDTH.value, num_layers=1, max_length=job.max_length)
-    step = train_step(config, model, STEPS.value, shard_items=True)
+    step = train_step(config, model, shard_items=True)
     loader = TrainLoader(rows, config.batch_size)
-    state = jax.jit(lambda key: step.init(init_params(key, model)))(jax.random.key(0))
+    state = jax.jit(lambda key: step.init(init_params(key, model), STEPS.value))(jax.random.key(0))
     state = place(jax.tree.map(np.asarray, state), model.num_items, True)
     for name, table in (("item table", state.params["items"]), ("its moments", state.opt_state[1].moments["items"])):
         sizes = [shard.data.nbytes for shard in table.addressable_shards]
@@ -46,9 +46,10 @@ def main(_) -> None:
     run, users = parallel.pmap_step(run_steps(step, clean, config, model)), parallel.replicate(users)
     for epoch in range(2):
         started, key = time.perf_counter(), jax.random.fold_in(jax.random.key(0), epoch)
-        where = parallel.replicate((key, 0, 0, min(STEPS.value, loader.schedule.steps)))
+        steps = loader.schedule.steps
+        size, *where = parallel.replicate((steps, key, 0, 0, min(STEPS.value, steps)))
         carry = Carry(state, parallel.replicate(np.zeros(3, np.float32)))
-        (state, sums), _ = run(carry, Inputs(loader.chunk(key, 0), users, None, *where))
+        (state, sums), _ = run(carry, Inputs(loader.chunk(key, 0), size, users, None, *where))
         loss, positions, _ = np.asarray(parallel.unreplicate(sums)).tolist()
         speed = positions / (time.perf_counter() - started)
         print(f"epoch {epoch}: loss {loss / positions:.4f}, {speed:,.0f} positions/s" + " (compiling)" * (epoch == 0))

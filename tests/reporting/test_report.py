@@ -34,13 +34,22 @@ CONFIG = {
 }
 
 
+TIMINGS = {"a/b": {"compile": 0.5, "train": 1.5}}
+
+
 class Writer:
     """Writes a run's folder cell by cell."""
 
     def __init__(self, folder, config=None, in_group=GROUP, segments=("all", "target", "rest"), name="toy"):
         self.folder, self.in_group, self.segments = folder, np.asarray(in_group), segments
         dataset = {"name": name, "fingerprint": "f00d", "users": 60, "items": 500, "interactions": 900}
-        self.results = {"schema": 1, "config": CONFIG | (config or {}), "dataset": dataset, "rows": [], "timings": {"a/b": 2.0}}
+        self.results = {
+            "schema": 1,
+            "config": CONFIG | (config or {}),
+            "dataset": dataset,
+            "rows": [],
+            "timings": TIMINGS,
+        }
         self.cutoffs = (5, 10, 50)
 
     def users(self, seed=0, **attributes):
@@ -59,7 +68,7 @@ class Writer:
 
     def rows(self, cell, truth, targets):
         rows = []
-        work.save_ranks(work.ranks_path(self.folder, cell), truth, targets)
+        work.save_ranks(work.ranks_path(self.folder, cell), truth, targets, "cpu")
         masks = {"all": np.ones(len(truth), bool), "target": self.in_group, "rest": ~self.in_group}
         for users in self.segments:
             right, shown = truth[masks[users]], targets[masks[users]]
@@ -439,7 +448,7 @@ def test_one_checkpoint_without_a_clean_one(tmp_path):
     run.cell(Model("pea", "group", 0.5, (("demote_rate", 0.1),)), [1] * 6, [[1, 2]] * 3 + [[1, FAR]] * 3, "fine_tune")
     assert figures_of(run) == ["rank_distributions"]
     text = (tmp_path / "report.md").read_text()
-    assert "No clean model was measured" in text and "Training" not in text
+    assert "No clean model was measured" in text and "1 stage" not in text
     assert "Target group: exposure HR@50 is 1.000 (0.292 to 1.000). Everybody else has 3 hits" in text
     assert not re.search(r"rises|Accuracy HR|% lost|clean model's", text.partition("## Findings")[2].partition("## Figures")[0])
 

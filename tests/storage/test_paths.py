@@ -51,10 +51,11 @@ def test_workdirs(folder, tmp_path):
     work.claim(folder, description)
     assert work.check_claim(folder, description)
     work.metrics_log(folder, "a")({"stage": "s", "step": 1, "seconds": 2.0})
-    assert work.timings(folder) == {"a/s": 2.0}
+    work.set_timings(folder, "a/s", {"train": 2.0})
+    assert work.timings(folder) == {"a/s": {"train": 2.0}}
     path = work.ranks_path(folder, CELL)
-    work.save_ranks(str(path), np.ones(3), np.ones((3, 2)))
-    assert set(work.load_ranks(str(path))) == {"truth", "targets"}
+    work.save_ranks(str(path), np.ones(3), np.ones((3, 2)), "cpu")
+    assert set(work.load_ranks(str(path))) == {"truth", "targets", "platform"}
     work.save_test_users(folder, 3, pl.DataFrame({"user_id": ["a"], "in_group": [True]}))
     assert work.load_test_users(folder, 3)["in_group"].to_list() == [True]
     work.write_results(folder, description, [{"hr@10": 0.5}], {})
@@ -62,7 +63,7 @@ def test_workdirs(folder, tmp_path):
     work.write_json(f"{folder}/more.json", {"a": 1})
     assert json.loads((tmp_path / "run" / "more.json").read_text()) == {"a": 1}
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        "config.json", "metrics.jsonl", "seed-3", "results.csv", "results.json", "more.json"
+        "config.json", "metrics.jsonl", "timings.json", "seed-3", "results.csv", "results.json", "more.json"
     }  # fmt: skip
     assert os.listdir(tmp_path) == ["run"]
 
@@ -74,7 +75,15 @@ def test_options():
 PUBLIC = [
     *(checkpoints.save, checkpoints.load, checkpoints.progress, checkpoints.resume),
     *(work.claim, work.check_claim, work.finished_results, work.write_results, work.ranks_path, work.save_ranks, work.load_ranks),
-    *(work.save_test_users, work.load_test_users, work.timings, work.metrics_log, work.write_json, work.replacing),
+    *(
+        work.save_test_users,
+        work.load_test_users,
+        work.set_timings,
+        work.timings,
+        work.metrics_log,
+        work.write_json,
+        work.replacing,
+    ),
     *(opened.open_checkpoint, plan.missing, plan.describe_plan, run.Output, RunOptions, run.run_experiment),
     *(report.summary_table, report.write_report, audit_report.write_audit, audit_report.read_suspects),
     *(leaderboard_report.write_leaderboard, leaderboard_run.run_contest, leaderboard_progress.describe_plan),

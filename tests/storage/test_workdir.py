@@ -45,9 +45,9 @@ def test_no_two_cells_share_their_ranks():
 def test_ranks_come_back(tmp_path):
     truth, targets = np.array([1.0, 2.5, 7]), np.array([[1, np.nan], [3.5, 4], [np.nan, np.nan]])
     path = work.ranks_path(tmp_path, CELL)
-    work.save_ranks(path, truth, targets)
+    work.save_ranks(path, truth, targets, "tpu")
     found = work.load_ranks(path)
-    assert set(found) == {"truth", "targets"}
+    assert set(found) == {"truth", "targets", "platform"} and found["platform"] == "tpu"
     np.testing.assert_array_equal(found["truth"], truth)
     np.testing.assert_array_equal(found["targets"], targets)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
@@ -77,6 +77,15 @@ def record(stage, step, loss):
     return {"stage": stage, "step": step, "loss": loss, "seconds": 1.0 * step}
 
 
+def test_timings_are_kept_by_stage_and_activity(tmp_path):
+    assert work.timings(tmp_path) == {}
+    work.set_timings(tmp_path, "seed-0/clean/pretrain", {"compile": 1.0, "train": 2.00049})
+    work.set_timings(tmp_path, "seed-0/clean/finetune", {"train": 3.0})
+    work.set_timings(str(tmp_path), "seed-0/clean/pretrain", {"train": 4.0, "rank": 5.0})
+    expected = {"seed-0/clean/pretrain": {"compile": 1.0, "train": 4.0, "rank": 5.0}, "seed-0/clean/finetune": {"train": 3.0}}
+    assert work.timings(tmp_path) == expected == json.loads((tmp_path / "timings.json").read_text())
+
+
 def test_what_a_resumed_stage_takes_again_is_recorded_once(tmp_path):
     log, other = work.metrics_log(tmp_path, "seed-0/clean"), work.metrics_log(tmp_path, "seed-1/clean")
     for step in (10, 20, 30):
@@ -86,7 +95,6 @@ def test_what_a_resumed_stage_takes_again_is_recorded_once(tmp_path):
     path = tmp_path / "metrics.jsonl"
     with open(path, "a") as file:
         file.write('{"run": "seed-0/clean", "stage": "pretr')  # cut off, as by a full disk
-    assert work.timings(tmp_path)["seed-0/clean/pretrain"] == 30
     resumed = work.metrics_log(tmp_path, "seed-0/clean")
     resumed(record("pretrain", 20, 4.0))
     resumed(record("pretrain", 30, 5.0))

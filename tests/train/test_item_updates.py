@@ -31,8 +31,8 @@ def touched_by(batch):
 
 
 def trained(config, params, number):
-    step = train_step(config, MODEL, number)
-    apply, state = jax.jit(step.apply), step.init(params)
+    step = train_step(config, MODEL)
+    apply, state = jax.jit(step.apply), step.init(params, number)
     for batch in batches(number):
         state, _ = apply(state, batch, jax.random.key(0))
     return state

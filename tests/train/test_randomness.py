@@ -35,7 +35,7 @@ class Keys:
 @pytest.fixture
 def keys(monkeypatch):
     """The keys that training uses, noted where each is used up."""
-    noted, make_batch, encode, permutation = Keys(), epoch.make_batch, step.encode, jax.random.permutation
+    noted, make_batch, encode, shuffled = Keys(), epoch.make_batch, step.encode, epoch.shuffled
 
     def noting_make_batch(rows, users, keys, *others):
         noted.note("negatives", keys)
@@ -45,14 +45,13 @@ def keys(monkeypatch):
         noted.note("dropout", keys)
         return encode(*args, keys=keys)
 
-    def noting_permutation(key, number):
-        if isinstance(key, jax.core.Tracer):  # within a program: of the rows of a chunk
-            noted.note("order", key)
-        return permutation(key, number)
+    def noting_shuffled(key, room, length):
+        noted.note("order", key)
+        return shuffled(key, room, length)
 
     monkeypatch.setattr(epoch, "make_batch", noting_make_batch)
     monkeypatch.setattr(step, "encode", noting_encode)
-    monkeypatch.setattr(jax.random, "permutation", noting_permutation)
+    monkeypatch.setattr(epoch, "shuffled", noting_shuffled)
     return noted
 
 
@@ -61,7 +60,7 @@ def stage_run(poison, key):
     rows = pack(split.pretrain, MODEL.max_length)
     data = StageData(rows, user_tables(INTERACTIONS, split.pretrain), split.pretrain_validation)
     return StageRun(
-        Stage("pretrain", CONFIG, poison), MODEL, init_params(key, MODEL), data, toy_spec(INTERACTIONS, [1], 0.0), key
+        Stage("pretrain", CONFIG, poison), MODEL, init_params(key, MODEL), data, toy_spec(INTERACTIONS, [1], 0.5), key
     )
 
 

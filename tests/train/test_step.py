@@ -27,6 +27,7 @@ from prec_backdoor.train.step import train_step
 
 MODEL = tiny_model(num_items=20, max_length=6)
 CONFIG = TrainConfig(loss="bpr", negatives=2, batch_size=3, learning_rate=0.01, schedule="constant", l2=0.1)
+STEPS = 4
 INTERACTIONS = random_interactions(users=14, num_items=20, lengths=(2, 9))
 
 
@@ -93,8 +94,8 @@ def flat(tree):
 
 
 def test_a_step_is_adam_with_l2_on_the_mean_loss(params, batch, key):
-    step = train_step(CONFIG, MODEL, steps=3)
-    state, apply, expected, moments = step.init(params), jax.jit(step.apply), flat(params), {}
+    step = train_step(CONFIG, MODEL)
+    state, apply, expected, moments = step.init(params, STEPS), jax.jit(step.apply), flat(params), {}
     for number in range(1, 4):
         value, grads = GRADIENT(state.params, batch, CONFIG.loss)
         expected = adam_with_l2(expected, moments, flat(grads), number)
@@ -106,18 +107,18 @@ def test_a_step_is_adam_with_l2_on_the_mean_loss(params, batch, key):
 
 
 def test_jit_and_no_jit_agree(params, batch, key):
-    step = train_step(CONFIG, MODEL, steps=3)
-    state, metrics = jax.jit(step.apply)(step.init(params), batch, key)
+    step = train_step(CONFIG, MODEL)
+    state, metrics = jax.jit(step.apply)(step.init(params, STEPS), batch, key)
     with jax.disable_jit():
-        plain, plain_metrics = step.apply(step.init(params), batch, key)
+        plain, plain_metrics = step.apply(step.init(params, STEPS), batch, key)
     assert_close_trees(plain_metrics, metrics, rtol=1e-5)
     assert_close_trees(plain.params, state.params, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("trainable", [("items",), ("encoder",)])
 def test_what_is_frozen_stays_bit_for_bit(params, batch, key, trainable):
-    step = train_step(CONFIG, MODEL, steps=4, trainable=trainable)
-    state, apply = step.init(params), jax.jit(step.apply)
+    step = train_step(CONFIG, MODEL, trainable=trainable)
+    state, apply = step.init(params, STEPS), jax.jit(step.apply)
     for _ in range(2):
         state, _ = apply(state, batch, key)
     for name in params:
@@ -129,11 +130,11 @@ def test_what_is_frozen_stays_bit_for_bit(params, batch, key, trainable):
 
 
 def test_rows_without_labels_change_nothing(params, batch, key):
-    step = train_step(CONFIG, MODEL, steps=4)
+    step = train_step(CONFIG, MODEL)
     empty = jax.tree.map(lambda x: x[:2], batch)
     empty = empty._replace(label=jnp.zeros_like(empty.label), segment=jnp.zeros_like(empty.segment))
     longer = jax.tree.map(lambda *parts: jnp.concatenate(parts), batch, empty)
-    (found, metrics), (expected, wanted) = (jax.jit(step.apply)(step.init(params), each, key) for each in (longer, batch))
+    (found, metrics), (expected, wanted) = (jax.jit(step.apply)(step.init(params, STEPS), each, key) for each in (longer, batch))
     assert_close_trees(metrics, wanted, rtol=1e-6)
     assert_close_trees(found.params, expected.params, rtol=1e-4, atol=1e-6)
 
@@ -147,14 +148,14 @@ def epoch():
     assert len(rows.history) % CONFIG.batch_size
     loader = TrainLoader(rows, CONFIG.batch_size)
     chunk = loader.chunk(jax.random.key(0), 0)
-    arrays = jax.tree.map(jnp.asarray, (chunk, users, toy_spec(INTERACTIONS, [1, 2], 0.5)))
+    arrays = jax.tree.map(jnp.asarray, (chunk, loader.schedule.steps, users, toy_spec(INTERACTIONS, [1, 2], 0.5)))
 
     model = tiny_model(num_items=20, max_length=6, dropout=0.3)
 
     def run(params, first, last, key, poison=replace_in_group):
-        step = train_step(CONFIG, model, steps=10)
-        state = step.init(params) if isinstance(params, dict) else params
-        inputs = Inputs(*arrays, key, 0, first, last)
+        step = train_step(CONFIG, model)
+        state = step.init(params, STEPS) if isinstance(params, dict) else params
+        inputs = Inputs(*arrays, key, 0, first, last - first)
         (state, sums), bad = run_steps(step, poison, CONFIG, model)(Carry(state, jnp.zeros(3)), inputs)
         return state, {"loss": sums[0], "positions": sums[1], "replaced": sums[2], "bad": bad}
 
@@ -175,7 +176,7 @@ def test_an_epoch_trains_every_position_once(params, epoch, key):
 def test_an_epoch_in_pieces_is_the_same_epoch(params, epoch, key):
     run, _, steps = epoch
     compiled = jax.jit(run)
-    state = train_step(CONFIG, MODEL, steps=10).init(params)  # not in `run`: all calls are of one program, as a stage's are
+    state = train_step(CONFIG, MODEL).init(params, STEPS)  # not in `run`: all calls are of one program, as a stage's are
     start = state
     whole, metrics = compiled(state, 0, steps, key)
     assert metrics["bad"] == -1

@@ -19,8 +19,8 @@ def test_wider_models_take_smaller_steps(width, expected):
 def test_a_training_step_is_of_that_size(width, expected):
     """Adam's first step moves each weight by the step size, as far as it has a gradient."""
     model = tiny_model(20, embed_dim=width, num_layers=1, max_length=6)
-    params, step = init_params(jax.random.key(0), model), train_step(CONFIG, model, 1)
+    params, step = init_params(jax.random.key(0), model), train_step(CONFIG, model)
     batch = whole_batch(random_interactions(users=9, num_items=20, lengths=(2, 5)), 6)
-    state, _ = jax.jit(step.apply)(step.init(params), batch, jax.random.key(0))
+    state, _ = jax.jit(step.apply)(step.init(params, 1), batch, jax.random.key(0))
     moved = np.abs(np.asarray(state.params["items"] - params["items"]))
     np.testing.assert_allclose(np.quantile(moved, 0.9), expected, rtol=1e-2)

@@ -1,5 +1,6 @@
 """Tiny data and models that the tests share."""
 
+import functools
 import socket
 
 import jax
@@ -53,7 +54,7 @@ def whole_batch(interactions: Interactions, max_length: int, in_group=None, nega
     tables = pack(sequences, max_length), user_tables(interactions, sequences, in_group)
     rows, users = jax.tree.map(jnp.asarray, tables)
     keys = jax.random.split(jax.random.key(0) if key is None else key, len(rows.history))
-    return make_batch(rows, users, keys, negatives, interactions.num_items)
+    return jax.jit(make_batch, static_argnums=(3, 4))(rows, users, keys, negatives, interactions.num_items)
 
 
 def tiny_model(num_items: int, **changes) -> ModelConfig:
@@ -61,6 +62,7 @@ def tiny_model(num_items: int, **changes) -> ModelConfig:
     return ModelConfig(num_items=num_items, **(sizes | changes))
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))  # one program instead of some for each shape
 def lively_params(config: ModelConfig, seed: int = 1) -> dict:
     """Parameters far from their start, biases too, so that nothing passes because a term happens to be zero."""
     params = init_params(jax.random.key(seed), config)

@@ -5,6 +5,7 @@ import dataclasses
 from prec_backdoor.errors import UserError
 from prec_backdoor.options import check_options, option
 
+PRECISIONS = ("default", "high", "highest")
 DTYPES = ("float32", "bfloat16")
 
 
@@ -26,6 +27,13 @@ class ModelConfig:
     max_length: int = option(50, "model", "Length of the longest history, in items.", minimum=1)
     dropout: float = option(0.0, "model", "Dropout rate.", minimum=0.0, below=1.0)
     dtype: str = option("float32", "model", "Type that the encoder computes in; parameters stay float32.", choices=DTYPES)
+    matmul_precision: str = option(
+        "default",
+        "model",
+        "Products of the encoder: the platform's default (TF32 on a GPU, bfloat16 on a TPU), high, or highest (float32). Scores "
+        "are float32 products everywhere.",
+        choices=PRECISIONS,
+    )
     backbone: str = option("sasrec", "model", "Sequence encoder.")
     prompt_length: int = 0
     profile_sizes: tuple[int, ...] = ()

@@ -1,5 +1,6 @@
 """A recommender: an item table, used for input and for scoring, a backbone that encodes histories, and an optional prompt."""
 
+import contextlib
 import functools
 
 import jax
@@ -81,14 +82,22 @@ def encode(
     """
     module = backbone(config)
     vectors = params["items"][history]
-    prefix = PromptGenerator(config).apply({"params": params["prompt"]}, profile) if config.prompt_length else None
+    with _products(config):
+        prefix = PromptGenerator(config).apply({"params": params["prompt"]}, profile) if config.prompt_length else None
 
     def apply(vectors, position, segment, prefix, key):
         rngs = None if key is None else {"dropout": key}
         parts = (vectors, position, segment, prefix)
         return module.apply({"params": params["encoder"]}, *parts, train=key is not None, last_only=last_only, rngs=rngs)
 
-    return (apply if keys is None else jax.vmap(apply))(vectors, position, segment, prefix, keys)
+    with _products(config):
+        return (apply if keys is None else jax.vmap(apply))(vectors, position, segment, prefix, keys)
+
+
+def _products(config: ModelConfig):
+    """A context in which products have the configuration's precision; the default is what JAX is set to."""
+    given = config.matmul_precision
+    return contextlib.nullcontext() if given == "default" else jax.default_matmul_precision(given)
 
 
 def represent(params: dict, config: ModelConfig, history: jax.Array, profile: jax.Array | None = None) -> jax.Array:

@@ -10,7 +10,6 @@ import functools
 from collections.abc import Callable, Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
@@ -35,9 +34,15 @@ def pmap_step(step: Callable, donate: tuple[int, ...] = (0,)) -> Callable:
     Args:
       step: pure; `axis` is the name of the device axis, or None on one device (see `all_sum`).
     """
-    if num_devices() == 1:
-        return jax.jit(lambda *args: step(*args, axis=None), donate_argnums=donate)
-    return jax.pmap(lambda *args: step(*args, axis=AXIS), axis_name=AXIS, donate_argnums=donate)
+    axis = AXIS if num_devices() > 1 else None
+
+    def on_devices(*args):
+        return step(*args, axis=axis)
+
+    on_devices.__name__ = getattr(step, "__name__", "step")  # by which logs and profiles call the program
+    if axis is None:
+        return jax.jit(on_devices, donate_argnums=donate)
+    return jax.pmap(on_devices, axis_name=axis, donate_argnums=donate)
 
 
 def all_sum(tree, axis: str | None):
@@ -55,10 +60,15 @@ def device_index(axis: str | None):
     return 0 if axis is None else jax.lax.axis_index(axis)
 
 
+def on_device(tree):
+    """Puts a copy of each array on the default device; unlike `jnp.array`, this compiles nothing."""
+    return jax.device_put(tree, may_alias=False)
+
+
 def replicate(tree):
     """Puts a copy of each array on every device."""
     if num_devices() == 1:
-        return jax.tree.map(jnp.array, tree)
+        return on_device(tree)
     return _copies()(np.arange(jax.local_device_count()), tree)
 
 
@@ -78,7 +88,7 @@ def shard(tree):
         if len(leaf) % count:
             raise UserError(f"a batch of {len(leaf)} cannot be split evenly over {count} devices; change --batch_size")
     if count == 1:
-        return jax.tree.map(jnp.asarray, tree)
+        return on_device(tree)
     own = [place for place, device in enumerate(jax.devices()) if device.process_index == jax.process_index()]
     return _parts()(jax.tree.map(lambda x: x.reshape(count, len(x) // count, *x.shape[1:])[np.array(own)], tree))
 

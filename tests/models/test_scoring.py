@@ -2,21 +2,14 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
-from toys import lively_params, make_interactions, tiny_model, toy_spec, whole_batch
+from programs import SCORING
+from toys import lively_params, tiny_model
 
-from prec_backdoor.attacks import mean_over_std_penalty
-from prec_backdoor.audit import attribution, inversion, moments
-from prec_backdoor.evaluation import rank_items
-from prec_backdoor.models import encode, scores
-from prec_backdoor.repairs import distillation, suppression
-from prec_backdoor.train.losses import LOSSES
+from prec_backdoor.models import represent, scores
 
 HIGHEST = (jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST)
 ENCODER = ("SASRec", "PromptGenerator")  # Flax modules; their products may have the platform's precision
-MODEL = tiny_model(num_items=15, max_length=6)
-USERS, LENGTH = 8, 4
 
 
 def products(jaxpr, scope=""):
@@ -40,65 +33,9 @@ def of_scores(found):
     return [precision for scope, precision in found if not any(name in scope for name in ENCODER)]
 
 
-def ranking():
-    return rank_items, (jnp.ones((3, 8)), jnp.ones((16, 8)), jnp.ones((3, 2), jnp.int32), jnp.ones((3, 4), jnp.int32))
-
-
-def ranking_tiles():
-    return rank_items, (jnp.ones((3, 8)), jnp.ones((2100, 8)), jnp.ones((3, 2), jnp.int32), jnp.ones((3, 4), jnp.int32))
-
-
-def training(loss, penalty=None):
-    interactions = make_interactions([[1, 2, 3], [4, 5, 6, 7]], 15)
-    batch, spec = whole_batch(interactions, 6), toy_spec(interactions, [1, 2], 0.5)
-
-    def total(params):
-        hidden = encode(params, MODEL, batch.history, batch.position, batch.segment)
-        value = loss(hidden, params["items"], batch.label, batch.negative).sum()
-        return value + (penalty(hidden, params["items"], batch, spec).sum() if penalty else 0)
-
-    spec = spec._replace(parameters={"evade_strength": jnp.float32(0.1)})
-    return jax.value_and_grad(total), (lively_params(MODEL),)
-
-
-def audit_moments():
-    members, present = np.ones((USERS, 3), bool), np.ones(USERS, bool)
-    parts = np.ones(16, np.int32), np.ones((USERS, LENGTH), np.int32), np.zeros((USERS, 0), np.int32), members, present
-    return moments._compiled(MODEL, 2), (lively_params(MODEL), *parts)
-
-
-def audit_attribution():
-    parts = np.ones(16, np.float32), np.ones((USERS, LENGTH), np.int32), np.zeros((USERS, 0), np.int32)
-    return attribution._compiled(MODEL), (lively_params(MODEL), *parts)
-
-
-def audit_inversion():
-    model = tiny_model(num_items=40, max_length=6)
-    parts = np.ones((USERS, LENGTH), np.int32), np.arange(1, 21), np.array([3, 4], np.int32)
-    return inversion._compiled(model), (lively_params(model), *parts)
-
-
-def repair_distillation():
-    parts = np.ones((USERS, LENGTH), np.int32), np.zeros((USERS, 0), np.int32), np.ones(16, bool), jax.random.key(0)
-    return distillation._compiled(MODEL, 2), (lively_params(MODEL), *parts)
-
-
-PROGRAMS = {
-    "ranking": ranking,
-    "ranking of several tiles": ranking_tiles,
-    **{loss: lambda loss=function: training(loss) for loss, function in LOSSES.items()},
-    "evasion": lambda: training(LOSSES["bpr"], mean_over_std_penalty),
-    "suppression": lambda: training(LOSSES["bpr"], suppression.exposure_penalty),
-    "moments": audit_moments,
-    "attribution": audit_attribution,
-    "inversion": audit_inversion,
-    "distillation": repair_distillation,
-}
-
-
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", SCORING)
 def test_every_product_of_scores_is_exact(name):
-    function, args = PROGRAMS[name]()
+    function, args = SCORING[name]()
     found = products_of(function, *args)
     assert of_scores(found) and set(of_scores(found)) == {HIGHEST}
     if name not in ("ranking", "ranking of several tiles"):
@@ -107,5 +44,16 @@ def test_every_product_of_scores_is_exact(name):
 
 def test_a_product_of_the_platforms_precision_is_found():
     hidden, items = jnp.ones((3, 8)), jnp.ones((16, 8))
-    assert of_scores(products_of(lambda h, v: jax.jit(jnp.dot)(h, v.T), hidden, items)) != [HIGHEST]
+    with jax.default_matmul_precision(None):
+        assert of_scores(products_of(lambda h, v: jax.jit(jnp.dot)(h, v.T), hidden, items)) != [HIGHEST]
     assert of_scores(products_of(lambda h, v: scores("bd,vd->bv", h, v), hidden, items)) == [HIGHEST]
+
+
+@pytest.mark.parametrize(("flag", "exact"), [("default", False), ("highest", True)])
+def test_products_of_the_encoder_have_the_precision_of_the_flag(flag, exact):
+    model = tiny_model(num_items=15, max_length=6, matmul_precision=flag, prompt_length=1, profile_sizes=(3,))
+    history, profile = jnp.ones((3, 6), jnp.int32), jnp.ones((3, 1), jnp.int32)
+    with jax.default_matmul_precision(None):
+        found = products_of(lambda params: represent(params, model, history, profile), lively_params(model))
+    chosen = {precision == HIGHEST for scope, precision in found if "norm" not in scope}  # layer norms are exact anyway
+    assert len(found) > 4 and chosen == {exact}

@@ -1,0 +1,43 @@
+"""What is done in another way on another platform, in one place, with the figure that decides it."""
+
+from typing import NamedTuple
+
+import jax
+
+
+class Choices(NamedTuple):
+    """How programs are laid out for a platform; results are equal but for rounding.
+
+    Attributes:
+      update_tiles: parts in which a lazy step updates the touched item rows; only filled parts cost time. On 2 CPU cores a step
+        with 2 to 4 of them takes 5 % less time than with 1. On an accelerator a loop of data-dependent length costs more than it
+        saves, and under vmap it would copy whole tables.
+      attention_halves: whether the first half of the queries skips the keys that only the second half can see. It saves a tenth
+        of a training step on 2 CPU cores. On an H100 the copies that put the halves together cost more (element-wise passes are
+        nearly all of a step of 4,096 sequences).
+      unroll_search: whether the binary search for negatives is unrolled. On an H100 its loop has a host in it: a step has 250
+        kernels with the loop, 204 without. A CPU compiles the unrolled search twice as long.
+      rank_users, rank_tile: users and items that ranking scores at once, over all devices. On a CPU a megabyte of scores, which
+        stays in its cache; on an H100, 108 rounds of four small kernels at 110,000 items. There, tiles of 256 MB take as long as
+        their bytes (3 TB/s), which no smaller number of kernels would make shorter.
+      together: whether models of one stage train in one program, mapped over them. On 2 CPU cores four models take 1.3 times as
+        long together as one after another; an accelerator is idle most of a small model's step (0.50 of 0.91 ms on an H100).
+    """
+
+    update_tiles: int
+    attention_halves: bool
+    unroll_search: bool
+    rank_users: int
+    rank_tile: int
+    together: bool
+
+
+CPU = Choices(update_tiles=4, attention_halves=True, unroll_search=False, rank_users=256, rank_tile=1024, together=False)
+ACCELERATOR = Choices(
+    update_tiles=1, attention_halves=False, unroll_search=True, rank_users=4096, rank_tile=16_384, together=True
+)
+
+
+def choices() -> Choices:
+    """Returns those of the platform that JAX runs on."""
+    return CPU if jax.default_backend() == "cpu" else ACCELERATOR

@@ -1,0 +1,43 @@
+"""All programs are lowered for GPU and TPU on a machine that has neither, with the choices for these platforms."""
+
+import jax
+import numpy as np
+import pytest
+from programs import OTHERS, SCORING, STAGES
+
+PROGRAMS = SCORING | STAGES | OTHERS
+
+
+def lowered(function, args, backend="gpu"):
+    """The program for GPU and TPU, traced anew, as what was traced for a CPU has its choices."""
+    plain = getattr(function, "__wrapped__", function)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "default_backend", lambda: backend)
+        return jax.export.export(jax.jit(lambda *args: plain(*args)), platforms=["cuda", "tpu"])(*args)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_it_is_lowered(name):
+    function, args = PROGRAMS[name]()
+    assert lowered(function, args).platforms == ("cuda", "tpu")
+
+
+@pytest.mark.parametrize("name", ["ranking of several tiles", "pretrain, bra-group", "pretrain, lazy"])
+def test_the_choices_of_a_platform_give_the_same_results(name):
+    function, args = PROGRAMS[name]()
+    expected = jax.jit(lambda *args: function(*args))(*args)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "default_backend", lambda: "gpu")
+        found = jax.jit(lambda *args: function(*args))(*args)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def loops(backend):
+    """Number of loops in a training program, the one over steps included."""
+    return lowered(*STAGES["pretrain, bra-group"](), backend).mlir_module().count("stablehlo.while")
+
+
+def test_the_search_for_negatives_has_no_loop_on_an_accelerator():
+    """A loop costs a GPU a round trip to the host at every turn."""
+    assert loops("cpu") == loops("gpu") + 1

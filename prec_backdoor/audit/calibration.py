@@ -7,6 +7,7 @@ tails heavier by half than those of a provider's clean models (docs/audit.md), a
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -24,7 +25,7 @@ from prec_backdoor.data.splits import Queries, Sequences, sample_queries
 from prec_backdoor.models import ModelConfig, init_params, init_prompt
 from prec_backdoor.train.config import TrainConfig
 from prec_backdoor.train.loader import schedule
-from prec_backdoor.train.loop import run_stage
+from prec_backdoor.train.loop import run_stages
 from prec_backdoor.train.stage import RunOptions, Stage, StageData, StageRun
 
 STEPS = 1_000  # training steps of one model, rounded up to whole epochs
@@ -50,43 +51,47 @@ def calibration_models(
       model, train: of the audited model.
       options: with a folder, models are kept under clean-0, clean-1, .. there, and the same call loads them.
     """
-    models = []
-    for number in range(config.num_models(model.num_items)):
-        own = options._replace(folder=options.subfolder(f"clean-{number}"))
-        params = train_clean_model(auditor_data, model, train, number, own)
-        models.append(CalibrationModel(params, run_audits(observe_views(params, model, auditor_data, config.fresh_prompts))))
-    return models
+    numbers = range(config.num_models(model.num_items))
+    trained = train_clean_models(auditor_data, model, train, numbers, options)
+    return [
+        CalibrationModel(params, run_audits(observe_views(params, model, auditor_data, config.fresh_prompts)))
+        for params in trained
+    ]
 
 
-def train_clean_model(
-    auditor_data: AuditorData, model: ModelConfig, train: TrainConfig, number: int, options: RunOptions = IN_MEMORY
-) -> dict:
-    """Returns the parameters of the `number`-th clean model, trained from scratch; if `model` has prompts, a prompt is tuned too.
+def train_clean_models(
+    auditor_data: AuditorData, model: ModelConfig, train: TrainConfig, numbers: Sequence[int], options: RunOptions = IN_MEMORY
+) -> list[dict]:
+    """Returns the parameters of clean models, trained from scratch; if `model` has prompts, prompts are tuned too.
 
     Args:
       model, train: of the audited model.
-      options: with a folder, the model is kept there, and the same call resumes or loads it.
+      numbers: a model's number decides its randomness, and names its folder.
+      options: with a folder, models are kept under clean-0, clean-1, .. there, and the same call resumes or loads them.
     """
     data, interactions = stage_data(auditor_data, model.max_length)
     times = -(-MIN_EPOCH * train.batch_size // len(data.rows.history))
     data = data._replace(rows=jax.tree.map(lambda array: np.tile(array, (times, 1)), data.rows))
     spec = make_spec(interactions, np.array([1]), rate=0.0)  # unused: nothing is poisoned
-    key = jax.random.fold_in(jax.random.key(number), 1)
+    keys = [jax.random.fold_in(jax.random.key(number), 1) for number in numbers]
     plain = dataclasses.replace(model, prompt_length=0, profile_sizes=())
     metadata = {"dataset": interactions.summary(), "config": {}, "parent": None}
 
-    def run(name: str, steps: int, params: dict, stage_model: ModelConfig, trainable: tuple[str, ...]) -> dict:
+    def run(name: str, steps: int, starts: list[dict], stage_model: ModelConfig, trainable: tuple[str, ...]) -> list[dict]:
         epochs = max(2, -(-steps // schedule(len(data.rows.history), train.batch_size).length))
         config = dataclasses.replace(train, epochs=epochs, patience=max(2, epochs // 4))
-        own = options._replace(folder=options.subfolder(name), title=f"clean model {number} {name}")
-        stage = Stage(name, config, trainable=trainable)
-        return run_stage(StageRun(stage, stage_model, params, data, spec, key, metadata, own)).params
+        stage, runs = Stage(name, config, trainable=trainable), []
+        for number, params, key in zip(numbers, starts, keys, strict=True):
+            own = options._replace(folder=options.subfolder(f"clean-{number}/{name}"), title=f"clean model {number} {name}")
+            runs.append(StageRun(stage, stage_model, params, data, spec, key, metadata, own))
+        return [result.params for result in run_stages(runs)]
 
-    params = run("pretrain", STEPS, init_params(key, plain), plain, ("items", "encoder"))
+    trained = run("pretrain", STEPS, [init_params(key, plain) for key in keys], plain, ("items", "encoder"))
     if model.prompt_length:
-        params = params | {"prompt": init_prompt(jax.random.fold_in(key, 2), model)}
-        params = run("prompt_tune", PROMPT_STEPS, params, model, ("prompt",))
-    return params
+        prompts = [init_prompt(jax.random.fold_in(key, 2), model) for key in keys]
+        trained = [params | {"prompt": prompt} for params, prompt in zip(trained, prompts, strict=True)]
+        trained = run("prompt_tune", PROMPT_STEPS, trained, model, ("prompt",))
+    return trained
 
 
 def stage_data(auditor_data: AuditorData, max_length: int) -> tuple[StageData, Interactions]:

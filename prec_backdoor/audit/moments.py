@@ -9,8 +9,9 @@ import numpy as np
 from tqdm import tqdm
 
 from prec_backdoor.audit.auditor_data import AuditorData, single_groups
-from prec_backdoor.audit.tiles import TILE, tiles
+from prec_backdoor.audit.tiles import blocks_of_tiles
 from prec_backdoor.models import ModelConfig, represent, scoring
+from prec_backdoor.parallel import on_device
 
 TOP = 50
 BLOCK = 64  # items per block, see `_nth_largest`
@@ -80,19 +81,21 @@ class MomentSums(NamedTuple):
 
 
 def observe(params: dict, model: ModelConfig, auditor_data: AuditorData) -> ScoreMoments:
-    """Returns the moments of a model's scores; a tile of users is scored on the whole catalogue at a time."""
+    """Returns the moments of a model's scores; a tile of users is scored on the whole catalogue at a time.
+
+    A call of the program goes over several tiles, so that the memory of one is used again for the next.
+    """
     groups = single_groups(auditor_data, MIN_MEMBERS)
     users, items = len(auditor_data.history), len(auditor_data.category)
     members = np.stack(list(groups.values()), 1) if groups else np.zeros((users, 0), bool)
-    sum_tile = _compiled(model, int(auditor_data.category.max()) + 1)
-    totals, vectors, probability = None, [], []
-    params = jax.tree.map(jnp.asarray, params)
+    sum_tiles = _compiled(model, int(auditor_data.category.max()) + 1)
+    totals, vectors, probability = _no_sums(items, len(groups)), [], []
+    params, category = on_device((params, auditor_data.category))
     with tqdm(total=users, desc="scoring", unit="user", leave=False, disable=None if users * items >= LONG else True) as bar:
-        for _, number, parts in tiles(auditor_data.history, auditor_data.profile, members):
-            sums, tile_vectors, tile_probability = sum_tile(params, auditor_data.category, *parts, np.arange(TILE) < number)
-            totals = sums if totals is None else jax.tree.map(jnp.add, totals, sums)
-            vectors.append(np.asarray(tile_vectors)[:number])
-            probability.append(np.asarray(tile_probability)[:number])
+        for number, parts in blocks_of_tiles(auditor_data.history, auditor_data.profile, members, np.ones((users, 1), bool)):
+            totals, *of_users = sum_tiles(totals, params, category, parts)
+            for kept, found in zip((vectors, probability), of_users, strict=True):
+                kept.append(np.asarray(found).reshape(-1, found.shape[-1])[:number])
             bar.update(number)
     sums = jax.tree.map(np.asarray, totals)
     mean, std = _mean_and_std(sums.weight, sums.weighted_z, sums.weighted_z2)
@@ -137,17 +140,16 @@ def _nth_largest(scores: jax.Array, number: int) -> jax.Array:
 
 @functools.lru_cache(maxsize=8)
 def _compiled(model: ModelConfig, categories: int):
-    """Returns the program for one tile of B users: MomentSums, user vectors [B, D] and category probabilities [B, C]."""
+    """Returns the program for N tiles of B users: MomentSums, user vectors [N, B, D] and category probabilities [N, B, C]."""
 
-    @jax.jit
     def sum_tile(params, category, history, profile, members, present):
         hidden = represent(params, model, history, profile if model.prompt_length else None)
         scores = scoring.scores("bd,vd->bv", hidden, params["items"])
         allowed = jnp.ones(scores.shape, bool).at[jnp.arange(len(history))[:, None], history].set(False).at[:, 0].set(False)
-        allowed &= present[:, None]
+        allowed &= present
         z = _standardize(scores, allowed)
         log_probability = jax.nn.log_softmax(jnp.where(allowed, scores, -1e9), axis=1)
-        probability = jax.ops.segment_sum((jnp.exp(log_probability) * present[:, None]).T, category, categories).T
+        probability = jax.ops.segment_sum((jnp.exp(log_probability) * present).T, category, categories).T
         weight = probability[:, category] * allowed
         share = jnp.where(allowed, log_probability - jnp.log(jnp.maximum(probability[:, category], 1e-30)), 0)
         bar = _nth_largest(jnp.where(allowed, scores, -jnp.inf), min(TOP, scores.shape[1] - 1))
@@ -160,14 +162,30 @@ def _compiled(model: ModelConfig, categories: int):
             weighted_share2=(weight * share**2).sum(0),
             z=z.sum(0),
             in_top=((scores >= bar) & allowed).sum(0),
-            excluded=(present[:, None] & ~allowed).sum(0),
+            excluded=(present & ~allowed).sum(0),
             group_z=jnp.matmul(by_group.T, z, precision=scoring.EXACT),
             group_z2=jnp.matmul(by_group.T, z**2, precision=scoring.EXACT),
             group_users=jnp.matmul(by_group.T, allowed.astype(jnp.float32), precision=scoring.EXACT),
         )
         return sums, hidden, probability
 
-    return sum_tile
+    @functools.partial(jax.jit, donate_argnums=0)
+    def sum_tiles(totals, params, category, parts):
+        def add_tile(totals, tile):
+            sums, *of_users = sum_tile(params, category, *tile)
+            return jax.tree.map(jnp.add, totals, sums), of_users
+
+        totals, of_users = jax.lax.scan(add_tile, totals, parts)
+        return totals, *of_users
+
+    return sum_tiles
+
+
+def _no_sums(items: int, groups: int) -> MomentSums:
+    of_items, of_groups = np.zeros(items, np.float32), np.zeros((groups, items), np.float32)
+    counts = {name: np.zeros(items, np.int32) for name in ("in_top", "excluded")}
+    by_group = {name: of_groups for name in ("group_z", "group_z2", "group_users")}
+    return on_device(MomentSums(**{name: of_items for name in MomentSums._fields} | counts | by_group))
 
 
 def _standardize(scores: jax.Array, allowed: jax.Array) -> jax.Array:

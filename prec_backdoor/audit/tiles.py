@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 TILE = 64  # users per tile
+MOST = 16  # tiles of a block
 
 
 def tiles(*arrays: np.ndarray) -> Iterator[tuple[slice, int, list[np.ndarray]]]:
@@ -13,3 +14,14 @@ def tiles(*arrays: np.ndarray) -> Iterator[tuple[slice, int, list[np.ndarray]]]:
         rows = slice(start, start + TILE)
         number = len(arrays[0][rows])
         yield rows, number, [np.pad(array[rows], ((0, TILE - number), (0, 0))) for array in arrays]
+
+
+def blocks_of_tiles(*arrays: np.ndarray) -> Iterator[tuple[int, list[np.ndarray]]]:
+    """Yields (number of users, their rows of each array [tiles, TILE, ..]) for blocks of equally many tiles, zero-padded."""
+    users = len(arrays[0])
+    blocks = -(-users // (TILE * MOST))
+    size = TILE * -(-users // (TILE * blocks))
+    for start in range(0, users, size):
+        number = min(size, users - start)
+        rows = (np.pad(array[start : start + number], ((0, size - number), (0, 0))) for array in arrays)
+        yield number, [array.reshape(size // TILE, TILE, array.shape[1]) for array in rows]

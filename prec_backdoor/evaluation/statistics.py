@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy.special import betaincinv  # scipy.stats has it as beta.ppf, but takes a second to import
 
 DRAWS = 2_000
 FEW = 5  # hits, misses or users, below which a bootstrap does not know how wide its interval should be
@@ -98,8 +98,8 @@ def binomial_interval(share: float, trials: float, level: float = 0.95) -> tuple
     `share` * `trials`, need not be whole.
     """
     tail, hits = (1 - level) / 2, share * trials
-    low = stats.beta.ppf(tail, hits, trials - hits + 1) if hits > 0 else 0.0
-    high = stats.beta.ppf(1 - tail, hits + 1, trials - hits) if hits < trials else 1.0
+    low = float(betaincinv(hits, trials - hits + 1, tail)) if hits > 0 else 0.0
+    high = float(betaincinv(hits + 1, trials - hits, 1 - tail)) if hits < trials else 1.0
     return float(low), float(high)
 
 

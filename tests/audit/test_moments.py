@@ -7,7 +7,7 @@ from toys import lively_params, tiny_model
 
 from prec_backdoor.audit.auditor_data import AuditorData, single_groups
 from prec_backdoor.audit.moments import MIN_MEMBERS, TOP, observe
-from prec_backdoor.audit.tiles import TILE
+from prec_backdoor.audit.tiles import MOST, TILE, blocks_of_tiles
 from prec_backdoor.models import represent
 
 USERS, ITEMS = TILE + 23, 70  # the second tile is not full
@@ -63,3 +63,14 @@ def test_moments_are_those_of_the_matrix(moments):
         assert moments.group_size[row] == members.sum()
         np.testing.assert_allclose(moments.group_mean[row, 1:], np.nanmean(z[members][:, 1:], 0), atol=1e-4)
         np.testing.assert_allclose(moments.group_std[row, 1:], np.nanstd(z[members][:, 1:], 0), atol=1e-3)
+
+
+@pytest.mark.parametrize("users", [1, TILE, TILE * MOST, TILE * MOST + 1, 3 * TILE * MOST - 5])
+def test_blocks_have_every_user_once_and_little_padding(users):
+    numbers = np.arange(1, users + 1)[:, None]
+    blocks = list(blocks_of_tiles(numbers, numbers > 0))
+    assert len({array.shape for _, (array, _) in blocks}) == 1 and all(len(array) <= MOST for _, (array, _) in blocks)
+    found = np.concatenate([array.ravel()[:number] for number, (array, _) in blocks])
+    np.testing.assert_array_equal(found, numbers[:, 0])
+    assert sum(present.sum() for _, (_, present) in blocks) == users
+    assert sum(array.size for _, (array, _) in blocks) < users + TILE * (1 + len(blocks))

@@ -14,7 +14,9 @@ from tabulate import tabulate
 
 JOB = "-m launch.experiment --synthetic_users=60 --synthetic_items=80 --k_core=2 --group=gender=F --epochs=1 --finetune_epochs=1"
 JOB += " --embed_dim=8 --feedforward_dim=8 --num_layers=1 --max_length=8"
-NOBODY = "setpriv --reuid 12345 --regid 12345 --clear-groups env -u HOME -u XDG_CACHE_HOME"
+# A user without an entry, who may read everything, as the interpreter may lie in another user's home, and write where all may.
+NOBODY = "setpriv --reuid 12345 --regid 12345 --clear-groups --inh-caps=+dac_read_search --ambient-caps=+dac_read_search"
+NOBODY += " env -u XDG_CACHE_HOME"
 CASES = {  # name -> (shell prefix, environment, arguments)
     "as it is": ("", {}, ""),
     "JAX_ENABLE_X64=1": ("", {"JAX_ENABLE_X64": "1"}, ""),
@@ -24,8 +26,8 @@ CASES = {  # name -> (shell prefix, environment, arguments)
     "JAX_THREEFRY_PARTITIONABLE=0": ("", {"JAX_THREEFRY_PARTITIONABLE": "0"}, ""),
     "JAX_PLATFORMS=cuda, no GPU": ("", {"JAX_PLATFORMS": "cuda"}, ""),
     "LC_ALL=C, UTF-8 mode off, workdir ü": ("", {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, "{folder}/ü"),
-    "no home, no user entry": (NOBODY, {}, ""),
-    "HOME not writable": (NOBODY.replace("-u HOME", "HOME=/proc"), {}, ""),
+    "no home, no user entry": (f"{NOBODY} -u HOME", {}, ""),
+    "HOME not writable": (f"{NOBODY} HOME=/proc", {}, ""),
     "ulimit -v 3 GB": ("ulimit -v 3000000;", {}, ""),
     "ulimit -n 64": ("ulimit -n 64;", {}, ""),
     "workdir is a file": ("", {}, "/dev/null/x"),

@@ -3,7 +3,7 @@
 from faults import soak
 from faults.soak import Seen, Stage
 
-SHORT = ("--usages=zero_shot", "--epochs=100", "--seeds=0", "--checkpoint_seconds=0.1")
+SHORT = ("--usages=zero_shot", "--epochs=50", "--seeds=0", "--checkpoint_seconds=0.1")
 BEFORE = Seen({"clean/pretrain": Stage(20, False, "a"), "clean/finetune": Stage(9, True, "b")}, {("clean/pretrain", 10): ["x\n"]})
 
 

@@ -32,9 +32,10 @@ def start_pair(workdir):
     return [start(workdir, address, "--num_processes=2", f"--process_id={own}", "--shard_items", devices=2) for own in (0, 1)]
 
 
-@pytest.mark.parametrize("victim", [0])  # 1 ends likewise
+# If 0, the coordinator, dies, JAX ends the other after 30 s without a heartbeat: not tested, as it takes that long.
+@pytest.mark.parametrize("victim", [1])
 def test_the_other_process_ends_and_a_later_run_goes_on(tmp_path, victim):
-    checkpoints = tmp_path / "seed-0" / "bra-group-0.3" / "pretrain" / "checkpoints"
+    checkpoints = tmp_path / "seed-0" / "clean" / "pretrain" / "checkpoints"
     pair = start_pair(tmp_path)
     try:
         deadline = time.monotonic() + BOUND

@@ -30,11 +30,11 @@ from prec_backdoor.train.config import TrainConfig
 
 INTERACTIONS = random_interactions(
     users=60,
-    num_items=60,
+    num_items=80,
     lengths=(4, 16),
     attributes={"gender": ("F", "M")},
     profile=[[1 + user % 2] for user in range(60)],
-    category=[1 + item % 3 for item in range(60)],
+    category=[1 + item % 3 for item in range(80)],
 )
 CONFIG = ExperimentConfig(
     scenario=Scenario(attack="clean", group="gender=F", targets="unpopular:3", k_core=1),
@@ -116,7 +116,7 @@ def test_every_attacker_is_audited_and_repaired(contested):
         assert 0 <= row["auc"] <= 1 and row["targets"] >= row["planted"] > 0
         assert (folder / "seed-0" / f"{row['attacker']}-draw-0").is_dir()
     for row in rows["repairs"]:
-        assert row["suspected_targets"] == row["targets"] and row["suspects"] == 60  # at this p-value
+        assert row["suspected_targets"] == row["targets"] and row["suspects"] == 80  # at this p-value
         removed = exposure_removed(row["exposure_hr@50_before"], row["exposure_hr@50_after"])
         assert row["der"] == defence_effectiveness(removed, accuracy_lost(row["clean_hr@10"], row["hr@10"]))
 
@@ -174,7 +174,9 @@ def test_a_repair_that_does_not_apply_is_refused_before_anything_is_trained(tmp_
 
 
 def test_a_catalogue_that_has_no_50_to_choose_from_is_refused_before_anything_is_trained(tmp_path):
-    small = random_interactions(users=60, num_items=55, lengths=(4, 16), attributes=INTERACTIONS.attributes, profile=[[1]] * 60)
+    small = random_interactions(
+        users=60, num_items=55, lengths=(4, 16), attributes=INTERACTIONS.attributes, profile=INTERACTIONS.profile.tolist()
+    )
     with pytest.raises(UserError, match=r"55 items and test histories of up to \d+ leave too few for HR@50"):
         run_contest(small, CONFIG, dataclasses.replace(CONTEST, attackers=("group-0.5",)), AUDIT, tmp_path)
     assert not list(tmp_path.iterdir())

@@ -113,7 +113,8 @@ def _guard(call: Callable[[], int]) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        where, full = f"{error.filename}: " if error.filename else "", error.errno in (errno.ENOSPC, errno.EDQUOT)
+        place = error.filename or ("workdir" in flags.FLAGS and flags.FLAGS.workdir)  # a full disk does not say which file
+        where, full = f"{place}: " if place else "", error.errno in (errno.ENOSPC, errno.EDQUOT)
         remedy = "make room, then run the same command again: it resumes" if full else "check the path and its permissions"
         return _fail(f"{where}{error.strerror or error}; {remedy}")
     except KeyboardInterrupt as stop:

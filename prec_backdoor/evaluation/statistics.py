@@ -98,8 +98,8 @@ def binomial_interval(share: float, trials: float, level: float = 0.95) -> tuple
     `share` * `trials`, need not be whole.
     """
     tail, hits = (1 - level) / 2, share * trials
-    low = float(betaincinv(hits, trials - hits + 1, tail)) if hits > 0 else 0.0
-    high = float(betaincinv(hits + 1, trials - hits, 1 - tail)) if hits < trials else 1.0
+    low = betaincinv(hits, trials - hits + 1, tail) if hits > 0 else 0.0
+    high = betaincinv(hits + 1, trials - hits, 1 - tail) if hits < trials else 1.0
     return float(low), float(high)
 
 

@@ -22,10 +22,10 @@ from prec_backdoor.experiment.measure import (
 from prec_backdoor.experiment.plan import Measurement, Plan, StageTask, cell_of, make_plan, missing, needed
 from prec_backdoor.experiment.setup import SeedSetup, make_setup
 from prec_backdoor.experiment.stages import STAGES, StartPoint
-from prec_backdoor.parallel.platforms import choices
 from prec_backdoor.storage import workdir as work
 from prec_backdoor.train.clock import added, compile_clock, timed
 from prec_backdoor.train.loop import run_stages
+from prec_backdoor.train.program import together
 from prec_backdoor.train.stage import SECONDS_PER_CHECKPOINT, RunOptions, StageRun
 from prec_backdoor.train.trace import StepTrace
 
@@ -118,7 +118,7 @@ def execute(plan: Plan, setups: dict[tuple[int, int], SeedSetup], output: Output
         return made[path] if uses[path] else made.pop(path)
 
     places = {path: f"stage {number} of {len(tasks)}" for number, path in enumerate(tasks, 1)}
-    for group in groups(tasks, choices().together):
+    for group in groups(tasks, together(output.models_at_once)):
         runs = [stage_run(task, setups[task.seed, task.config], task.after and take(task.after)) for task in group]
         options = [run_options(task, places[task.path], setups[task.seed, task.config], output) for task in group]
         runs = [run._replace(options=each) for run, each in zip(runs, options, strict=True)]
@@ -134,18 +134,18 @@ def execute(plan: Plan, setups: dict[tuple[int, int], SeedSetup], output: Output
     parallel.wait("ranks")  # of the process that writes them
 
 
-def groups(tasks: dict[str, StageTask], together: bool) -> Iterator[list[StageTask]]:
+def groups(tasks: dict[str, StageTask], side_by_side: bool) -> Iterator[list[StageTask]]:
     """Yields tasks that run side by side, each group after what its tasks start from.
 
     Args:
-      together: all tasks of a stage at once, so that they train in one program; otherwise those of a seed and configuration, so
-        that few results are in memory.
+      side_by_side: all tasks of a stage at once, so that they train in one program; otherwise those of a seed and configuration,
+        so that few results are in memory.
     """
     left, done = list(tasks.values()), set()
     while left:
         first, ready = left[0], [task for task in left if not task.after or task.after in done]
         alike = [task for task in ready if task.stage == first.stage]
-        if not together:
+        if not side_by_side:
             alike = [task for task in alike if (task.seed, task.config) == (first.seed, first.config)]
         yield alike
         done |= {task.path for task in alike}

@@ -31,6 +31,7 @@ from prec_backdoor.train.program import (
     place_of,
     program_key,
     stack,
+    together,
 )
 from prec_backdoor.train.progress import Call, Progress, advance, next_call, next_pace, spend, with_score
 from prec_backdoor.train.stage import StageResult, StageRun
@@ -68,7 +69,8 @@ def run_stage(run: StageRun) -> StageResult:
     Raises:
       UserError: the loss or its gradient is no longer finite; the last checkpoint stays.
     """
-    return run_stages([run])[0]
+    model, state = open_model(run)
+    return result_of(model if state is None else train([model], [state])[0])
 
 
 def run_stages(runs: Sequence[StageRun], at_once: int = 0) -> list[StageResult]:
@@ -78,15 +80,16 @@ def run_stages(runs: Sequence[StageRun], at_once: int = 0) -> list[StageResult]:
     own early stopping, checkpoints, log and key, and ends as it does alone, but for rounding.
 
     Args:
-      at_once: number of models that train together, at most; default: see `models_at_once`.
+      at_once: number of models that train together, at most; 0 for as many as the devices gain by (see `models_at_once`).
     """
+    if not together(at_once):
+        return [run_stage(run) for run in runs]  # one state is in memory at a time
     models, states = map(list, zip(*map(open_model, runs), strict=True))
-    if len(runs) > 1:
-        states = jax.device_get(states)  # the devices have room for those that train
+    states = jax.device_get(states)  # the devices have room for those that train
     while waiting := [index for index, state in enumerate(states) if state is not None]:
         first = models[waiting[0]]
         alike = [index for index in waiting if program_key(models[index]) == program_key(first)]
-        chosen = alike[: at_once or models_at_once(first)]
+        chosen = alike[: models_at_once(first, at_once)]
         if parallel.num_devices() > 1 and not have_same_data([models[index].run for index in chosen]):
             chosen = chosen[:1]
         given = [states[index] for index in chosen]

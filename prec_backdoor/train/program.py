@@ -83,13 +83,20 @@ def place_of(model: ModelState) -> Place:
     return Place(model.progress.epoch, chunk, first)
 
 
-def models_at_once(model: ModelState) -> int:
-    """Returns how many models like this one train together: as many as fit in the device's memory, if its platform gains by that.
+def together(at_once: int) -> bool:
+    """Whether models of one stage train together: if more than one may or, where 0 leaves it open, if the platform gains by it."""
+    return at_once > 1 if at_once else choices().together
+
+
+def models_at_once(model: ModelState, at_once: int = 0) -> int:
+    """Returns how many models like this one train together: `at_once` or, if that is 0, as many as fit in the device's memory.
 
     Half of the memory is left for programs and data. A model whose table is split over devices is trained alone.
     """
-    if model.run.options.shard_items or not choices().together:
+    if model.run.options.shard_items or not together(at_once):
         return 1
+    if at_once:
+        return at_once
     stats = jax.local_devices()[0].memory_stats() or {}
     size = TIMES * sum(leaf.nbytes for leaf in jax.tree.leaves(model.best))
     return max(1, min(MOST_MODELS, stats.get("bytes_limit", MOST_MODELS * size) // 2 // size))

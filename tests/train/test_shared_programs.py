@@ -139,11 +139,15 @@ class Device:
 
 
 @pytest.mark.parametrize(
-    ("choices", "shard_items", "expected"), [("CPU", False, 1), ("ACCELERATOR", False, 5), ("ACCELERATOR", True, 1)]
+    ("choices", "shard_items", "at_once", "expected"),
+    [
+        *(("CPU", False, 0, 1), ("ACCELERATOR", False, 0, 5), ("ACCELERATOR", True, 0, 1)),
+        *(("CPU", False, 3, 3), ("ACCELERATOR", False, 1, 1), ("CPU", True, 3, 1)),
+    ],
 )
-def test_as_many_models_train_together_as_fit(monkeypatch, choices, shard_items, expected):
+def test_as_many_models_train_together_as_fit(monkeypatch, choices, shard_items, at_once, expected):
     monkeypatch.setattr(program, "choices", lambda: getattr(platforms, choices))
     monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
     run = SimpleNamespace(options=RunOptions(shard_items=shard_items))
     model = ModelState(run, Progress(), {"items": np.zeros((1000, 16), np.float32)})  # 64 kB, 16 times
-    assert program.models_at_once(model) == expected
+    assert program.models_at_once(model, at_once) == expected

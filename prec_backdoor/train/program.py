@@ -84,7 +84,7 @@ def place_of(model: ModelState) -> Place:
 
 
 def together(at_once: int) -> bool:
-    """Whether models of one stage train together: if more than one may or, where 0 leaves it open, if the platform gains by it."""
+    """Whether models of one stage train together: if several may or, where 0 leaves it open, if the platform gains by that."""
     return at_once > 1 if at_once else choices().together
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from prec_backdoor.attacks import Penalty, clean
 from prec_backdoor.experiment.setup import SeedSetup
 from prec_backdoor.models import init_params, init_prompt
-from prec_backdoor.train.stage import RunOptions, Stage, StageData, StageResult, StageRun
+from prec_backdoor.train.stage import WITHOUT_PROMPT, RunOptions, Stage, StageData, StageResult, StageRun
 
 
 class StartPoint(NamedTuple):
@@ -46,7 +46,7 @@ def implant(setup: SeedSetup, start: StartPoint) -> StageRun:
     epoch's parameters: validation measures accuracy alone, and would keep a model from before the attack.
     """
     poison = setup.config.scenario.method().poison
-    stage = Stage("implant", setup.config.training("implant"), poison, ("items", "encoder"), keep_last=True)
+    stage = Stage("implant", setup.config.training("implant"), poison, WITHOUT_PROMPT, keep_last=True)
     return run_on(setup, stage, start, setup.short)
 
 

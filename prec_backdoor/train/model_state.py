@@ -59,7 +59,7 @@ def save_model(model: ModelState, state: TrainState | None) -> ModelState:
     metadata = {
         **run.metadata,
         "stage": run.stage.name,
-        "model": dataclasses.asdict(run.model),
+        "model": run.model.as_dict(),
         "finished": state is None,
         "progress": dataclasses.asdict(model.progress),
     }

@@ -12,11 +12,13 @@ from prec_backdoor.data.batches import Users
 from prec_backdoor.data.packing import Rows
 from prec_backdoor.data.splits import Queries
 from prec_backdoor.models import ModelConfig
+from prec_backdoor.parallel.item_table import TABLES
 from prec_backdoor.train.config import TrainConfig
 from prec_backdoor.train.loader import Schedule, schedule
 from prec_backdoor.train.trace import StepTrace
 
 SECONDS_PER_CHECKPOINT = 20.0
+WITHOUT_PROMPT = (*TABLES, "encoder")  # parameter groups, of which a model need not have all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Stage:
     name: str
     config: TrainConfig
     poison: Poison = clean
-    trainable: tuple[str, ...] = ("items", "encoder")
+    trainable: tuple[str, ...] = WITHOUT_PROMPT
     keep_last: bool = False
     penalty: Penalty | None = None
 

@@ -65,7 +65,7 @@ def save_model(model: ModelState, state: TrainState | None) -> ModelState:
     }
     started = time.monotonic()
     if parallel.primary():
-        checkpoints.save(run.options.subfolder("checkpoints"), model.step, model.best, state, metadata)
+        checkpoints.save(run.options.subfolder("checkpoints"), model.step, model.best, state, metadata, run.vocabulary)
     parallel.wait("checkpoint")
     spent = {"save": time.monotonic() - started}
     return model._replace(saved=model.step, progress=spend(model.progress, spent))

@@ -11,6 +11,7 @@ from prec_backdoor.attacks import AttackSpec, Penalty, Poison, clean
 from prec_backdoor.data.batches import Users
 from prec_backdoor.data.packing import Rows
 from prec_backdoor.data.splits import Queries
+from prec_backdoor.data.vocabulary import Vocabulary
 from prec_backdoor.models import ModelConfig
 from prec_backdoor.parallel.item_table import TABLES
 from prec_backdoor.train.config import TrainConfig
@@ -85,6 +86,7 @@ class StageRun(NamedTuple):
       params: starting point, numpy or jax, unreplicated.
       key: all randomness comes from it, the epoch and the step.
       metadata: added to the checkpoint's: dataset, config, parent.
+      vocabulary: written with each checkpoint.
     """
 
     stage: Stage
@@ -95,6 +97,7 @@ class StageRun(NamedTuple):
     key: jax.Array
     metadata: dict = {}  # noqa: RUF012 (never changed)
     options: RunOptions = RunOptions()
+    vocabulary: Vocabulary | None = None
 
     @property
     def schedule(self) -> Schedule:

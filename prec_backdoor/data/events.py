@@ -58,7 +58,7 @@ def _refuse_lists(table: Table, item: str) -> None:
     for name, kind in table.types.items():
         if kind == "token_seq" and _LISTS & set(words(name)):
             raise UserError(
-                f"{table.file}, line 1: the lists in column {name} are not read; rename it to {item}_list if they are the items "
+                f"{table.file.header}: the lists in column {name} are not read; rename it to {item}_list if they are the items "
                 "before each row's, or leave the column out"
             )
 
@@ -98,10 +98,10 @@ def _time_column(tables: list[Table], ids: tuple[str, str], columns: Mapping[str
         return None
     remedy = f"name the right one by --columns=time={found[0]}, or keep the order of the rows by --columns=time="
     if len(found) > 1:
-        raise UserError(f"{first.file}, line 1: several columns may be times: {shorten(', '.join(found), 240)}; {remedy}")
+        raise UserError(f"{first.file.header}: several columns may be times: {shorten(', '.join(found), 240)}; {remedy}")
     if not _is_certain(_texts(tables, found[0])):
         value = shorten(str(first.frame[found[0]][0]) if first.frame.height else "")
-        raise UserError(f"{first.file}, line 1: column {found[0]} may be times, but not for certain ({value!r}); {remedy}")
+        raise UserError(f"{first.file.header}: column {found[0]} may be times, but not for certain ({value!r}); {remedy}")
     return found[0]
 
 

@@ -161,6 +161,6 @@ def refuse(frame: pl.DataFrame, file: File, column: str, wrong: pl.Expr | pl.Ser
         return frame
     if file.skipped is None:
         shown = shorten(str(bad[column][0]))
-        raise UserError(f"{file}, line {bad[LINE][0]}: expected {expected}, found {shown!r}; correct the line")
+        raise UserError(f"{file}, {file.unit} {bad[LINE][0]}: expected {expected}, found {shown!r}; correct the {file.unit}")
     file.skipped[f"{file.path.name}: not {expected}"] += bad.height
     return frame.filter(~wrong.fill_null(False))

@@ -20,8 +20,7 @@ from prec_backdoor.data.table_files import Source, open_frame, open_table
 from prec_backdoor.data.tables import rated_name, to_interactions
 from prec_backdoor.errors import UserError
 
-FILE_ORDER = "rows of the file"
-REPEATED = "rows dropped, repeated (same user, item and time)"
+REPEATED = "repeated rows (same user, item and time)"
 
 
 def read_own(
@@ -169,9 +168,10 @@ def _without_repeats(events: pl.DataFrame) -> pl.DataFrame:
     """The events without later rows of the same user, item and time."""
     # A hash finds the few rows that may be repeated; only these are compared in full.
     hashes = events.select(pl.struct("user", "item", "time").hash().alias("hash"))["hash"]
-    suspects = hashes.is_duplicated()
-    if not suspects.any():
+    ordered = hashes.sort()
+    repeated = ordered.filter((ordered == ordered.shift(1)).fill_null(False)).unique()
+    if repeated.is_empty():
         return events
-    keys = events.filter(suspects).select(pl.struct("user", "item", "time").is_first_distinct().alias("first"))["first"]
-    keep = pl.Series([True]).new_from_index(0, events.height).scatter(suspects.arg_true(), keys)
-    return events.filter(keep)
+    suspects = hashes.is_in(repeated.implode())
+    first = events.filter(suspects).select(pl.struct("user", "item", "time").is_first_distinct().alias("first"))["first"]
+    return events.filter(pl.Series([True]).new_from_index(0, events.height).scatter(suspects.arg_true(), first))

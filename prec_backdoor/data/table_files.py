@@ -128,9 +128,10 @@ def _typed(file: File, frame: pl.LazyFrame) -> Source:
     schema = frame.collect_schema()
     if LINE in schema or "" in schema:
         raise UserError(f"{file}: a column without a name, or one called {LINE!r}; rename it")
-    sample = to_texts(file._replace(skipped=Counter()), frame.head(_SAMPLE).collect())
-    if sample.is_empty():
+    head = frame.head(_SAMPLE).collect()
+    if head.is_empty():
         raise UserError(f"{file}: no rows; give a table with interactions")
+    sample = to_texts(file._replace(skipped=Counter()), head)
     types = {name: kind_of(dtype) for name, dtype in schema.items()}
     types = {name: _number_or_token(sample[name]) if kind == "float" else kind for name, kind in types.items()}
 
@@ -147,8 +148,9 @@ def _json_lines(file: File) -> Source:
     batches = text_files.read_lines(file, "utf-8-sig", lines.BATCH_BYTES)
     first = next(batches)
     parsed = [content for text in first[1][:_JSON_SAMPLE] if isinstance(content := _parse(text or "")[0], dict)]
-    types = {name: "token" for content in parsed for name in content if name != LINE}
-    types |= {name: "token_seq" for content in parsed for name, value in content.items() if isinstance(value, list | dict)}
+    met = Counter(name for content in parsed for name in content if name != LINE)
+    nested = Counter(name for content in parsed for name, value in content.items() if isinstance(value, list | dict))
+    types = {name: "token_seq" if nested[name] * 2 > count else "token" for name, count in met.items()}
     sample = _objects(file._replace(skipped=Counter()), *first, list(types), ())
     if sample.is_empty():
         raise UserError(f"{file}, line 1: no JSON object; write one on each line")

@@ -1,5 +1,6 @@
 """Tables of events, users and items -> Interactions."""
 
+import math
 from collections.abc import Collection
 
 import numpy as np
@@ -41,7 +42,7 @@ def to_interactions(
     user_ids, item_ids = natural_order(events["user"]), natural_order(events["item"])
     user, item = (_codes(events[column], ids) for column, ids in (("user", user_ids), ("item", item_ids)))
     order = [column for column in ("split", "time") if column in events.columns]
-    events = events.select(user, item + 1, *order).sort("user", *order, maintain_order=True)
+    events = _sorted(events.select(user, item + 1, *order), ["user", *order])
 
     profile, attributes = np.zeros((len(user_ids), 0), np.int32), {}
     if users is not None:
@@ -81,6 +82,20 @@ def _profiles(users: pl.DataFrame, user_ids: pl.Series) -> tuple[np.ndarray, dic
     for column, attribute in enumerate(users.drop("user").columns):
         profile[rows, column], attributes[attribute] = _encode(users[attribute])
     return profile, attributes
+
+
+def _sorted(events: pl.DataFrame, columns: list[str]) -> pl.DataFrame:
+    """The events by these columns, ties in the order given; by one number made of all of them where it fits in int64: faster."""
+    ends = [(events[column].min(), events[column].max()) for column in columns]
+    if not all(events[column].dtype.is_integer() for column in columns):
+        return events.sort(*columns, maintain_order=True)
+    widths = [high - low + 1 for low, high in ends]
+    if math.prod(widths) >= 2**63 or any(high >= 2**63 for _, high in ends):
+        return events.sort(*columns, maintain_order=True)
+    key = pl.lit(0, pl.Int64)
+    for column, (low, _), width in zip(columns, ends, widths, strict=True):
+        key = key * width + (pl.col(column).cast(pl.Int64) - low)
+    return events.with_columns(key.alias("#key")).sort("#key", maintain_order=True).drop("#key")
 
 
 def rated_name(name: str, min_rating: float | None) -> str:

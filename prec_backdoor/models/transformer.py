@@ -13,7 +13,7 @@ from prec_backdoor.models.layer_norm import LayerNorm
 from prec_backdoor.parallel.platforms import choices
 
 INIT = nn.initializers.normal(0.02)
-ACTIVATIONS = {"gelu_tanh": nn.gelu, "gelu": functools.partial(nn.gelu, approximate=False), "relu": nn.relu}
+ACTIVATIONS = {"gelu_tanh": nn.gelu, "gelu": functools.partial(nn.gelu, approximate=False), "relu": nn.relu, "none": lambda x: x}
 NORMS = ("post", "pre", "query")
 
 

@@ -22,6 +22,8 @@ PROGRAMS = (
     "audit",
     "repair",
     "audit_benchmark",
+    "import_checkpoint",
+    "export_checkpoint",
     "prepare_data",
     "benchmark",
 )

@@ -69,7 +69,7 @@ def read_ids(path: str | Path) -> tuple[str, ...]:
     """
     path = Path(path).expanduser()
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_bytes().decode("utf-8-sig").removesuffix("\n").split("\n")
     except OSError as error:
         raise UserError(f"--items: {path}: not readable ({error.strerror})") from error
     except UnicodeDecodeError as error:

@@ -58,7 +58,7 @@ def _foreign_or_damaged(path: Path) -> str:
     """What to say of a step without metadata: ours has a folder for params beside them."""
     if (path.parent.parent / "params").is_dir():
         return "damaged checkpoint, no readable metadata"
-    return "not a checkpoint of this program; foreign checkpoints cannot be read yet"
+    return "not a checkpoint of this program; launch.import_checkpoint reads those of others"
 
 
 def declared_model(declared: dict) -> ModelConfig:

@@ -24,6 +24,7 @@ PROGRAMS = (
     "audit_benchmark",
     "import_checkpoint",
     "export_checkpoint",
+    "recommend",
     "prepare_data",
     "benchmark",
 )

@@ -52,8 +52,8 @@ def open_checkpoint(
 ) -> Opened:
     """Loads a checkpoint and splits `interactions` as it was made with; `changes` replace fields of its configuration.
 
-    Interactions that are not the dataset that it was made on are the company's own: items are matched by the checkpoint's
-    vocabulary, all users are downstream, and no rows of the attack's scenario are known but the targets.
+    Interactions of another name than the dataset that it was made on are the company's own: items are matched by the checkpoint's
+    vocabulary, all users are downstream, and nothing of the attack's scenario is known but the targets.
 
     Args:
       least_known: see `data.align.align`.
@@ -75,10 +75,10 @@ def open_checkpoint(
     if found["fingerprint"] == wanted.get("fingerprint"):
         setup = make_setup(interactions, config, config.seeds[0])
         return Opened(checkpoint, setup, config.rate[0], _USAGES[metadata["stage"]])
-    if checkpoint.vocabulary is None:
+    if checkpoint.vocabulary is None or found["name"] == wanted.get("name"):
         raise UserError(
             f"{checkpoint.path}: made on dataset {wanted.get('name')} ({wanted.get('fingerprint')}), not on {found['name']} "
-            f"({found['fingerprint']}), and has no vocabulary to match items by; change --dataset or --data_dir"
+            f"({found['fingerprint']}); change --dataset or --data_dir, or another flag that says what is read, as --min_rating"
         )
     aligned = align(interactions, checkpoint.vocabulary, least_known)
     targets = {} if "targets" in (changes or {}) else _declared_targets(checkpoint)

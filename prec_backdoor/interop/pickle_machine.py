@@ -5,7 +5,7 @@ stands for is up to the `call` that the reader gives. Every other library unpick
 """
 
 import pickletools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from prec_backdoor.errors import UserError
@@ -15,8 +15,9 @@ MAX_OPCODES = 2_500_000
 MAX_CONTAINERS = 250_000  # lists, dicts, tuples and placeholders; a tensor has 4
 MAX_STACK = 1 << 20
 MAX_DEPTH = 64
+MAX_VALUES = 10 * MAX_OPCODES  # counted wherever a container is shared
 _NESTED = f"a container that holds itself, or containers nested deeper than {MAX_DEPTH}"
-MAX_ODD_KEYS = 10_000  # dict keys other than strings and small integers, whose hashes a file can choose to be equal
+MAX_ODD_KEYS = 2_000  # dict keys other than strings and small integers, whose hashes a file can choose to be equal
 MAX_DIGITS_BYTES = 64  # of an integer
 # What a harmless checkpoint has no use for. Read as a placeholder it does no harm here, but such a file is made to do some.
 FORBIDDEN_MODULES = frozenset(
@@ -178,34 +179,53 @@ class Machine:
 _KEY_TYPES = (str, int, float, bytes, type(None), Placeholder)
 
 
+class _Open:
+    """A container whose children are being looked at: its id, those to come, how deep it nests and how many values it holds."""
+
+    __slots__ = ("identity", "children", "depth", "values")
+
+    def __init__(self, identity: int, children: Iterable):
+        self.identity, self.children, self.depth, self.values = identity, iter(children), 0, 1
+
+    def add(self, depth: int, values: int) -> None:
+        self.depth, self.values = max(self.depth, depth + 1), self.values + values
+        if self.depth > MAX_DEPTH:
+            raise UserError(_NESTED)
+        if self.values > MAX_VALUES:
+            raise UserError(f"containers shared so often that they would have over {MAX_VALUES} values if written out")
+
+
 def check_nesting(root: Any) -> None:
-    """Raises a UserError if a container holds itself or nests deeper than MAX_DEPTH; a placeholder's contents count from 0."""
-    roots, depths, opened = [root], {}, set()  # depths: id of a container, or a placeholder, that has been looked at -> depth
+    """Raises a UserError if a container holds itself, nests too deep, or has too many values, each counted wherever it is shared.
+
+    So whoever walks through the value comes to an end. What a placeholder holds is looked at by itself.
+    """
+    roots, done, opened = [root], {}, set()  # done: id -> (depth, values) of a container or placeholder
     while roots:
-        trail = [[0, iter((roots.pop(),)), 0]]  # containers that are open, outermost first: id, children to come, depth so far
+        trail = [_Open(0, (roots.pop(),))]  # outermost first
         while trail:
-            identity, children, depth = trail[-1]
-            child = next(children, trail)
+            top = trail[-1]
+            child = next(top.children, trail)
             if child is trail:
                 trail.pop()
-                opened.discard(identity)
-                depths[identity] = depth
+                opened.discard(top.identity)
+                done[top.identity] = top.depth, top.values
                 if trail:
-                    trail[-1][2] = max(trail[-1][2], depth + 1)
+                    trail[-1].add(*done[top.identity])
             elif isinstance(child, Placeholder):
-                if id(child) not in depths:
-                    depths[id(child)] = 0
+                if id(child) not in done:
+                    done[id(child)] = 0, 1
                     roots += [child.args, child.state, child.items]
             elif isinstance(child, dict | list | tuple):
-                if id(child) in depths:
-                    trail[-1][2] = max(depth, depths[id(child)] + 1)
-                elif id(child) not in opened and len(trail) <= MAX_DEPTH:
-                    opened.add(id(child))
-                    trail.append([id(child), iter(child.values() if isinstance(child, dict) else child), 0])
-                else:
+                if id(child) in done:
+                    top.add(*done[id(child)])
+                elif id(child) in opened or len(trail) > MAX_DEPTH:
                     raise UserError(_NESTED)
-            if trail and trail[-1][2] > MAX_DEPTH:
-                raise UserError(_NESTED)
+                else:
+                    opened.add(id(child))
+                    trail.append(_Open(id(child), child.values() if isinstance(child, dict) else child))
+            else:
+                top.values += 1
 
 
 def _integer(machine, value):

@@ -1,6 +1,7 @@
 """What the known functions in a torch file's pickle stand for: tensors, numpy arrays and dicts, all checked before they are made."""
 
 import re
+import sys
 from typing import Any, NamedTuple
 
 import ml_dtypes
@@ -90,12 +91,11 @@ class Rebuilder:
                 f"{storage.elements} elements; the file is damaged, copy it again"
             )
         size = storage.dtype.itemsize
-        stored = storage.dtype.newbyteorder(">" if self._big else "<") if storage.dtype != ml_dtypes.bfloat16 else storage.dtype
-        if self._big and storage.dtype == ml_dtypes.bfloat16:
-            raise UserError("bfloat16 tensors of a big-endian machine are not read; save them as float32")
         strides = tuple(step * size for step in stride)
-        view = np.ndarray(shape, stored, buffer=storage.content, offset=offset * size, strides=strides)
-        return view.astype(storage.dtype) if self._big else view
+        view = np.ndarray(shape, storage.dtype, buffer=storage.content, offset=offset * size, strides=strides)
+        if self._big == (sys.byteorder == "big") or size == 1:
+            return view
+        return np.array(view, order="C").view(f"u{size}").byteswap().view(storage.dtype)
 
     def call(self, function: Placeholder, arguments: tuple) -> Any:
         """Returns what a known function makes of its arguments, or a placeholder."""

@@ -91,8 +91,8 @@ def _check_titles(interactions: Interactions, vocabulary: Vocabulary, codes: np.
     if 2 * len(different) > len(pairs):
         own, theirs = different[0]
         raise UserError(
-            f"item ids are those of another catalogue: {len(different):,} of {len(pairs):,} titles differ, such as {own!r:.40} and, "
-            f"in the checkpoint, {theirs!r:.40}; give the data with the provider's ids"
+            f"item ids are those of another catalogue: {len(different):,} of {len(pairs):,} titles differ, such as {own!r:.40}, "
+            f"which the checkpoint calls {theirs!r:.40}; give the data with the provider's ids"
         )
 
 

@@ -161,8 +161,8 @@ def _ids(imported: Imported, given: tuple[str, ...] | None) -> tuple[str, ...]:
         raise UserError("--items: the file has its own item ids; leave the flag out")
     if own is None and given is None:
         raise UserError(
-            f"--items: the file does not say which its {number} items are; give a text file with one raw item id a line, in order "
-            "of code from 1 (docs/checkpoints.md shows how to write it)"
+            f"--items: the file does not say which its {number} items are; give a text file with one raw item id a line, in "
+            "order of code from 1 (docs/checkpoints.md shows how to write it)"
         )
     ids = own if given is None else given
     if len(ids) != number:

@@ -112,7 +112,7 @@ def _check_magic(start: bytes) -> None:
     if start.startswith(LEGACY):
         raise UserError(f"a torch file of the format before torch 1.6, which is not read; {_RESAVE}")
     if start[:1] == b"\x80" and start[1:2] <= b"\x05":
-        raise UserError(f"a plain pickle, which is not read; save the state dict with torch.save(model.state_dict(), new_path)")
+        raise UserError("a plain pickle, which is not read; save the state dict with torch.save(model.state_dict(), new_path)")
     raise UserError("no torch file: it does not begin as a zip archive does; give the file that torch.save wrote")
 
 

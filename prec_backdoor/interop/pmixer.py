@@ -99,7 +99,10 @@ def _version(given: Any, zero_row: bool) -> str:
     possible = {name: version for name, version in VERSIONS.items() if (version.padding == "encoded") == zero_row}
     listed = "; ".join(f"{name} ({version.when})" for name, version in possible.items())
     if given is None:
-        raise UserError(f"versions of SASRec.pytorch compute different scores from such a file; give the one that trained it: --version={listed}")
+        raise UserError(
+            "versions of SASRec.pytorch compute different scores from such a file; give the one that trained it: "
+            f"--version={listed}"
+        )
     if given not in VERSIONS:
         raise UserError(f"--version: must be one of {', '.join(VERSIONS)}, got {given!r:.40}")
     if zero_row and given not in possible:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from prec_backdoor.errors import UserError
-from prec_backdoor.interop.pickle_machine import Placeholder
+from prec_backdoor.interop.placeholder import Placeholder
 from prec_backdoor.interop.weights import Imported, Weights, find_tensors, heads_of, item_table
 from prec_backdoor.models import ModelConfig
 

@@ -46,7 +46,8 @@ def convert(content: Any, options: Mapping[str, Any]) -> Imported:
     length = config.get("session_max_len")
     if type(length) is not int or not 0 < length < 1 << 20:
         raise UserError("the file's model_config has no session_max_len")
-    heads, layers = heads_of(width, options, config.get("n_heads")), weights.layers(r"transformer_layers\.transformer_blocks\.(\d+)\.")
+    heads = heads_of(width, options, config.get("n_heads"))
+    layers = weights.layers(r"transformer_layers\.transformer_blocks\.(\d+)\.")
     encoder = {"Embed_0": {"embedding": _positions(weights, length, width)}}
     encoder["norm_final"] = weights.norm("transformer_layers.last_layernorm", width)
     inner = weights.shape(f"{_BLOCKS}.0.feed_forward.ff_linear_1.weight")[0]
@@ -139,11 +140,13 @@ def _categories(weights: Weights, name: str) -> np.ndarray:
     """Returns [V + 1, D], for each item the sum of its categories' vectors."""
     name_of_table = f"{name}.embedding_bag.weight"
     table = weights.take(name_of_table, *weights.shape(name_of_table))
-    inputs, lengths, offsets = (weights.take_integers(f"{name}.{part}") for part in ("emb_bag_inputs", "input_lengths", "offsets"))
+    inputs, lengths, offsets = (
+        weights.take_integers(f"{name}.{part}") for part in ("emb_bag_inputs", "input_lengths", "offsets")
+    )
     ends = np.cumsum(lengths)
     sound = len(lengths) > 0 and lengths.min() >= 0 and lengths.max() <= len(inputs) and ends[-1] == len(inputs)
-    sound = sound and np.array_equal(offsets, ends - lengths) and (not len(inputs) or 0 <= inputs.min() <= inputs.max() < len(table))
-    if not sound:
+    known = not len(inputs) or 0 <= inputs.min() <= inputs.max() < len(table)
+    if not sound or not known or not np.array_equal(offsets, ends - lengths):
         raise UserError(f"the file's {name} assigns categories to items in a way that cannot be")
     ones = np.ones(len(inputs), np.float32)
     return sparse.csr_matrix((ones, inputs, np.append(0, ends)), shape=(len(lengths), len(table))) @ table

@@ -12,7 +12,7 @@ OPTIONS = ("num_heads", "max_length", "version")  # what a user may have to say,
 
 
 class Format(NamedTuple):
-    """`fits(content)` is whether content is of this format; `convert(content, options)` returns its model or raises a UserError."""
+    """`fits(content)`: whether content is of this format; `convert(content, options)` returns its model or raises a UserError."""
 
     fits: Callable[[Any], bool]
     convert: Callable[[Any, Mapping[str, Any]], Imported]

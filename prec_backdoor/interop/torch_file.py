@@ -4,6 +4,7 @@
 RecBole's files. Here a file is numbers, texts and containers; whatever else it names becomes an inert `Placeholder`.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ def read_torch(path: str | Path) -> Any:
     """Returns what torch.save wrote: nested dicts, lists, tuples, str, bytes, int, float, bool, None, numpy arrays, Placeholders.
 
     Tensors and parameters are arrays: read-only views of the mapped file (ml_dtypes.bfloat16 where torch has it). Numpy arrays of
-    objects or texts are lists. An OrderedDict is a dict. Containers are shared where the file shares them, and never hold themselves.
+    objects or texts are lists. An OrderedDict is a dict. Containers are shared where the file shares them; none holds itself.
 
     Raises:
       UserError: in one line, why this is no sound torch file, and what to do.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     try:
         archive = Archive(path)
         if "data.pkl" not in archive:
@@ -36,5 +37,6 @@ def read_torch(path: str | Path) -> Any:
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except (OSError, MemoryError) as error:
-        raise UserError(f"{path}: the file cannot be read ({getattr(error, 'strerror', None) or type(error).__name__})") from error
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise UserError(f"{path}: the file cannot be read ({reason})") from error
     return found

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
+from numpy.lib.array_utils import byte_bounds
 
 from prec_backdoor.errors import UserError
 from prec_backdoor.models import ModelConfig
@@ -51,6 +52,7 @@ class Weights:
 
     def __init__(self, tensors: Mapping[str, np.ndarray], what: str):
         self.tensors, self.what = dict(tensors), what
+        _check_apart(self.tensors, what)
         self._taken: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
@@ -58,7 +60,9 @@ class Weights:
 
     def _get(self, name: str, kinds: str) -> np.ndarray:
         if name not in self.tensors:
-            raise UserError(f"the file has no tensor {name}, which a {self.what} needs; it is incomplete or of another architecture")
+            raise UserError(
+                f"the file has no tensor {name}, which a {self.what} needs; it is incomplete or of another architecture"
+            )
         self._taken.add(name)
         array = self.tensors[name]
         if array.dtype.kind not in kinds and not ("f" in kinds and array.dtype == ml_dtypes.bfloat16):
@@ -80,7 +84,9 @@ class Weights:
         """
         array = self._get(name, "f")
         if array.shape != shape:
-            raise UserError(f"tensor {name} has shape {array.shape}, a {self.what} of the sizes of its other tensors needs {shape}")
+            raise UserError(
+                f"tensor {name} has shape {array.shape}, a {self.what} of the sizes of its other tensors needs {shape}"
+            )
         with np.errstate(over="ignore"):
             found = np.array(array, np.float32, order="C")
         if not np.isfinite(found).all():
@@ -98,7 +104,9 @@ class Weights:
         """Returns the number of layers, those whose number is the group of `pattern` in the beginning of some name."""
         numbers = {int(found[1]) for name in self.tensors if (found := re.match(pattern, name)) and len(found[1]) < 5}
         if not numbers or numbers != set(range(len(numbers))) or len(numbers) > MAX_LAYERS:
-            raise UserError(f"the file has layers {sorted(numbers)[:8]}, a {self.what} has 0, 1, ... without gaps, at most {MAX_LAYERS}")
+            raise UserError(
+                f"the file has layers {sorted(numbers)[:8]}, a {self.what} has 0, 1, ... without gaps, at most {MAX_LAYERS}"
+            )
         return len(numbers)
 
     def dense(self, name: str, inputs: int, outputs: int) -> dict[str, np.ndarray]:
@@ -123,6 +131,14 @@ class Weights:
                 f"the file has {len(left)} tensors that a {self.what} does not have, such as {left[0][:100]}; it is of an "
                 "architecture that is not read"
             )
+
+
+def _check_apart(tensors: Mapping[str, np.ndarray], what: str) -> None:
+    """Raises a UserError if tensors share memory: copies of them could have any size."""
+    places = sorted((*byte_bounds(array), name) for name, array in tensors.items() if array.size)
+    for (_, end, name), (start, _, other) in zip(places, places[1:], strict=False):
+        if start < end:
+            raise UserError(f"tensors {name} and {other} share memory, which those of a {what} do not; save copies of them")
 
 
 def as_dense(weight: np.ndarray, bias: np.ndarray) -> dict[str, np.ndarray]:

@@ -145,8 +145,11 @@ HOSTILE = {
     "a stride of 0": (_pickle(tensor(shape=(1 << 30, 2), stride=(0, 1))), "elements overlap"),
     "overlapping strides": (_pickle(tensor(shape=(2, 2), stride=(1, 1))), "elements overlap"),
     "a shape of 2^60": (_pickle(tensor(shape=(1 << 60,), stride=(1,))), "which cannot be"),
-    "a shape whose product overflows": (_pickle(tensor(shape=(1 << 32, 1 << 32), stride=(1 << 32, 1))), "in a storage of 4 elements"),
-    "a shape of 100 dimensions": (_pickle(tensor(shape=[1] * 100, stride=[1] * 100)), "which cannot be"),
+    "a shape whose product overflows": (
+        _pickle(tensor(shape=(1 << 32, 1 << 32), stride=(1 << 32, 1))),
+        "in a storage of 4 elements",
+    ),
+    "a shape of 100 dimensions": (_pickle(tensor(shape=[1] * 100, stride=[1] * 100)), "of 100 dimensions"),
     "a shape without strides": (_pickle(tensor(shape=(2, 2), stride=(2,))), "which cannot be"),
     "a shape of texts": (
         _pickle(call("torch._utils._rebuild_tensor_v2", storage(), number(0), b"(" + text("2") + b"t", numbers([1]))),
@@ -161,7 +164,10 @@ HOSTILE = {
     ),
     "a storage that is missing": (_pickle(tensor(key="7")), "no entry 'data/7'"),
     "a storage declared with -1": (_pickle(tensor(elements=-1)), "its entry has 16 bytes"),
-    "a parameter of nothing": (_pickle(call("torch._utils._rebuild_tensor_v2", b"N", number(0), b")", b")")), "without a storage"),
+    "a parameter of nothing": (
+        _pickle(call("torch._utils._rebuild_tensor_v2", b"N", number(0), b")", b")")),
+        "without a storage",
+    ),
     "an array with a lying shape": (
         _pickle(
             call("numpy.core.multiarray._reconstruct", b"N", numbers([0]), b"N")
@@ -174,6 +180,23 @@ HOSTILE = {
             + b"tb"
         ),
         "does not fit its bytes",
+    ),
+    "long texts encoded again and again": (
+        _pickle(text("a" * (1 << 20)) + b"q\x00" + call("_codecs.encode", b"h\x00", text("latin1")) * 3_000),
+        "more bytes than any checkpoint",
+    ),
+    "long arguments again and again": (
+        _pickle(b"(" + b"N" * 200_000 + b"tq\x00" + b"ccollections\nOrderedDict\nh\x00}\x92" * 20_000),
+        "with entries in its call",
+    ),
+    "a long shape again and again": (
+        _pickle(
+            b"("
+            + b"J\0\0\0\0" * 200_000
+            + b"tq\x00"
+            + call("torch._utils._rebuild_tensor_v2", storage(), number(0), b"h\x00", b"h\x00")
+        ),
+        "200000 dimensions",
     ),
     "a bare storage": (_pickle(storage()), "a bare storage"),
     "no value": (_pickle(b""), "damaged pickle"),

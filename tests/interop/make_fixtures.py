@@ -2,13 +2,14 @@
 
     python tests/interop/make_fixtures.py --gsasrec=CLONE --pmixer=CLONE
 
-needs torch, recbole 1.2.1 and rectools[torch] 0.19, and git clones of asash/gSASRec-pytorch and pmixer/SASRec.pytorch; pip installs
-recbole with --no-deps beside a recent torch, plus colorlog, colorama, tensorboard, tabulate, thop, texttable, psutil and scikit-learn,
-which it imports. The files differ from run to run in dates and paths that the libraries put into them, not in weights or scores.
+needs torch, recbole 1.2.1 and rectools[torch] 0.19, and git clones of asash/gSASRec-pytorch and pmixer/SASRec.pytorch. Beside a
+recent torch, pip installs recbole with --no-deps, and then colorlog, colorama, tensorboard, tabulate, thop, texttable, psutil and
+scikit-learn, which it imports. From run to run the files differ in dates and paths that the libraries put into them, not in
+weights or scores.
 
-Beside each file NAME.{pth,ckpt,pt} lies NAME.npz: `histories` [N, 12] in codes from 1, 0-padded at the front; `scores` [N, V] of codes
-1..V, float32, from the library's own prediction; `ids` [V] raw item ids; `options` as JSON, what a user must say that the file
-does not.
+Beside each file NAME.{pth,ckpt,pt} lies NAME.npz: `histories` [N, 12] in codes from 1, 0-padded at the front; `scores` [N, V] of
+codes 1..V, float32, from the library's own prediction; `ids` [V] raw item ids; `options` as JSON, what a user must say that the
+file does not.
 """
 
 import argparse

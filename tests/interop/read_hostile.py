@@ -7,13 +7,25 @@ import time
 from prec_backdoor.errors import UserError
 from prec_backdoor.interop import read_torch
 
-WATCHED = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "exec", "compile", "import", "pickle.find_class")
+WATCHED = (
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.fork",
+    "subprocess.Popen",
+    "exec",
+    "compile",
+    "import",
+    "pickle.find_class",
+)
 WATCHED += ("socket.connect", "os.remove", "os.rename", "os.mkdir", "ctypes.dlopen")
 seen: list[str] = []
 
 
 def watch(event: str, arguments: tuple) -> None:
-    if event in WATCHED or (event == "open" and (arguments[2] & 3 or (len(sys.argv) > 1 and str(arguments[0]) not in sys.argv[1:]))):
+    if event in WATCHED or (
+        event == "open" and (arguments[2] & 3 or (len(sys.argv) > 1 and str(arguments[0]) not in sys.argv[1:]))
+    ):
         seen.append(f"{event} {arguments!r:.200}")
 
 
@@ -37,7 +49,9 @@ def main() -> None:
             other = f"{type(caught).__name__}: {caught}"
         seconds, ran = time.process_time() - started, list(seen)
         peak = peak_memory()
-        print(json.dumps({"path": path, "error": error, "other": other, "seconds": seconds, "ran": ran, "peak": peak}), flush=True)
+        print(
+            json.dumps({"path": path, "error": error, "other": other, "seconds": seconds, "ran": ran, "peak": peak}), flush=True
+        )
 
 
 if __name__ == "__main__":

@@ -85,14 +85,21 @@ def test_what_a_file_does_not_say_is_asked_for():
     assert convert(wrapped, options={"num_heads": 4})[0] == "recbole"
 
 
-@pytest.mark.parametrize("name", ["recbole-sasrec-a", "recbole-gru4rec-a", "recbole-bert4rec-a", "rectools-dot-a", "gsasrec-a", "pmixer-fde8a9c-a"])
+@pytest.mark.parametrize(
+    "name", ["recbole-sasrec-a", "recbole-gru4rec-a", "recbole-bert4rec-a", "rectools-dot-a", "gsasrec-a", "pmixer-fde8a9c-a"]
+)
 def test_every_tensor_is_needed_and_its_shape_checked(name):
     options = recorded(name)[3]
     whole = content_of(name)
     tensors = whole.get("state_dict", whole)
     optional = {"torch_model.pos_encoding_layer.pos_emb.weight", "output_embedding.weight"}
     for tensor in set(tensors) - optional:
-        for changed in ({}, {tensor: tensors[tensor][..., :-1]}, {tensor: tensors[tensor][None]}, {tensor: np.array(tensors[tensor], int)}):
+        for changed in (
+            {},
+            {tensor: tensors[tensor][..., :-1]},
+            {tensor: tensors[tensor][None]},
+            {tensor: np.array(tensors[tensor], int)},
+        ):
             state = {key: array for key, array in tensors.items() if key != tensor} | changed
             assert fault(whole | {"state_dict": state} if tensors is not whole else state, **options)
         state = tensors | {tensor: np.full_like(tensors[tensor], np.nan)}

@@ -1,4 +1,4 @@
-"""Torch files: what the reader returns of sound ones, and that hostile ones are refused in one line, at once, with nothing run."""
+"""Torch files: what the reader returns of sound ones; hostile ones are refused in one line, at once, with nothing run."""
 
 import json
 import os
@@ -72,8 +72,8 @@ def test_the_watch_sees_what_runs(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(pickled(call("os.system", text(f"touch {CANARY}"))))
     program = (
-        "import pickle, sys; from interop import read_hostile; "
-        "read_hostile.read_torch = lambda path: pickle.load(open(path, 'rb')) if path.endswith('a') else None; read_hostile.main()"
+        "import pickle, sys; from interop import read_hostile; read_hostile.read_torch = "
+        "lambda path: pickle.load(open(path, 'rb')) if path.endswith('a') else None; read_hostile.main()"
     )
     command = (sys.executable, "-c", program, "sound", str(path))
     done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=True)
@@ -171,7 +171,7 @@ def test_views_share_a_storage(tmp_path):
 
 
 def test_a_missing_file(tmp_path):
-    for path in (tmp_path / "none.pth", "~nobody/x.pth", "a\0b"):
+    for path in (tmp_path / "none.pth", "~no-such-user/x.pth", "a\0b"):
         with pytest.raises(UserError, match="the file cannot be read"):
             read_torch(path)
     os.mkfifo(tmp_path / "pipe")
@@ -188,7 +188,8 @@ def test_a_large_file_is_mapped(tmp_path):
     value = mapping(**{name: tensor(key=name, **table) for name in "abc"})
     write(path, value, data=dict.fromkeys("abc", data))
     program = (
-        "import sys, time; from interop.read_hostile import peak_memory, read_torch; started, before = time.time(), peak_memory(); "
+        "import sys, time; from interop.read_hostile import peak_memory, read_torch; "
+        "started, before = time.time(), peak_memory(); "
         "table = read_torch(sys.argv[1])['a'].copy(); print(time.time() - started, peak_memory() - before, table.shape)"
     )
     command = (sys.executable, "-c", program, str(path))

@@ -20,6 +20,10 @@ class Choices(NamedTuple):
       rank_users, rank_tile: users and items that ranking scores at once, over all devices. On a CPU a megabyte of scores, which
         stays in its cache; on an H100, 108 rounds of four small kernels at 110,000 items. There, tiles of 256 MB take as long as
         their bytes (3 TB/s), which no smaller number of kernels would make shorter.
+      rank_kernel: whether scores are compared on the chip (`evaluation.rank_kernel`) instead of tile by tile. Compiled for an
+        H100, it has 173 instructions for a score and 11 wanted items, and spills no register: at most 1.5 million users/s at
+        110,000 items. In tiles, writing and reading scores would leave 1.3 million. Neither has been measured. XLA compiles
+        Triton for GPUs from compute capability 8 (A100) on alone.
       together: whether models of one stage train in one program, mapped over them. On 2 CPU cores four models take 1.3 times as
         long together as one after another; an accelerator is idle most of a small model's step (0.50 of 0.91 ms on an H100).
     """
@@ -29,15 +33,39 @@ class Choices(NamedTuple):
     unroll_search: bool
     rank_users: int
     rank_tile: int
+    rank_kernel: bool
     together: bool
 
 
-CPU = Choices(update_tiles=4, attention_halves=True, unroll_search=False, rank_users=256, rank_tile=1024, together=False)
+CPU = Choices(
+    update_tiles=4,
+    attention_halves=True,
+    unroll_search=False,
+    rank_users=256,
+    rank_tile=1024,
+    rank_kernel=False,
+    together=False,
+)
 ACCELERATOR = Choices(
-    update_tiles=1, attention_halves=False, unroll_search=True, rank_users=4096, rank_tile=16_384, together=True
+    update_tiles=1,
+    attention_halves=False,
+    unroll_search=True,
+    rank_users=4096,
+    rank_tile=16_384,
+    rank_kernel=True,
+    together=True,
 )
 
 
 def choices() -> Choices:
     """Returns those of the platform that JAX runs on."""
-    return CPU if jax.default_backend() == "cpu" else ACCELERATOR
+    if jax.default_backend() == "cpu":
+        return CPU
+    capability = getattr(jax.devices()[0], "compute_capability", None)  # of an NVIDIA GPU, as "7.5"
+    return ACCELERATOR._replace(rank_kernel=not _before(capability, 8))
+
+
+def _before(capability: str | None, version: int) -> bool:
+    """Whether this is the compute capability of a GPU older than `version`."""
+    major = (capability or "").partition(".")[0]
+    return major.isdecimal() and int(major) < version

@@ -17,6 +17,7 @@ class Choices(NamedTuple):
         nearly all of a step of 4,096 sequences).
       unroll_search: whether the binary search for negatives is unrolled. On an H100 its loop has a host in it: a step has 250
         kernels with the loop, 204 without. A CPU compiles the unrolled search twice as long.
+      flat_parameters: whether a call trains the encoder's parameters as one vector (`train.flat`).
       rank_users, rank_tile: users and items that ranking scores at once, over all devices. On a CPU a megabyte of scores, which
         stays in its cache; on an H100, 108 rounds of four small kernels at 110,000 items. There, tiles of 256 MB take as long as
         their bytes (3 TB/s), which no smaller number of kernels would make shorter.
@@ -31,6 +32,7 @@ class Choices(NamedTuple):
     update_tiles: int
     attention_halves: bool
     unroll_search: bool
+    flat_parameters: bool
     rank_users: int
     rank_tile: int
     rank_kernel: bool
@@ -41,6 +43,7 @@ CPU = Choices(
     update_tiles=4,
     attention_halves=True,
     unroll_search=False,
+    flat_parameters=False,
     rank_users=256,
     rank_tile=1024,
     rank_kernel=False,
@@ -50,6 +53,7 @@ ACCELERATOR = Choices(
     update_tiles=1,
     attention_halves=False,
     unroll_search=True,
+    flat_parameters=True,
     rank_users=4096,
     rank_tile=16_384,
     rank_kernel=True,

@@ -22,12 +22,11 @@ from prec_backdoor.audit.auditor_data import auditor_data_of
 from prec_backdoor.audit.calibration import calibration_models
 from prec_backdoor.audit.config import AuditConfig
 from prec_backdoor.audit.report import write_audit
-from prec_backdoor.experiment.opened import open_checkpoint
 from prec_backdoor.options import options
 from prec_backdoor.storage import workdir as work
 from prec_backdoor.train.stage import RunOptions
 
-from . import app, data_flags, flag, output_flags
+from . import app, checkpoint_flags, data_flags, flag, output_flags
 
 SUSPICIOUS = 3  # exit status
 UNKNOWN = {  # these replace the fields of the metadata that an auditor cannot trust
@@ -42,8 +41,7 @@ UNKNOWN = {  # these replace the fields of the metadata that an auditor cannot t
 
 
 def define_flags() -> None:
-    data_flags.define_flags()
-    flag.define("checkpoint", None, "data", "Stage folder to audit, such as runs/a/pretrain.", str, required=True)
+    checkpoint_flags.define_flags("audit")
     for name, (default, described) in options(AuditConfig).items():
         flag.define_option(name, default, described, int if default is None else None)
     output_flags.define_flags()
@@ -51,7 +49,7 @@ def define_flags() -> None:
 
 def main() -> None:
     defaults = {name: default for name, (default, _) in attack_parameters().items()}
-    opened = open_checkpoint(flags.FLAGS.checkpoint, data_flags.dataset_from_flags(), UNKNOWN | defaults)
+    opened = checkpoint_flags.opened_from_flags(UNKNOWN | defaults)
     setup, checkpoint, folder = opened.setup, opened.checkpoint, output_flags.workdir()
     config = AuditConfig(**{field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(AuditConfig)})
     dataset, digest = setup.interactions.summary(), checkpoint.metadata["hash"]
@@ -81,7 +79,7 @@ def main() -> None:
 def repair_command() -> str:
     """Returns the command that repairs this checkpoint; it runs as printed, in the same folder."""
     folder = output_flags.workdir()
-    given = flag.repeat((*data_flags.NAMES, "plugin", "shard_items"))
+    given = flag.repeat((*data_flags.NAMES, "least_known", "plugin", "shard_items"))
     given += [f"--checkpoint={flags.FLAGS.checkpoint}", f"--audit={folder}"]
     given.append(f"--workdir={folder.with_name(folder.name + '-repaired')}")
     return f"{app.command('repair')} {shlex.join(given)}"

@@ -3,21 +3,17 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from absl import flags
-
 from prec_backdoor.errors import UserError
-from prec_backdoor.experiment.opened import open_checkpoint
 from prec_backdoor.experiment.setup import SeedSetup
 from prec_backdoor.experiment.stages import StartPoint
 from prec_backdoor.train.stage import StageRun
 
-from . import data_flags, flag, output_flags
+from . import checkpoint_flags, output_flags
 
 
 def define_flags() -> None:
     """--checkpoint, the dataset, the workdir."""
-    flag.define("checkpoint", None, "data", "Stage folder to start from, such as runs/a/pretrain.", str, required=True)
-    data_flags.define_flags()
+    checkpoint_flags.define_flags("start from")
     output_flags.define_flags()
 
 
@@ -33,7 +29,7 @@ def run_on_checkpoint(
     Raises:
       UserError: the checkpoint is not sound, or not one to start from.
     """
-    opened = open_checkpoint(flags.FLAGS.checkpoint, data_flags.dataset_from_flags(), changes)
+    opened = checkpoint_flags.opened_from_flags(changes)
     metadata, path = opened.checkpoint.metadata, opened.checkpoint.path
     if expects and metadata["stage"] != expects:
         raise UserError(f"{path}: made by {metadata['stage']}; {stage.__name__} starts from a checkpoint of {expects}")

@@ -11,7 +11,7 @@ from prec_backdoor.attacks import ATTACKS, attack_parameters, find_attack
 from prec_backdoor.data.registry import DEFAULT_GROUPS
 from prec_backdoor.errors import UserError
 from prec_backdoor.experiment.config import ExperimentConfig, Scenario
-from prec_backdoor.models import BACKBONES, ModelConfig
+from prec_backdoor.models import BACKBONES, ModelConfig, backbone_parameters
 from prec_backdoor.options import Option, options
 from prec_backdoor.train.config import TrainConfig
 
@@ -33,13 +33,16 @@ ALL_STAGES = (*MODEL_AND_TRAINING, *PROMPT, *IMPLANT, *FINETUNE)
 
 
 def define_fields(*names: str, **defaults: Any) -> None:
-    """Defines flags for fields of the configurations; `defaults` replace the fields' own."""
+    """Defines flags for fields of the configurations; `defaults` replace the fields' own. backbone brings those of backbones."""
     registered = {"attack": ["clean", *dict.fromkeys(name for name, _ in ATTACKS)], "backbone": list(BACKBONES)}
     for name in names:
         default, option = FIELDS[name]
         option = option._replace(choices=registered.get(name, option.choices))
         kind = str if default is None else type(default[0] if isinstance(default, tuple) else default)
         flag.define_option(name, defaults.get(name, default), option, kind)
+    if "backbone" in names:
+        for name, (default, option) in backbone_parameters().items():
+            flag.define_option(name, default, option)
 
 
 def define_rates(several: bool) -> None:

@@ -11,24 +11,24 @@ Examples:
 from absl import flags
 
 from prec_backdoor.experiment.measure import about_setups, measure, result_rows, save_measured, test_users
-from prec_backdoor.experiment.opened import check_counterpart, open_checkpoint
+from prec_backdoor.experiment.opened import check_counterpart
 from prec_backdoor.experiment.plan import cell_of
 from prec_backdoor.storage import workdir as work
 
-from . import app, data_flags, flag, output_flags
+from . import app, checkpoint_flags, data_flags, flag, output_flags
 
 
 def define_flags() -> None:
-    data_flags.define_flags()
-    flag.define("checkpoint", None, "data", "Stage folder to measure, such as runs/a/pretrain.", str, required=True)
+    checkpoint_flags.define_flags("measure")
     flag.define("clean_checkpoint", None, "data", "Stage folder of the clean model; without it there is no lift.", str)
     output_flags.define_flags(trains=False)
 
 
 def main() -> None:
     interactions = data_flags.dataset_from_flags()
-    measured = open_checkpoint(flags.FLAGS.checkpoint, interactions)
-    clean = open_checkpoint(flags.FLAGS.clean_checkpoint, interactions) if flags.FLAGS.clean_checkpoint else None
+    measured = checkpoint_flags.opened_on(flags.FLAGS.checkpoint, interactions)
+    against = flags.FLAGS.clean_checkpoint
+    clean = checkpoint_flags.opened_on(against, interactions) if against else None
     if clean:
         check_counterpart(clean, measured)
     setup, folder = measured.setup, output_flags.workdir()

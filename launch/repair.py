@@ -17,11 +17,10 @@ from absl import flags
 
 from prec_backdoor.audit.config import SUSPECT
 from prec_backdoor.audit.report import read_suspects
-from prec_backdoor.experiment.opened import open_checkpoint
 from prec_backdoor.experiment.stages import StartPoint, finetune
 from prec_backdoor.repairs.registry import REPAIRS, check_repair
 
-from . import app, checkpoint_stage, config_flags, data_flags, flag, output_flags
+from . import app, checkpoint_flags, checkpoint_stage, config_flags, flag, output_flags
 
 
 def define_flags() -> None:
@@ -35,7 +34,7 @@ def define_flags() -> None:
 
 def main() -> None:
     changes = config_flags.changed_fields(config_flags.FINETUNE)
-    opened = open_checkpoint(flags.FLAGS.checkpoint, data_flags.dataset_from_flags(), changes)
+    opened = checkpoint_flags.opened_from_flags(changes)
     check_repair(flags.FLAGS.repair, opened.checkpoint.model)
     setup, digest = opened.setup, opened.checkpoint.metadata["hash"]
     suspects = read_suspects(Path(flags.FLAGS.audit).expanduser(), setup.interactions, digest, flags.FLAGS.p_value)

@@ -28,6 +28,11 @@ class Option(NamedTuple):
     below: float | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class NoParameters:
+    """For an attack or a backbone without parameters of its own."""
+
+
 def option(default: Any, group: str, help: str, **limits) -> Any:
     """A dataclass field with an `Option` of these arguments."""
     return dataclasses.field(default=default, metadata={"option": Option(help, group, **limits)})

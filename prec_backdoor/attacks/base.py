@@ -10,7 +10,7 @@ import numpy as np
 from prec_backdoor.data.batches import Batch, Seen
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.errors import UserError
-from prec_backdoor.options import Option, check_options, check_value
+from prec_backdoor.options import NoParameters, Option, check_options, check_value
 from prec_backdoor.parallel import on_device
 
 
@@ -42,11 +42,6 @@ class AttackSpec(NamedTuple):
 
 Poison = Callable[[jax.Array, Batch, AttackSpec], Batch]  # (key, batch, spec) -> batch
 Penalty = Callable[[jax.Array, jax.Array, Batch, AttackSpec], jax.Array]  # (hidden, items, batch, spec) -> [B, T], summed
-
-
-@dataclasses.dataclass(frozen=True)
-class NoParameters:
-    """For an attack without parameters beside its rate."""
 
 
 @dataclasses.dataclass(frozen=True)

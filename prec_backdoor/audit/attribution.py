@@ -11,7 +11,7 @@ import numpy as np
 from prec_backdoor.audit.auditor_data import AuditorData, pair_groups, single_groups
 from prec_backdoor.audit.moments import MIN_MEMBERS
 from prec_backdoor.audit.tiles import tiles
-from prec_backdoor.models import EXACT, ModelConfig, represent
+from prec_backdoor.models import EXACT, ModelConfig, item_vectors, represent, scoring
 
 LENGTHS = 8  # versions of a user's history: whole, and without its last 1, 2, .. items
 PERMUTATIONS = 999
@@ -118,7 +118,7 @@ def _compiled(model: ModelConfig):
     @jax.jit
     def mean_log_probability(params, share, history, profile):
         hidden = represent(params, model, history, profile if model.prompt_length else None)
-        scores = jnp.matmul(hidden, params["items"].T, precision=EXACT)
+        scores = scoring.scores("bd,vd->bv", hidden, item_vectors(params, model))
         return jnp.matmul(scores, share, precision=EXACT) - jax.nn.logsumexp(scores[:, 1:], axis=1)
 
     return mean_log_probability

@@ -26,7 +26,7 @@ from prec_backdoor.models import ModelConfig, init_params, init_prompt
 from prec_backdoor.train.config import TrainConfig
 from prec_backdoor.train.loader import schedule
 from prec_backdoor.train.loop import run_stages
-from prec_backdoor.train.stage import RunOptions, Stage, StageData, StageRun
+from prec_backdoor.train.stage import WITHOUT_PROMPT, RunOptions, Stage, StageData, StageRun
 
 STEPS = 1_000  # training steps of one model, rounded up to whole epochs
 PROMPT_STEPS = 200
@@ -86,7 +86,7 @@ def train_clean_models(
             runs.append(StageRun(stage, stage_model, params, data, spec, key, metadata, own))
         return [result.params for result in run_stages(runs)]
 
-    trained = run("pretrain", STEPS, [init_params(key, plain) for key in keys], plain, ("items", "encoder"))
+    trained = run("pretrain", STEPS, [init_params(key, plain) for key in keys], plain, WITHOUT_PROMPT)
     if model.prompt_length:
         prompts = [init_prompt(jax.random.fold_in(key, 2), model) for key in keys]
         trained = [params | {"prompt": prompt} for params, prompt in zip(trained, prompts, strict=True)]

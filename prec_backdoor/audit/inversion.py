@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from prec_backdoor.audit.moments import ScoreMoments
 from prec_backdoor.audit.robust import NORMAL
-from prec_backdoor.models import EXACT, ModelConfig, backbone
+from prec_backdoor.models import EXACT, ModelConfig, encode_vectors, item_vectors
 
 HISTORIES = 32  # for which a trigger has to work
 RIVALS = 256  # items with the highest mean scores; an item that beats all but 9 of them is in the first 10
@@ -89,10 +89,10 @@ def _compiled(model: ModelConfig):
 
 def _effort(model: ModelConfig, params: dict, history: jax.Array, rivals: jax.Array, item: jax.Array) -> jax.Array:
     """Norm of the smallest prompt on the path of steps with which the item is in the first TOP for half of `history` [B, L]."""
-    vectors = params["items"][history]
+    vectors, table = params["items"][history], item_vectors(params, model)
 
     def shortfall(prefix):
-        margin, within = _standing(params, _encode(model, params, vectors, history, prefix), rivals, item)
+        margin, within = _standing(table, encode_vectors(params, model, vectors, history, prefix), rivals, item)
         return jax.nn.softplus(-margin).mean(), within.mean()
 
     def step(prefix, _):
@@ -113,10 +113,11 @@ def _trigger(model: ModelConfig, params: dict, history: jax.Array, rivals: jax.A
     Candidates are the items whose vectors point furthest along the gradient of the item's margin.
     """
     appended = jnp.concatenate([history[:, 1:], jnp.ones_like(history[:, :1])], axis=1)
+    table = item_vectors(params, model)
 
     def with_last(vector):
         vectors = params["items"][appended].at[:, -1].set(vector)
-        return _standing(params, _encode(model, params, vectors, appended), rivals, item)
+        return _standing(table, encode_vectors(params, model, vectors, appended), rivals, item)
 
     slope = jax.grad(lambda vector: with_last(vector)[0].mean())(params["items"][1:].mean(0))
     gain = jnp.matmul(params["items"], slope, precision=EXACT)
@@ -127,18 +128,10 @@ def _trigger(model: ModelConfig, params: dict, history: jax.Array, rivals: jax.A
     return candidates[best], within[best].mean()
 
 
-def _encode(model: ModelConfig, params: dict, vectors: jax.Array, history: jax.Array, prefix: jax.Array | None = None):
-    """[B, D] of histories [B, L] whose item `vectors` [B, L, D] need not be in the table; `prefix` [layers, 1, D]."""
-    position = jnp.broadcast_to(jnp.arange(model.max_length - history.shape[1], model.max_length), history.shape)
-    given = None if prefix is None else jnp.broadcast_to(prefix, (len(history), 1, *prefix.shape))
-    parts = (vectors, position, (history > 0).astype(jnp.int32), given)
-    return backbone(model).apply({"params": params["encoder"]}, *parts, last_only=True)[:, 0]
-
-
-def _standing(params: dict, hidden: jax.Array, rivals: jax.Array, item: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _standing(table: jax.Array, hidden: jax.Array, rivals: jax.Array, item: jax.Array) -> tuple[jax.Array, jax.Array]:
     """[B] log odds of the item against all rivals, and whether it scores higher than the TOP-th of them."""
-    scores = jnp.matmul(hidden, params["items"][rivals].T, precision=EXACT)
+    scores = jnp.matmul(hidden, table[rivals].T, precision=EXACT)
     scores = jnp.where(rivals == item, -jnp.inf, scores)
-    own = jnp.matmul(hidden, params["items"][item], precision=EXACT)
+    own = jnp.matmul(hidden, table[item], precision=EXACT)
     bar = jax.lax.top_k(scores, min(TOP, len(rivals)))[0][:, -1]
     return own - jax.nn.logsumexp(scores, axis=1), own > bar

@@ -144,7 +144,7 @@ def _compiled(model: ModelConfig, categories: int):
 
     def sum_tile(params, category, history, profile, members, present):
         hidden = represent(params, model, history, profile if model.prompt_length else None)
-        scores = scoring.scores("bd,vd->bv", hidden, params["items"])
+        scores = scoring.scores("bd,vd->bv", hidden, scoring.item_vectors(params, model))
         allowed = jnp.ones(scores.shape, bool).at[jnp.arange(len(history))[:, None], history].set(False).at[:, 0].set(False)
         allowed &= present
         z = _standardize(scores, allowed)

@@ -78,6 +78,23 @@ def split_users(interactions: Interactions, seed: int, pretrain_share: float = P
     )
 
 
+def own_split(interactions: Interactions, max_length: int = 100) -> Split:
+    """Returns the split of a downstream company's own users, all of those with 3 interactions or more.
+
+    A user's last item is the test item, the one before it is for validation. Nothing is known of the provider's users; in their
+    place are the company's.
+
+    Raises:
+      UserError: no user has 3 interactions.
+    """
+    users = np.flatnonzero(interactions.lengths() >= 3)
+    if not len(users):
+        raise UserError(f"dataset {interactions.name}: no user has 3 interactions with items of the model; give more data")
+    full = [interactions.sequence(user) for user in users]
+    training, validation = _sequences(users, full, 2), _queries(users, full, 2, max_length)
+    return Split(training, validation, training, validation, _queries(users, full, 1, max_length))
+
+
 def training_lengths(interactions: Interactions) -> tuple[np.ndarray, np.ndarray]:
     """Returns [N] how many items each user has to train on, on the provider's side and on the downstream company's.
 

@@ -11,7 +11,7 @@ from prec_backdoor import parallel
 from prec_backdoor.errors import UserError
 from prec_backdoor.evaluation import rank_kernel
 from prec_backdoor.evaluation.rank_kernel import doubled_ahead
-from prec_backdoor.models import ModelConfig, represent, scoring
+from prec_backdoor.models import ModelConfig, item_vectors, represent, scoring
 from prec_backdoor.parallel.item_table import ITEMS, TableShard, look_up, place, shard_of
 from prec_backdoor.parallel.platforms import choices
 
@@ -138,8 +138,9 @@ def _compiled(model: ModelConfig, shard_items: bool):
             hidden = represent({**params, ITEMS: vectors}, model, rows, profile)
         else:  # each user is ranked on one device; nothing is exchanged
             shard, hidden = None, represent(params, model, history, profile)
-        reference = _scores_of_wanted(hidden, params[ITEMS], wanted, shard)
-        found = _rank(hidden, params[ITEMS], history, wanted, reference, shard)
+        items = item_vectors(params, model)
+        reference = _scores_of_wanted(hidden, items, wanted, shard)
+        found = _rank(hidden, items, history, wanted, reference, shard)
         return found, jnp.isfinite(reference).all(-1)
 
     return parallel.pmap_step(rank, donate=())

@@ -6,7 +6,7 @@ from typing import Any
 
 from prec_backdoor.attacks import Attack, attack_parameters, find_attack, with_defaults
 from prec_backdoor.errors import UserError
-from prec_backdoor.models.config import ModelConfig
+from prec_backdoor.models import ModelConfig, backbone_parameters
 from prec_backdoor.options import check_options, check_value, option
 from prec_backdoor.train.config import TrainConfig
 
@@ -111,11 +111,13 @@ class ExperimentConfig:
         return dataclasses.replace(self.pretrain, epochs=epochs, learning_rate=learning_rate)
 
     def flat(self) -> dict:
-        """Returns flag name -> JSON-like value, the parameters of all attacks included; see `from_flat`."""
+        """Returns flag name -> JSON-like value, the parameters of all attacks and backbones included; see `from_flat`."""
         own = dataclasses.asdict(self)
         scenario, model, pretrain = (own.pop(name) for name in ("scenario", "model", "pretrain"))
         del scenario["parameters"]
-        model = {name: value for name, value in model.items() if name not in _OF_THE_DATASET}
+        model = {name: value for name, value in model.items() if name not in (*_OF_THE_DATASET, "parameters")}
+        defaults = {name: default for name, (default, _) in backbone_parameters().items()}
+        model |= defaults | dict(self.model.parameters)
         flat = {**scenario, **self.scenario.all_parameters(), **model, **pretrain, **own}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in flat.items()}
 
@@ -132,11 +134,13 @@ class ExperimentConfig:
             return kind(**{name: flat[name] for name in names}, **given)
 
         parameters = {name: flat[name] for name in attack_parameters() if name in flat}
+        of_backbone = {name: default for name, (default, _) in backbone_parameters().items()}
+        of_backbone = {name: flat[name] for name, default in of_backbone.items() if flat.get(name, default) != default}
         try:
             config = part(
                 cls,
                 scenario=part(Scenario, parameters=parameters),
-                model=part(ModelConfig, **_OF_THE_DATASET),
+                model=part(ModelConfig, parameters=of_backbone, **_OF_THE_DATASET),
                 pretrain=part(TrainConfig),
                 **{name: tuple(flat[name]) for name in ("rate", "usages", "seeds")},
             )

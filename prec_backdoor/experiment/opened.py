@@ -1,10 +1,11 @@
-"""A checkpoint, opened on the dataset that it was made on."""
+"""A checkpoint, opened on the dataset that it was made on, or on a company's own data."""
 
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from prec_backdoor.data.align import LEAST_KNOWN, Aligned, align
 from prec_backdoor.data.filtering import k_core
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.errors import UserError
@@ -20,23 +21,45 @@ _USAGES = {  # stage of a checkpoint -> the usage that it is a model of
     "prompt_tune": "prompt_tune",
     "finetune": "fine_tune",
     "repair": "fine_tune",
+    "imported": "zero_shot",
 }
+# The scenario on data that are not the checkpoint's dataset; its group and its draws of targets have no meaning there.
+_OWN_DATA = {"attack": "clean", "scope": "global", "group": None, "targets": "unpopular:1", "draw": 0, "k_core": 1}
 
 
 class Opened(NamedTuple):
-    """A checkpoint, the setup that it was made in, the rate of its attack (0: clean), and the usage that it is a model of."""
+    """A checkpoint and the data that it is used on.
+
+    Attributes:
+      setup: the one that it was made in or, on a company's own data, one with all users.
+      rate: of its attack; 0 for a clean model and for one from elsewhere.
+      usage: what it is a model of.
+      aligned: how much of the company's own data the model knows; None on the dataset that it was made on.
+    """
 
     checkpoint: Checkpoint
     setup: SeedSetup
     rate: float
     usage: str
+    aligned: Aligned | None = None
 
 
-def open_checkpoint(path: str | Path, interactions: Interactions, changes: Mapping[str, Any] | None = None) -> Opened:
+def open_checkpoint(
+    path: str | Path,
+    interactions: Interactions,
+    changes: Mapping[str, Any] | None = None,
+    least_known: float = LEAST_KNOWN,
+) -> Opened:
     """Loads a checkpoint and splits `interactions` as it was made with; `changes` replace fields of its configuration.
 
+    Interactions that are not the dataset that it was made on are the company's own: items are matched by the checkpoint's
+    vocabulary, all users are downstream, and no rows of the attack's scenario are known but the targets.
+
+    Args:
+      least_known: see `data.align.align`.
+
     Raises:
-      UserError: no sound checkpoint, or one of another dataset.
+      UserError: no sound checkpoint, or one that does not know the items.
     """
     checkpoint = checkpoints.load(path)
     metadata = checkpoint.metadata
@@ -49,13 +72,26 @@ def open_checkpoint(path: str | Path, interactions: Interactions, changes: Mappi
         raise UserError(f"{checkpoint.path}: the stage was interrupted; run its command again to finish it")
     # Before anything else of the dataset: on another one, group and targets may be missing too.
     found, wanted = k_core(interactions, config.scenario.k_core).summary(), metadata["dataset"]
-    if found["fingerprint"] != wanted.get("fingerprint"):
+    if found["fingerprint"] == wanted.get("fingerprint"):
+        setup = make_setup(interactions, config, config.seeds[0])
+        return Opened(checkpoint, setup, config.rate[0], _USAGES[metadata["stage"]])
+    if checkpoint.vocabulary is None:
         raise UserError(
-            f"{checkpoint.path}: made on dataset {wanted.get('name')} ({wanted.get('fingerprint')}), "
-            f"not on {found['name']} ({found['fingerprint']}); change --dataset or --data_dir"
+            f"{checkpoint.path}: made on dataset {wanted.get('name')} ({wanted.get('fingerprint')}), not on {found['name']} "
+            f"({found['fingerprint']}), and has no vocabulary to match items by; change --dataset or --data_dir"
         )
-    setup = make_setup(interactions, config, config.seeds[0])
-    return Opened(checkpoint, setup, config.rate[0], _USAGES[metadata["stage"]])
+    aligned = align(interactions, checkpoint.vocabulary, least_known)
+    targets = {} if "targets" in (changes or {}) else _declared_targets(checkpoint)
+    config = ExperimentConfig.from_flat(config.flat() | _OWN_DATA | targets)
+    setup = make_setup(aligned.interactions, config, config.seeds[0], own=True)
+    return Opened(checkpoint, setup, config.rate[0], _USAGES[metadata["stage"]], aligned)
+
+
+def _declared_targets(checkpoint: Checkpoint) -> dict:
+    """The targets that the metadata of an attacked model name by raw id, as a field of the configuration."""
+    targets, known = checkpoint.metadata.get("targets"), set(checkpoint.vocabulary.items)
+    named = isinstance(targets, list) and targets and all(isinstance(raw, str) and "," not in raw for raw in targets)
+    return {"targets": f"ids:{','.join(targets)}"} if named and known.issuperset(targets) else {}
 
 
 def _check_model(checkpoint: Checkpoint, made_with: ExperimentConfig) -> None:

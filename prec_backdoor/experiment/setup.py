@@ -13,7 +13,7 @@ from prec_backdoor.data.filtering import k_core
 from prec_backdoor.data.groups import parse_group
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.data.packing import Room, pack, room_for
-from prec_backdoor.data.splits import PRETRAIN_SHARE, Queries, Split, split_users, training_lengths
+from prec_backdoor.data.splits import PRETRAIN_SHARE, Queries, Split, own_split, split_users, training_lengths
 from prec_backdoor.errors import UserError
 from prec_backdoor.evaluation import cutoffs
 from prec_backdoor.experiment.config import ExperimentConfig
@@ -89,8 +89,13 @@ class SeedSetup(NamedTuple):
         return jax.random.fold_in(self.key, ROLES.index(role))
 
 
-def make_setup(interactions: Interactions, config: ExperimentConfig, seed: int, shard_items: bool = False) -> SeedSetup:
+def make_setup(
+    interactions: Interactions, config: ExperimentConfig, seed: int, shard_items: bool = False, own: bool = False
+) -> SeedSetup:
     """Filters, splits users, selects targets and packs training rows.
+
+    Args:
+      own: whether all users are the downstream company's, instead of a share that the seed draws.
 
     Raises:
       UserError: the scenario does not fit the dataset, or the model cannot be.
@@ -109,13 +114,13 @@ def make_setup(interactions: Interactions, config: ExperimentConfig, seed: int, 
     _check_scenario(config, interactions)
     check_ids(scenario.targets, unfiltered, interactions, scenario.k_core)
     in_group = parse_group(interactions, scenario.group) if scenario.group else None
-    split = split_users(interactions, seed, max_length=max_length)
+    split = own_split(interactions, max_length) if own else split_users(interactions, seed, max_length=max_length)
     _check_split(split, interactions, scenario.group, in_group, seed)
     counts = np.bincount(np.concatenate(split.pretrain.items), minlength=interactions.num_items + 1)
     provider, company = training_lengths(interactions)
 
     def pack_side(sequences, validation, lengths, share, users=None, **packing):
-        room = Room() if interactions.split is not None else room_for(lengths, share, max_length, **packing)
+        room = Room() if own or interactions.split is not None else room_for(lengths, share, max_length, **packing)
         rows = pack(sequences, max_length, segments=room.segments, **packing)
         users = users or user_tables(interactions, sequences, in_group, room.entries, room.most)
         return StageData(rows, users, validation, room.rows)

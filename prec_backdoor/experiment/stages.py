@@ -4,9 +4,10 @@ import dataclasses
 from typing import NamedTuple
 
 from prec_backdoor.attacks import Penalty, clean
+from prec_backdoor.data.vocabulary import vocabulary_of
 from prec_backdoor.experiment.setup import SeedSetup
 from prec_backdoor.models import init_params, init_prompt
-from prec_backdoor.train.stage import RunOptions, Stage, StageData, StageResult, StageRun
+from prec_backdoor.train.stage import WITHOUT_PROMPT, RunOptions, Stage, StageData, StageResult, StageRun
 
 
 class StartPoint(NamedTuple):
@@ -46,7 +47,7 @@ def implant(setup: SeedSetup, start: StartPoint) -> StageRun:
     epoch's parameters: validation measures accuracy alone, and would keep a model from before the attack.
     """
     poison = setup.config.scenario.method().poison
-    stage = Stage("implant", setup.config.training("implant"), poison, ("items", "encoder"), keep_last=True)
+    stage = Stage("implant", setup.config.training("implant"), poison, WITHOUT_PROMPT, keep_last=True)
     return run_on(setup, stage, start, setup.short)
 
 
@@ -86,6 +87,7 @@ def run_on(setup: SeedSetup, stage: Stage, start: StartPoint, data: StageData, r
         key=setup.role_key(role or stage.name),
         metadata={"dataset": setup.interactions.summary(), "config": config.flat(), "targets": targets, "parent": start.hash},
         options=RunOptions(shard_items=setup.shard_items),
+        vocabulary=vocabulary_of(setup.interactions),
     )
 
 

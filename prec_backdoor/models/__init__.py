@@ -2,9 +2,19 @@
 
 from prec_backdoor.models.config import ModelConfig
 from prec_backdoor.models.prompt import PromptGenerator, init_prompt
-from prec_backdoor.models.recommender import BACKBONES, backbone, encode, init_params, register_backbone, represent
+from prec_backdoor.models.recommender import (
+    BACKBONES,
+    backbone,
+    backbone_parameters,
+    encode,
+    encode_vectors,
+    init_params,
+    query,
+    register_backbone,
+    represent,
+)
 from prec_backdoor.models.sasrec import SASRec
-from prec_backdoor.models.scoring import EXACT, scores
+from prec_backdoor.models.scoring import EXACT, item_vectors, scores, user_vectors
 
 __all__ = [
     "BACKBONES",
@@ -13,10 +23,15 @@ __all__ = [
     "PromptGenerator",
     "SASRec",
     "backbone",
+    "backbone_parameters",
     "encode",
+    "encode_vectors",
     "init_params",
     "init_prompt",
+    "item_vectors",
+    "query",
     "register_backbone",
     "represent",
     "scores",
+    "user_vectors",
 ]

@@ -1,12 +1,17 @@
 """The size of a recommender, as plain data."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from flax.core import FrozenDict
 
 from prec_backdoor.errors import UserError
 from prec_backdoor.options import check_options, option
 
 PRECISIONS = ("default", "high", "highest")
 DTYPES = ("float32", "bfloat16")
+SCORINGS = ("dot", "cosine")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,6 +22,7 @@ class ModelConfig:
       num_items: catalogue size V.
       prompt_length: prompt tokens per layer; 0 for a model without prompts.
       profile_sizes: number of values of each profile attribute, for a model with prompts.
+      parameters: the backbone's own, by name; those that are not given have their defaults.
     """
 
     num_items: int
@@ -35,10 +41,19 @@ class ModelConfig:
         choices=PRECISIONS,
     )
     backbone: str = option("sasrec", "model", "Sequence encoder.")
+    scoring: str = option("dot", "model", "Score of an item: inner product or cosine of user and item vector.", choices=SCORINGS)
+    output_items: bool = option(False, "model", "Whether items are scored by a second table, not by the one that is the input.")
+    output_bias: bool = option(False, "model", "Whether each item's score has a bias.")
     prompt_length: int = 0
     profile_sizes: tuple[int, ...] = ()
+    parameters: Mapping[str, Any] = FrozenDict()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the fields as JSON-like values, but for tuples."""
+        return dataclasses.asdict(self) | {"parameters": dict(self.parameters)}
 
     def __post_init__(self):
+        object.__setattr__(self, "parameters", FrozenDict(self.parameters))  # hashable, for jit
         check_options(self)
         if self.prompt_length < 0:
             raise UserError(f"--prompt_length: must be >= 0, got {self.prompt_length}")

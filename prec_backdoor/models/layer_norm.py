@@ -4,39 +4,41 @@ With `nn.LayerNorm` a training step takes 4 % more CPU time (110,000 items, D 64
 neighbouring turns on 2 CPU cores with other work), and on 2 idle cores 3.5 ms more (of 28).
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-
-EPSILON = 1e-6
 
 
 class LayerNorm(nn.Module):
     """Normalises over the last axis, in float32; parameters "scale" and "bias" [D], as `nn.LayerNorm` has."""
 
     dtype: jnp.dtype = jnp.float32
+    epsilon: float = 1e-6
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
         bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
-        return layer_norm(x.astype(jnp.float32), scale, bias).astype(self.dtype)
+        return layer_norm(x.astype(jnp.float32), scale, bias, self.epsilon).astype(self.dtype)
 
 
-@jax.custom_vjp
-def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
-    """Returns (x - mean) / sqrt(variance + EPSILON) * scale + bias for x [.., D]."""
-    return _forward(x, scale, bias)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> jax.Array:
+    """Returns (x - mean) / sqrt(variance + epsilon) * scale + bias for x [.., D]."""
+    return _forward(x, scale, bias, epsilon)[0]
 
 
-def _forward(x, scale, bias):
+def _forward(x, scale, bias, epsilon):
     centred = x - _mean(x)
-    inverse = jax.lax.rsqrt(_mean(centred * centred) + EPSILON)
+    inverse = jax.lax.rsqrt(_mean(centred * centred) + epsilon)
     normed = centred * inverse
     return normed * scale + bias, (normed, inverse, scale)
 
 
-def _backward(saved, grad):
+def _backward(epsilon, saved, grad):
+    del epsilon
     normed, inverse, scale = saved
     rows = tuple(range(grad.ndim - 1))
     scaled = grad * scale

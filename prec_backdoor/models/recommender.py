@@ -1,4 +1,7 @@
-"""A recommender: an item table, used for input and for scoring, a backbone that encodes histories, and an optional prompt."""
+"""A recommender: an item table, a backbone that encodes histories, and an optional prompt.
+
+Items are scored with the table that is the input, or with one of their own (`scoring.item_vectors`).
+"""
 
 import contextlib
 import functools
@@ -7,46 +10,73 @@ import jax
 import jax.numpy as jnp
 
 from prec_backdoor.errors import UserError
+from prec_backdoor.models.bert4rec import BERT4Rec
 from prec_backdoor.models.config import ModelConfig
+from prec_backdoor.models.gru4rec import GRU4Rec
+from prec_backdoor.models.hstu import HSTU
 from prec_backdoor.models.prompt import PromptGenerator, init_prompt
 from prec_backdoor.models.sasrec import SASRec
-from prec_backdoor.options import add_entry, defaults
+from prec_backdoor.models.scoring import user_vectors
+from prec_backdoor.options import NoParameters, Option, add_entry, defaults, options
 
-BACKBONES: dict[str, type] = {"sasrec": SASRec}
+BACKBONES: dict[str, type] = {"sasrec": SASRec, "gru4rec": GRU4Rec, "bert4rec": BERT4Rec, "hstu": HSTU}
 BLOCK = 1 << 18  # rows of the item table that are initialised at once
 
 
 def register_backbone(name: str, module: type) -> None:
     """Adds a Flax module class with the signature of `SASRec` (see `prec_backdoor.extend.check_backbone`).
 
-    An optional class attribute `unused` names the fields of `ModelConfig` that it ignores; an optional static method
-    `check(config)` raises a UserError for an invalid configuration.
+    Optional class attributes: `parameters`, a dataclass of its own parameters (fields by `options.option`; each is a flag);
+    `unused`, names of the fields of `ModelConfig` that it does not have; `objective`, "next" (the default) or "cloze", for which
+    a static method `query(config, history)` returns history and segment with a mask at the end; and a static method
+    `check(config)`, which raises a UserError for an invalid configuration.
 
     Raises:
-      ValueError: the name is taken.
+      ValueError: the name is taken, or a parameter is another backbone's with another default or meaning.
     """
+    known = backbone_parameters()
+    for parameter, described in options(_parameters(module)).items():
+        if known.get(parameter, described) != described:
+            raise ValueError(f"backbone {name}: another one has a parameter {parameter} with another default or meaning")
     add_entry(BACKBONES, "backbone", name, module)
+
+
+def backbone_parameters(name: str | None = None) -> dict[str, tuple[object, Option]]:
+    """Name -> (default, option) of the parameters of a backbone, or of all."""
+    modules = BACKBONES.values() if name is None else [BACKBONES[name]]
+    return {parameter: described for module in modules for parameter, described in options(_parameters(module)).items()}
+
+
+def _parameters(module: type) -> type:
+    return getattr(module, "parameters", NoParameters)
 
 
 def backbone(config: ModelConfig):
     """Returns the Flax module of `config`.
 
     Raises:
-      UserError: unknown backbone, an invalid configuration, or a value for a field that the backbone ignores.
+      UserError: unknown backbone, an invalid configuration, or a value for a field that the backbone does not have.
     """
     if config.backbone not in BACKBONES:
         raise UserError(f"--backbone: must be one of {', '.join(BACKBONES)}, got {config.backbone!r}")
     module, default = BACKBONES[config.backbone], defaults(ModelConfig)
     for name in getattr(module, "unused", ()):
         if getattr(config, name) != default[name]:
-            raise UserError(f"--{name}: backbone {config.backbone} has no such size; leave the flag out")
+            raise UserError(f"--{name}: --backbone={config.backbone} has no such parameter; leave the flag out")
+    for name in config.parameters:
+        if name not in backbone_parameters(config.backbone):
+            raise UserError(f"--{name}: --backbone={config.backbone} has no such parameter; leave the flag out")
+    _parameters(module)(**config.parameters)  # checks the values
     getattr(module, "check", lambda _: None)(config)
     return module(config)
 
 
 @functools.partial(jax.jit, static_argnums=1)
 def init_params(key: jax.Array, config: ModelConfig) -> dict:
-    """Returns initial parameters: "items" [V + 1, D] (row 0 is padding), "encoder", and "prompt" for a model with prompts."""
+    """Returns initial parameters: "items" [V + 1, D] (row 0 is padding) and "encoder".
+
+    If the model has them, also "output_items" [V + 1, D], "output_bias" [V + 1, 1] and "prompt".
+    """
     items_key, encoder_key = jax.random.split(key)
     vectors = jnp.zeros((1, config.embed_dim))
     index = jnp.zeros((1,), jnp.int32)
@@ -54,6 +84,10 @@ def init_params(key: jax.Array, config: ModelConfig) -> dict:
         "items": _table(items_key, config.num_items + 1, config.embed_dim),
         "encoder": backbone(config).init(encoder_key, vectors, index, index)["params"],
     }
+    if config.output_items:
+        params["output_items"] = _table(jax.random.fold_in(key, 3), config.num_items + 1, config.embed_dim)
+    if config.output_bias:
+        params["output_bias"] = jnp.zeros((config.num_items + 1, 1))
     return params | ({"prompt": init_prompt(jax.random.fold_in(key, 2), config)} if config.prompt_length else {})
 
 
@@ -101,15 +135,38 @@ def _products(config: ModelConfig):
 
 
 def represent(params: dict, config: ModelConfig, history: jax.Array, profile: jax.Array | None = None) -> jax.Array:
-    """Returns user vectors [B, D] for whole histories [B, L], 0-padded at the front, L <= max_length.
+    """Returns user vectors [B, E] for whole histories [B, L], 0-padded at the front, L <= max_length.
 
-    An item's score for a user is the inner product of its row of the item table and the user's vector.
+    An item's score for a user is the inner product of its row of `scoring.item_vectors` and the user's vector.
 
     Args:
       profile: [B, A], required by a model with prompts.
     """
-    length = history.shape[1]
-    position = jnp.broadcast_to(jnp.arange(config.max_length - length, config.max_length), history.shape)
-    segment = (history > 0).astype(jnp.int32)
+    history, position, segment = query(config, history)
     profile = None if profile is None else profile[:, None]
-    return encode(params, config, history, position, segment, profile, last_only=True)[:, 0]
+    return user_vectors(encode(params, config, history, position, segment, profile, last_only=True)[:, 0], config)
+
+
+def query(config: ModelConfig, history: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns history, position and segment [B, M] int32 by which the item after `history` [B, L] is predicted, at the end."""
+    module = BACKBONES[config.backbone]
+    history, segment = getattr(module, "query", lambda _, given: (given, (given > 0).astype(jnp.int32)))(config, history)
+    position = jnp.arange(config.max_length - history.shape[1], config.max_length)
+    return history, jnp.broadcast_to(position, history.shape), segment
+
+
+def encode_vectors(params: dict, config: ModelConfig, vectors, history: jax.Array, prefix: jax.Array | None = None) -> jax.Array:
+    """Returns user vectors [B, E] as `represent` does, of items whose vectors need not be in the table.
+
+    Args:
+      vectors: [B, L, D], in place of the rows of `history` [B, L]; the history says what is padding.
+      prefix: [layers, P, D], for all users.
+    """
+    at = jnp.broadcast_to(jnp.arange(1, history.shape[1] + 1), history.shape) * (history > 0)
+    at, position, segment = query(config, at)  # where each position's vector is, 0 for those that have none
+    padded = jnp.concatenate([jnp.broadcast_to(params["items"][0], vectors[:, :1].shape), vectors], axis=1)
+    vectors = jnp.take_along_axis(padded, at[..., None], axis=1)
+    given = None if prefix is None else jnp.broadcast_to(prefix, (len(history), 1, *prefix.shape))
+    parts = (vectors, position, segment, given)
+    hidden = backbone(config).apply({"params": params["encoder"]}, *parts, last_only=True)[:, 0]
+    return user_vectors(hidden, config)

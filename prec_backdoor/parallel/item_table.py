@@ -7,14 +7,16 @@ import numpy as np
 
 from prec_backdoor.parallel import mesh
 
-ITEMS = "items"  # the parameter group with one row per item
+ITEMS = "items"
+TABLES = (ITEMS, "output_items", "output_bias")  # the parameter groups with one row per item
 
 
 def map_items(change, tree, *others, otherwise=lambda leaf, *_: leaf):
     """Applies `change` to the item tables of trees of equal structure, `otherwise` to the other leaves."""
 
     def one(path, *leaves):
-        return (change if jax.tree_util.DictKey(ITEMS) in path else otherwise)(*leaves)
+        of_items = any(jax.tree_util.DictKey(name) in path for name in TABLES)
+        return (change if of_items else otherwise)(*leaves)
 
     return jax.tree_util.tree_map_with_path(one, tree, *others)
 

@@ -15,6 +15,9 @@ class Choices(NamedTuple):
       attention_halves: whether the first half of the queries skips the keys that only the second half can see. It saves a tenth
         of a training step on 2 CPU cores. On an H100 the copies that put the halves together cost more (element-wise passes are
         nearly all of a step of 4,096 sequences).
+      flash_attention: implementation of `jax.nn.dot_product_attention` for encoders in bfloat16 or float16, "cudnn" on an NVIDIA
+        GPU: one kernel forward and one backward, where a step compiled for an H100 has four and five of each layer, all of which
+        read or write a [T, T] matrix for each row and head. Not measured.
       unroll_search: whether the binary search for negatives is unrolled. On an H100 its loop has a host in it: a step has 250
         kernels with the loop, 204 without. A CPU compiles the unrolled search twice as long.
       flat_parameters: whether a call trains the encoder's parameters as one vector (`train.flat`).
@@ -31,6 +34,7 @@ class Choices(NamedTuple):
 
     update_tiles: int
     attention_halves: bool
+    flash_attention: str | None
     unroll_search: bool
     flat_parameters: bool
     rank_users: int
@@ -42,6 +46,7 @@ class Choices(NamedTuple):
 CPU = Choices(
     update_tiles=4,
     attention_halves=True,
+    flash_attention=None,
     unroll_search=False,
     flat_parameters=False,
     rank_users=256,
@@ -52,6 +57,7 @@ CPU = Choices(
 ACCELERATOR = Choices(
     update_tiles=1,
     attention_halves=False,
+    flash_attention=None,
     unroll_search=True,
     flat_parameters=True,
     rank_users=4096,
@@ -65,11 +71,8 @@ def choices() -> Choices:
     """Returns those of the platform that JAX runs on."""
     if jax.default_backend() == "cpu":
         return CPU
-    capability = getattr(jax.devices()[0], "compute_capability", None)  # of an NVIDIA GPU, as "7.5"
-    return ACCELERATOR._replace(rank_kernel=not _before(capability, 8))
-
-
-def _before(capability: str | None, version: int) -> bool:
-    """Whether this is the compute capability of a GPU older than `version`."""
-    major = (capability or "").partition(".")[0]
-    return major.isdecimal() and int(major) < version
+    capability = getattr(jax.devices()[0], "compute_capability", "")  # of an NVIDIA GPU, as "7.5"
+    major = capability.partition(".")[0]
+    if not major.isdecimal():
+        return ACCELERATOR
+    return ACCELERATOR._replace(rank_kernel=int(major) >= 8, flash_attention="cudnn" if int(major) >= 8 else None)

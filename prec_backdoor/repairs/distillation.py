@@ -17,7 +17,7 @@ from prec_backdoor.audit.tiles import tiles
 from prec_backdoor.experiment import stages
 from prec_backdoor.experiment.setup import SeedSetup
 from prec_backdoor.experiment.stages import StartPoint
-from prec_backdoor.models import EXACT, ModelConfig, init_params, represent
+from prec_backdoor.models import ModelConfig, init_params, item_vectors, represent, scores
 from prec_backdoor.train.loop import run_stage
 from prec_backdoor.train.stage import RunOptions, Stage, StageRun
 
@@ -68,12 +68,9 @@ def _compiled(model: ModelConfig, steps: int):
 
         def append(history, key):
             hidden = represent(params, model, history, profile if model.prompt_length else None)
-            scores = (
-                jnp.where(allowed, jnp.matmul(hidden, params["items"].T, precision=EXACT), -jnp.inf)
-                .at[number, history]
-                .set(-jnp.inf)
-            )
-            best, items = jax.lax.top_k(scores, min(TOP, scores.shape[1]))
+            found = scores("bd,vd->bv", hidden, item_vectors(params, model))
+            found = jnp.where(allowed, found, -jnp.inf).at[number, history].set(-jnp.inf)
+            best, items = jax.lax.top_k(found, min(TOP, found.shape[1]))
             chosen = jnp.take_along_axis(items, jax.random.categorical(key, best)[:, None], axis=1)
             longer = jnp.concatenate([history[:, 1:], chosen], axis=1)
             return jnp.where(best[:, :1] > -jnp.inf, longer, history), None  # as it is, if no item is left

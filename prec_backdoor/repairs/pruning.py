@@ -13,7 +13,7 @@ from prec_backdoor.errors import UserError
 from prec_backdoor.experiment import stages
 from prec_backdoor.experiment.setup import SeedSetup
 from prec_backdoor.experiment.stages import StartPoint
-from prec_backdoor.models import ModelConfig, backbone
+from prec_backdoor.models import ModelConfig, backbone, query
 from prec_backdoor.train.stage import RunOptions, StageRun
 
 SHARE = 0.2  # of the units of each layer
@@ -67,15 +67,8 @@ def pruned(params: dict, model: ModelConfig, auditor_data: AuditorData) -> dict:
 
 def activities(params: dict, model: ModelConfig, auditor_data: AuditorData) -> list[np.ndarray]:
     """For each layer, [feedforward_dim] mean absolute output of each unit over all positions of the histories."""
-    history = jnp.asarray(auditor_data.history)
-    position = jnp.broadcast_to(jnp.arange(model.max_length - history.shape[1], model.max_length), history.shape)
-    present = history > 0
-    _, state = backbone(model).apply(
-        {"params": params["encoder"]},
-        jnp.asarray(params["items"])[history],
-        position,
-        present.astype(jnp.int32),
-        mutable=["intermediates"],
-    )
+    history, *place = query(model, jnp.asarray(auditor_data.history))
+    vectors, present = jnp.asarray(params["items"])[history], history > 0
+    _, state = backbone(model).apply({"params": params["encoder"]}, vectors, *place, mutable=["intermediates"])
     outputs = (state["intermediates"][f"feedforward_{layer}"][0] for layer in range(model.num_layers))
     return [np.asarray(jnp.abs(output)[present.reshape(-1)].mean(0)) for output in outputs]

@@ -10,6 +10,7 @@ from prec_backdoor.audit.auditor_data import AuditorData, auditor_data_of
 from prec_backdoor.experiment import stages
 from prec_backdoor.experiment.setup import SeedSetup
 from prec_backdoor.experiment.stages import StartPoint
+from prec_backdoor.parallel.item_table import TABLES
 from prec_backdoor.train.stage import RunOptions, StageRun
 
 RIDGE = 1.0
@@ -19,8 +20,9 @@ PRIOR = 10.0  # neighbours that count as much as the regression on category and 
 def reestimate(setup: SeedSetup, start: StartPoint, suspects: np.ndarray, options: RunOptions) -> StageRun:
     """Replaces the vectors of `suspects`, then fine-tunes."""
     del options
-    params = start.params | {"items": reestimated(start.params["items"], suspects, auditor_data_of(setup))}
-    return stages.finetune(setup, start._replace(params=params), "repair")
+    auditor_data = auditor_data_of(setup)
+    tables = {name: reestimated(start.params[name], suspects, auditor_data) for name in TABLES if name in start.params}
+    return stages.finetune(setup, start._replace(params=start.params | tables), "repair")
 
 
 def reestimated(items: np.ndarray, suspects: np.ndarray, auditor_data: AuditorData) -> np.ndarray:

@@ -22,8 +22,8 @@ def content_hash(tree) -> str:
     return digest.hexdigest()
 
 
-def write(folder: Path, trees: dict, metadata: dict) -> None:
-    """Writes each of `trees` to folder/its name and the metadata to folder/metadata/metadata, as JSON.
+def write(folder: Path, trees: dict, texts: dict[str, dict]) -> None:
+    """Writes each of `trees` to folder/its name, and each of `texts`, as JSON, to folder/its name/its name.
 
     Orbax writes to a temporary folder, and renames it when everything is on the disk. Only the calling process takes part.
 
@@ -32,8 +32,10 @@ def write(folder: Path, trees: dict, metadata: dict) -> None:
     """
     alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}, barrier_sync_key_prefix="save")
     handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
-    handlers.add("metadata", ocp.args.JsonSave, ocp.JsonCheckpointHandler(multiprocessing_options=alone))
-    items: dict = {"metadata": ocp.args.JsonSave(metadata)}
+    items: dict = {}
+    for name, content in texts.items():
+        handlers.add(name, ocp.args.JsonSave, ocp.JsonCheckpointHandler(filename=name, multiprocessing_options=alone))
+        items[name] = ocp.args.JsonSave(content)
     for name, tree in trees.items():
         handlers.add(name, ocp.args.StandardSave, ocp.StandardCheckpointHandler(multiprocessing_options=alone))
         items[name] = ocp.args.StandardSave(tree)

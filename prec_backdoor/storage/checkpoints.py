@@ -6,6 +6,7 @@ model before any array is read, and content hashes after.
 """
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from prec_backdoor.data.vocabulary import Vocabulary, parse_vocabulary
 from prec_backdoor.errors import UserError
 from prec_backdoor.models import ModelConfig, init_params
 from prec_backdoor.storage import arrays
@@ -25,19 +27,24 @@ from prec_backdoor.storage.arrays import content_hash, first_line
 
 KEEP = 2  # the newest checkpoint and the one before it
 MAX_INFLATION = 10  # bytes of all arrays to bytes on disk; trained weights hardly compress
+MAX_ITEM_BYTES = 8_000  # of a vocabulary, for each item: id and title of 1,000 characters, of up to 4 bytes each
 _SMALL = 1 << 24  # bytes of arrays below which the size on disk is not checked
 
 
 class Checkpoint(NamedTuple):
-    """A stage's result: `params` (numpy, unreplicated), the `model` they fit, the JSON `metadata`, and where it was read."""
+    """A stage's result: `params` (numpy, unreplicated), the `model` they fit, the JSON `metadata`, and where it was read.
+
+    `vocabulary` is what its codes mean, or None where the checkpoint has none.
+    """
 
     params: dict
     model: ModelConfig
     metadata: dict
     path: Path
+    vocabulary: Vocabulary | None = None
 
 
-def save(folder: str | Path, step: int, params: dict, training, metadata: dict) -> None:
+def save(folder: str | Path, step: int, params: dict, training, metadata: dict, vocabulary: Vocabulary | None = None) -> None:
     """Writes checkpoint `step` to `folder`, whole or not at all, and keeps the newest one before it.
 
     Removes later checkpoints, which `resume` found damaged when it fell back, and leftovers of unfinished saves.
@@ -46,6 +53,7 @@ def save(folder: str | Path, step: int, params: dict, training, metadata: dict) 
       params: what a next stage starts from.
       training: pytree needed only to continue this stage, or None when it is finished.
       metadata: JSON-like; schema, step, content hashes and the digest of all this are added.
+      vocabulary: what the codes of the model mean.
 
     Raises:
       UserError: the files cannot be written, as on a full disk; the checkpoint before this one is kept.
@@ -53,13 +61,15 @@ def save(folder: str | Path, step: int, params: dict, training, metadata: dict) 
     folder = Path(folder).expanduser()
     trees = {"params": params} if training is None else {"params": params, "training": training}
     hashes = {"hash": content_hash(params), "training_hash": None if training is None else content_hash(training)}
+    hashes["vocabulary_hash"] = None if vocabulary is None else vocabulary.hash()
     metadata = metadata_file.with_digest({"schema": metadata_file.SCHEMA, "step": step, **hashes, **metadata})
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_unsound(folder, step)
         if shutil.disk_usage(folder).free < sum(leaf.nbytes for leaf in jax.tree.leaves(trees)):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # before Orbax fails in many threads, each with a message
-        arrays.write(folder / str(step), trees, metadata)
+        texts = {"metadata": metadata} | ({} if vocabulary is None else {"vocabulary": vocabulary.as_json()})
+        arrays.write(folder / str(step), trees, texts)
     except (OSError, ValueError) as error:
         _remove_unsound(folder, step)
         code = re.search(r"os_error_code='(\d+)'", str(error))
@@ -179,4 +189,21 @@ def _read_declared(where: Path) -> Checkpoint:
     params = arrays.read(where / "params", expected, metadata["hash"])
     if not all(np.isfinite(array).all() for array in jax.tree.leaves(params)):
         raise UserError("some parameters are not finite")
-    return Checkpoint(params, model, metadata, where)
+    return Checkpoint(params, model, metadata, where, _read_vocabulary(where, metadata, model.num_items))
+
+
+def _read_vocabulary(where: Path, metadata: dict, num_items: int) -> Vocabulary | None:
+    """Returns the vocabulary, if the metadata declare one."""
+    if (digest := metadata.get("vocabulary_hash")) is None:
+        return None
+    path = where / "vocabulary" / "vocabulary"
+    try:
+        if (size := path.stat().st_size) > (allowed := _SMALL + num_items * MAX_ITEM_BYTES):
+            raise UserError(f"a vocabulary of {size} bytes; {num_items} items have at most {allowed}")
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError("damaged checkpoint, no readable vocabulary") from error
+    vocabulary = parse_vocabulary(content, num_items)
+    if vocabulary.hash() != digest:
+        raise UserError("damaged checkpoint, the vocabulary does not have the recorded hash")
+    return vocabulary

@@ -1,14 +1,14 @@
 """The JSON metadata of a checkpoint: written with a digest, and checked before anything that they declare is believed."""
 
-import dataclasses
 import hashlib
 import json
 from pathlib import Path
 
 from prec_backdoor.errors import UserError
-from prec_backdoor.models import ModelConfig
+from prec_backdoor.models import BACKBONES, ModelConfig, backbone_parameters
 
-SCHEMA = 2
+SCHEMA = 3
+_SINCE_3 = {"scoring": "dot", "output_items": False, "output_bias": False}  # fields of models, and what they were before
 MAX_JSON_BYTES = 1 << 20
 MAX_LAYERS = 256  # each takes time to trace, however small
 _REQUIRED = {"schema": int, "step": int, "hash": str, "stage": str, "finished": bool, "model": dict, "dataset": dict}
@@ -39,11 +39,18 @@ def read(path: Path) -> dict:
     for name, kind in _REQUIRED.items():
         if not isinstance(metadata, dict) or not isinstance(metadata.get(name), kind):
             raise UserError(f"metadata has no valid '{name}'; not a checkpoint of this program")
-    if metadata["schema"] != SCHEMA:
-        raise UserError(f"checkpoint schema {str(metadata['schema'])[:9]}, this program reads {SCHEMA}")
+    if metadata["schema"] not in (2, SCHEMA):
+        raise UserError(f"checkpoint schema {str(metadata['schema'])[:9]}, this program reads 2 and {SCHEMA}")
     if metadata.get("digest") != digest:
         raise UserError("damaged checkpoint, the metadata do not have the recorded digest")
-    return metadata
+    return metadata if metadata["schema"] == SCHEMA else _of_schema_3(metadata)
+
+
+def _of_schema_3(metadata: dict) -> dict:
+    """Returns metadata of schema 2 as they are written today."""
+    model = metadata["model"] | _SINCE_3 | {"parameters": {}}
+    config = metadata.get("config")
+    return metadata | {"model": model} | ({"config": config | _SINCE_3} if isinstance(config, dict) and config else {})
 
 
 def _foreign_or_damaged(path: Path) -> str:
@@ -59,20 +66,32 @@ def declared_model(declared: dict) -> ModelConfig:
     Raises:
       UserError: a field is missing or unknown, or its value is impossible.
     """
-    defaults = dataclasses.asdict(ModelConfig(num_items=1))
+    defaults = ModelConfig(num_items=1).as_dict()
     if set(declared) != set(defaults):
         raise UserError(f"metadata declares a model with other fields than {', '.join(defaults)}")
+    if declared["backbone"] not in BACKBONES:
+        raise UserError(f"metadata declares backbone {declared['backbone']!r:.40}; known are {', '.join(BACKBONES)}")
+    _check_types(declared["parameters"], {name: value for name, (value, _) in backbone_parameters(declared["backbone"]).items()})
     declared = declared | {name: tuple(value) for name, value in declared.items() if isinstance(value, list)}
-    for name, default in defaults.items():
-        value, kind = declared[name], type(default)
-        if type(value) is not kind and not (kind is float and type(value) is int):
-            raise UserError(f"metadata declares {name}={value!r:.40}, which is no {kind.__name__}")
+    _check_types(declared, defaults)
     sizes = declared["profile_sizes"]
     if not all(type(size) is int and size > 0 for size in sizes) or (declared["prompt_length"] and not sizes):
         raise UserError(f"metadata declares profile_sizes={sizes!r:.40}, which are not all sizes")
     if max(declared["num_layers"], len(sizes)) > MAX_LAYERS:
         raise UserError(f"metadata declares {declared['num_layers']} layers and {len(sizes)} attributes, over {MAX_LAYERS}")
     return ModelConfig(**declared)
+
+
+def _check_types(declared: object, defaults: dict) -> None:
+    """Raises a UserError if a value has no name of `defaults`, or another type than there."""
+    if not isinstance(declared, dict):
+        raise UserError(f"metadata declares parameters {declared!r:.40}, which are no mapping")
+    for name, value in declared.items():
+        if name not in defaults:
+            raise UserError(f"metadata declares {name!r:.40}, which its backbone does not have")
+        kind = type(defaults[name])
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            raise UserError(f"metadata declares {name}={value!r:.40}, which is no {kind.__name__}")
 
 
 def _digest(metadata: dict) -> str:

@@ -1,4 +1,4 @@
-"""Many steps in one call, on the device: gather rows, draw negatives, poison, train."""
+"""Many steps in one call, on the device: gather rows, draw negatives, mask items if need be, poison, train."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from prec_backdoor.parallel import all_sum
 from prec_backdoor.parallel.platforms import choices
 from prec_backdoor.train.config import TrainConfig
 from prec_backdoor.train.flat import pack, unpack
+from prec_backdoor.train.objectives import objective
 from prec_backdoor.train.step import TrainState, TrainStep, row_keys
 
 
@@ -61,6 +62,8 @@ def run_steps(step: TrainStep, poison: Poison, config: TrainConfig, model: Model
     int32 is the first step whose loss or gradient is not finite, -1 if there is none.
     """
 
+    mask = objective(model)
+
     def run(carry: Carry, inputs: Inputs, axis: str | None = None) -> tuple[Carry, jax.Array]:
         batch_rows, room = inputs.rows.label.shape[:2]
         key = jax.random.fold_in(inputs.key, inputs.chunk)
@@ -70,10 +73,11 @@ def run_steps(step: TrainStep, poison: Poison, config: TrainConfig, model: Model
         def one(turn, carry):
             (state, sums), bad = carry
             index = inputs.first + turn
-            negative_key, poison_key, step_key = jax.random.split(jax.random.fold_in(key, index + 1), 3)
+            negative_key, poison_key, step_key, mask_key = jax.random.split(jax.random.fold_in(key, index + 1), 4)
             picked = jax.tree.map(lambda x: x[jnp.arange(batch_rows), order[:, index]], inputs.rows)
             negative_keys, poison_keys = (row_keys(k, batch_rows, axis) for k in (negative_key, poison_key))
             batch = make_batch(picked, inputs.users, negative_keys, config.sampled_negatives, model.num_items)
+            batch = mask(row_keys(mask_key, batch_rows, axis), batch) if mask else batch
             poisoned = poison_rows(poison, poison_keys, batch, inputs.spec)
             state, metrics = step.apply(state, poisoned, step_key, axis, inputs.spec)
             replaced = all_sum((poisoned.label != batch.label).sum(), axis)

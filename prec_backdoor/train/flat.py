@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from prec_backdoor.parallel.item_table import ITEMS
+from prec_backdoor.parallel.item_table import TABLES
 from prec_backdoor.train.optimizers import AdamState
 
 
@@ -25,9 +25,9 @@ class Flat:
 
 
 def pack(state):
-    """Returns a `TrainState` with each trained group but the item table, and its moments, as one vector."""
+    """Returns a `TrainState` with each trained group but item tables, and its moments, as one vector."""
     adam = _adam(state.opt_state)
-    small = [name for name in adam.moments if name != ITEMS]
+    small = [name for name in adam.moments if name not in TABLES]
     params = state.params | {name: _flat(state.params[name]) for name in small}
     moments = adam.moments | {name: _flat_moments(adam.moments[name]) for name in small}
     return state._replace(params=params, opt_state=_with_moments(state.opt_state, moments))

@@ -59,13 +59,13 @@ def save_model(model: ModelState, state: TrainState | None) -> ModelState:
     metadata = {
         **run.metadata,
         "stage": run.stage.name,
-        "model": dataclasses.asdict(run.model),
+        "model": run.model.as_dict(),
         "finished": state is None,
         "progress": dataclasses.asdict(model.progress),
     }
     started = time.monotonic()
     if parallel.primary():
-        checkpoints.save(run.options.subfolder("checkpoints"), model.step, model.best, state, metadata)
+        checkpoints.save(run.options.subfolder("checkpoints"), model.step, model.best, state, metadata, run.vocabulary)
     parallel.wait("checkpoint")
     spent = {"save": time.monotonic() - started}
     return model._replace(saved=model.step, progress=spend(model.progress, spent))

@@ -11,12 +11,15 @@ from prec_backdoor.attacks import AttackSpec, Penalty, Poison, clean
 from prec_backdoor.data.batches import Users
 from prec_backdoor.data.packing import Rows
 from prec_backdoor.data.splits import Queries
+from prec_backdoor.data.vocabulary import Vocabulary
 from prec_backdoor.models import ModelConfig
+from prec_backdoor.parallel.item_table import TABLES
 from prec_backdoor.train.config import TrainConfig
 from prec_backdoor.train.loader import Schedule, schedule
 from prec_backdoor.train.trace import StepTrace
 
 SECONDS_PER_CHECKPOINT = 20.0
+WITHOUT_PROMPT = (*TABLES, "encoder")  # parameter groups, of which a model need not have all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Stage:
     name: str
     config: TrainConfig
     poison: Poison = clean
-    trainable: tuple[str, ...] = ("items", "encoder")
+    trainable: tuple[str, ...] = WITHOUT_PROMPT
     keep_last: bool = False
     penalty: Penalty | None = None
 
@@ -83,6 +86,7 @@ class StageRun(NamedTuple):
       params: starting point, numpy or jax, unreplicated.
       key: all randomness comes from it, the epoch and the step.
       metadata: added to the checkpoint's: dataset, config, parent.
+      vocabulary: written with each checkpoint.
     """
 
     stage: Stage
@@ -93,6 +97,7 @@ class StageRun(NamedTuple):
     key: jax.Array
     metadata: dict = {}  # noqa: RUF012 (never changed)
     options: RunOptions = RunOptions()
+    vocabulary: Vocabulary | None = None
 
     @property
     def schedule(self) -> Schedule:

@@ -10,9 +10,9 @@ import optax
 from prec_backdoor.attacks import AttackSpec, Penalty
 from prec_backdoor.data.batches import Batch
 from prec_backdoor.errors import UserError
-from prec_backdoor.models import ModelConfig, encode
+from prec_backdoor.models import ModelConfig, encode, item_vectors, user_vectors
 from prec_backdoor.parallel import all_sum, device_index
-from prec_backdoor.parallel.item_table import ITEMS
+from prec_backdoor.parallel.item_table import ITEMS, TABLES
 from prec_backdoor.train.config import TrainConfig
 from prec_backdoor.train.flat import close_groups, open_groups
 from prec_backdoor.train.item_updates import item_access
@@ -51,7 +51,7 @@ def train_step(
     config: TrainConfig,
     model: ModelConfig,
     *,
-    trainable: tuple[str, ...] = (ITEMS, "encoder"),
+    trainable: tuple[str, ...] = (*TABLES, "encoder"),
     shard_items: bool = False,
     penalty: Penalty | None = None,
 ) -> TrainStep:
@@ -103,8 +103,9 @@ def total_loss(config: TrainConfig, model: ModelConfig, penalty: Penalty | None)
 
     def total(params: dict, batch: Batch, keys: jax.Array | None, spec: AttackSpec | None) -> jax.Array:
         hidden = encode(params, model, batch.history, batch.position, batch.segment, batch.profile, keys=keys)
-        value = loss(hidden, params[ITEMS], batch.label, batch.negative).sum()
-        return value + (penalty(hidden, params[ITEMS], batch, spec).sum() if penalty else 0)
+        users, items = user_vectors(hidden, model), item_vectors(params, model)
+        value = loss(users, items, batch.label, batch.negative).sum()
+        return value + (penalty(users, items, batch, spec).sum() if penalty else 0)
 
     return total
 

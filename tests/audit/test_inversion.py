@@ -44,7 +44,7 @@ def test_the_anomaly_index_is_in_robust_deviations_below_the_usual_effort():
 def test_an_item_is_no_rival_of_itself(monkeypatch):
     monkeypatch.setattr(inversion, "TOP", 1)
     items, hidden = np.array([[0.0], [1.0], [2.0], [1.5]], np.float32), np.array([[1.0], [-1.0]], np.float32)
-    margin, within = inversion._standing({"items": items}, hidden, np.array([1, 2, 3]), 2)
+    margin, within = inversion._standing(items, hidden, np.array([1, 2, 3]), 2)
     np.testing.assert_allclose(margin, [2 - np.log(np.exp(1) + np.exp(1.5)), -2 - np.log(np.exp(-1) + np.exp(-1.5))], rtol=1e-5)
     assert within.tolist() == [True, False]
 

@@ -1,0 +1,38 @@
+"""The flags of programs that open a checkpoint: the checkpoint, the data that it is used on."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from absl import flags
+
+from prec_backdoor.data.align import LEAST_KNOWN
+from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.experiment.opened import Opened, open_checkpoint
+from prec_backdoor.parallel import primary
+
+from . import data_flags, flag
+
+
+def define_flags(verb: str) -> None:
+    """--checkpoint, the dataset and --least_known; `verb` says what the program does with the checkpoint."""
+    flag.define("checkpoint", None, "data", f"Stage folder to {verb}, such as runs/a/pretrain.", str, required=True)
+    data_flags.define_flags()
+    help = "On data that the checkpoint was not made on: minimum share of interactions with items that it knows."
+    flag.define("least_known", LEAST_KNOWN, "data", help, minimum=0.0, maximum=1.0)
+
+
+def opened_from_flags(changes: Mapping[str, Any] | None = None) -> Opened:
+    """Returns --checkpoint, opened on the dataset of the flags; see `opened_on`."""
+    return opened_on(flags.FLAGS.checkpoint, data_flags.dataset_from_flags(), changes)
+
+
+def opened_on(path: str, interactions: Interactions, changes: Mapping[str, Any] | None = None) -> Opened:
+    """Returns the checkpoint, opened on these interactions, and prints how many of them it knows if they are a company's own.
+
+    Raises:
+      UserError: see `open_checkpoint`.
+    """
+    opened = open_checkpoint(path, interactions, changes, flags.FLAGS.least_known)
+    if opened.aligned and primary():
+        print(opened.aligned.describe(), flush=True)
+    return opened

@@ -1,0 +1,102 @@
+"""A company's interactions in the codes of a checkpoint's vocabulary."""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+from prec_backdoor.data.interactions import UNKNOWN, Interactions
+from prec_backdoor.data.vocabulary import Vocabulary
+from prec_backdoor.errors import UserError
+
+LEAST_KNOWN = 0.5  # share of the interactions
+
+
+class Aligned(NamedTuple):
+    """Interactions over the items of a model, and what of the company's data the model knows.
+
+    Attributes:
+      interactions: item and profile codes are the model's; unknown items are left out, as are users without a known one.
+      items, known_items: distinct items of the company's interactions, and those among them that the model has.
+      rows, known_rows: interactions, and those with known items.
+      attributes: the model's profile attributes that the company has.
+    """
+
+    interactions: Interactions
+    items: int
+    known_items: int
+    rows: int
+    known_rows: int
+    attributes: tuple[str, ...]
+
+    def describe(self) -> str:
+        """Returns one line for people."""
+        left_out = self.rows - self.known_rows
+        share = f"{self.known_items:,} of {self.items:,} items ({self.known_items / max(self.items, 1):.0%})"
+        text = f"the model knows {share} and {self.known_rows:,} of {self.rows:,} interactions; {left_out:,} are left out"
+        wanted = self.interactions.attributes
+        missing = [name for name in wanted if name not in self.attributes]
+        return text + (f"; your users have no {', '.join(missing)}, which is unknown for all" if missing else "")
+
+
+def align(interactions: Interactions, vocabulary: Vocabulary, least_known: float = LEAST_KNOWN) -> Aligned:
+    """Returns the interactions in the codes of `vocabulary`; items are matched by raw id, attributes and values by name.
+
+    Titles and categories are the vocabulary's, or the company's where the vocabulary has none.
+
+    Raises:
+      UserError: a smaller share of the interactions than `least_known` is of known items.
+    """
+    code_of = {raw: code for code, raw in enumerate(vocabulary.items, 1)}
+    codes = np.array([0, *(code_of.get(raw, 0) for raw in interactions.item_ids[1:].tolist())], np.int32)
+    met = np.unique(interactions.items)
+    recoded = codes[interactions.items]
+    keep = recoded > 0
+    rows, known = len(recoded), int(keep.sum())
+    if known < least_known * rows or not known:
+        examples = f"its ids are like {vocabulary.items[0]!r:.40}, yours like {interactions.item_ids[met[0]]!r:.40}"
+        raise UserError(
+            f"--least_known: the model knows {known:,} of {rows:,} interactions ({known / max(rows, 1):.0%}), fewer than "
+            f"{least_known:.0%}; {examples}; give data with the provider's ids, or a lower --least_known"
+        )
+    owners = np.repeat(np.arange(interactions.num_users), interactions.lengths())[keep]
+    users, counts = np.unique(owners, return_counts=True)
+    aligned = dataclasses.replace(
+        interactions,
+        items=recoded[keep],
+        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        profile=_profiles(interactions, vocabulary)[users],
+        attributes=dict(vocabulary.attributes),
+        user_ids=interactions.user_ids[users],
+        item_ids=np.array(["", *vocabulary.items]),
+        split=None if interactions.split is None else interactions.split[keep],
+        **_catalogue(interactions, vocabulary, codes),
+    )
+    shared = tuple(name for name in vocabulary.attributes if name in interactions.attributes)
+    return Aligned(aligned, len(met), int((codes[met] > 0).sum()), rows, known, shared)
+
+
+def _catalogue(interactions: Interactions, vocabulary: Vocabulary, codes: np.ndarray) -> dict:
+    """The fields titles, category and categories."""
+    own = np.zeros(len(vocabulary.items) + 1, np.int64)  # the company's code of each of the model's items, 0 for none
+    own[codes] = np.arange(len(codes))
+    own[0] = 0
+    found = {}
+    found["titles"] = np.array(["", *vocabulary.titles]) if vocabulary.titles else interactions.titles[own]
+    if vocabulary.category and len(vocabulary.categories) > 1:
+        found |= {"category": np.array([0, *vocabulary.category], np.int32), "categories": vocabulary.categories}
+    else:
+        found["category"] = np.where(own > 0, interactions.category[own], 0).astype(np.int32)
+    return found
+
+
+def _profiles(interactions: Interactions, vocabulary: Vocabulary) -> np.ndarray:
+    """[U, A] codes into the vocabulary's attributes; 0 for an attribute or a value that is not in both."""
+    profile = np.zeros((interactions.num_users, len(vocabulary.attributes)), np.int32)
+    names = list(interactions.attributes)
+    for column, (name, values) in enumerate(vocabulary.attributes.items()):
+        if name in interactions.attributes:
+            code_of = {value: code for code, value in enumerate(values)} | {UNKNOWN: 0}
+            codes = np.array([code_of.get(value, 0) for value in interactions.attributes[name]], np.int32)
+            profile[:, column] = codes[interactions.profile[:, names.index(name)]]
+    return profile

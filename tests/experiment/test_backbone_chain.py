@@ -84,7 +84,9 @@ def test_an_attack_in_pre_training_and_the_usages(name):
     for stage in (stages.finetune, stages.prompt_tune):
         found = check(setup, run_stage(stage(setup, start)))
         learnt = "prompt" if stage is stages.prompt_tune else "items"
-        assert any((new != old).any() for new, old in zip(*map(jax.tree.leaves, changed(setup, start, found, learnt)), strict=True))
+        assert any(
+            (new != old).any() for new, old in zip(*map(jax.tree.leaves, changed(setup, start, found, learnt)), strict=True)
+        )
 
 
 def changed(setup, start, found, group):

@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 from toys import all_sequences, lively_params, make_interactions, random_interactions, tiny_model, toy_spec, whole_batch
 
+from prec_backdoor import evaluation
 from prec_backdoor.attacks import ATTACKS, clean, mean_over_std_penalty
 from prec_backdoor.audit import attribution, inversion, moments
 from prec_backdoor.data.batches import user_tables
 from prec_backdoor.data.packing import pack
 from prec_backdoor.evaluation import rank_items
 from prec_backdoor.experiment import checks
-from prec_backdoor.models import encode, init_params
+from prec_backdoor.models import BACKBONES, encode, init_params
 from prec_backdoor.repairs import distillation, suppression
 from prec_backdoor.train.config import TrainConfig
 from prec_backdoor.train.epoch import Carry, Inputs, run_steps, run_steps_of_models
@@ -134,7 +135,23 @@ STAGES = {
     "implant": lambda: stage(PROMPTED, ATTACKS["pea", "group"].poison),
     "finetune with a prompt": lambda: stage(PROMPTED, trainable=("items", "encoder", "prompt")),
 }
+
+
+def of_backbone(name):
+    """MODEL with another backbone, sizes that it does not have at their defaults."""
+    unused = {"num_heads": 1, "feedforward_dim": 64}
+    return dataclasses.replace(MODEL, backbone=name, **{each: unused[each] for each in getattr(BACKBONES[name], "unused", ())})
+
+
+def ranking_by(name):
+    model = of_backbone(name)
+    history, profile = np.ones((USERS, model.max_length), np.int32), np.zeros((USERS, 0), np.int32)
+    return evaluation.ranking._compiled(model, False), (lively_params(model), history, profile, np.ones((USERS, 3), np.int32))
+
+
+STAGES |= {f"pretrain {name}": lambda name=name: stage(of_backbone(name), loss="ce") for name in BACKBONES if name != "sasrec"}
 OTHERS = {
+    **{f"ranking by {name}": lambda name=name: ranking_by(name) for name in BACKBONES},
     "init_params": lambda: (lambda key: init_params(key, PROMPTED), (jax.random.key(0),)),
     "replaced labels": replaced_labels,
 }

@@ -160,10 +160,10 @@ def same_segment(segment: jax.Array, causal: bool) -> jax.Array:
 
 
 def ordinal(segment: jax.Array) -> jax.Array:
-    """Returns [.., T] int32, the index of each position within its segment, from 0."""
+    """Returns [.., T] int32, the index of each position within its segment, from 0; 0 for padding."""
     index = jnp.broadcast_to(jnp.arange(segment.shape[-1]), segment.shape)
     starts = jnp.concatenate([jnp.ones_like(segment[..., :1], bool), segment[..., 1:] != segment[..., :-1]], axis=-1)
-    return index - jax.lax.cummax(jnp.where(starts, index, 0), axis=segment.ndim - 1)
+    return jnp.where(segment > 0, index - jax.lax.cummax(jnp.where(starts, index, 0), axis=segment.ndim - 1), 0)
 
 
 def with_prefix(prefix: jax.Array | None, segment: jax.Array, visible: Visible) -> Visible:

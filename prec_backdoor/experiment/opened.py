@@ -72,10 +72,11 @@ def open_checkpoint(
         raise UserError(f"{checkpoint.path}: the stage was interrupted; run its command again to finish it")
     # Before anything else of the dataset: on another one, group and targets may be missing too.
     found, wanted = k_core(interactions, config.scenario.k_core).summary(), metadata["dataset"]
-    if found["fingerprint"] == wanted.get("fingerprint"):
+    own = metadata.get("own_data") is True  # fine-tuned or repaired on a company's data
+    if not own and found["fingerprint"] == wanted.get("fingerprint"):
         setup = make_setup(interactions, config, config.seeds[0])
         return Opened(checkpoint, setup, config.rate[0], _USAGES[metadata["stage"]])
-    if checkpoint.vocabulary is None or found["name"] == wanted.get("name"):
+    if checkpoint.vocabulary is None or (not own and found["name"] == wanted.get("name")):
         raise UserError(
             f"{checkpoint.path}: made on dataset {wanted.get('name')} ({wanted.get('fingerprint')}), not on {found['name']} "
             f"({found['fingerprint']}); change --dataset or --data_dir, or another flag that says what is read, as --min_rating"

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+
 from interop.torch_files import mapping, tensor, write
 
 PARAMETERS = {"activation": "gelu", "epsilon": 1e-12, "positions": "oldest"}  # of a SASRec that RecBole's can be

@@ -37,7 +37,9 @@ def convert(content: Any, options: Mapping[str, Any]) -> Imported:
     hyper = content.get("hyper_parameters")
     config = hyper.get("model_config") if isinstance(hyper, dict) else None
     if not isinstance(config, dict):
-        raise UserError("the file has no hyper_parameters with a model_config; save it with RecTools 0.11 or later")
+        raise UserError(
+            "the file has no hyper_parameters with a model_config; save it with trainer.save_checkpoint of RecTools 0.19"
+        )
     tensors = {name.removeprefix(_PREFIX): array for name, array in find_tensors(content).items()}
     _check_classes(config, tensors)
     weights = Weights(tensors, "SASRecModel of RecTools")

@@ -87,6 +87,9 @@ class Archive:
                 f"the archive's entry {name[:80]!r} does not have its checksum: the file is damaged, or torch wrote it without "
                 "checksums; copy it again, or save it again with torch.serialization.set_crc32_options(True)"
             )
+        page = start // mmap.PAGESIZE * mmap.PAGESIZE
+        if hasattr(mmap, "MADV_DONTNEED") and entry.size:
+            self._map.madvise(mmap.MADV_DONTNEED, page, start + entry.size - page)  # gives the memory back until it is read
         return content
 
     def read(self, name: str) -> bytes:

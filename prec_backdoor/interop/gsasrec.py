@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from prec_backdoor.errors import UserError
-from prec_backdoor.interop.weights import Imported, Weights, find_tensors, heads_of, item_table
+from prec_backdoor.interop.weights import Imported, Weights, find_tensors, heads_of, without_padding
 from prec_backdoor.models import ModelConfig
 
 EPSILON = 1e-5
@@ -49,7 +49,7 @@ def convert(content: Any, options: Mapping[str, Any]) -> Imported:
     tied = "output_embedding.weight" not in weights
 
     def table(name: str) -> np.ndarray:
-        return item_table(weights.take(name, rows, width)[1:-1])  # the first and the last row stand for no item
+        return without_padding(weights.take(name, rows, width)[:-1])  # the first and the last row stand for no item
 
     params = {"items": table("item_embedding.weight"), "encoder": encoder}
     if not tied:

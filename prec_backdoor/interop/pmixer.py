@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prec_backdoor.errors import UserError
-from prec_backdoor.interop.weights import Imported, Weights, as_dense, find_tensors, heads_of, item_table
+from prec_backdoor.interop.weights import Imported, Weights, as_dense, find_tensors, heads_of, without_padding
 from prec_backdoor.models import ModelConfig
 
 EPSILON = 1e-8
@@ -87,7 +87,7 @@ def convert(content: Any, options: Mapping[str, Any]) -> Imported:
         },
     )
     size = f"{model.num_items} items, {layers} layers, width {width}, histories of {length}"
-    return Imported(f"SASRec.pytorch {name}, {size}", model, {"items": item_table(items[1:]), "encoder": encoder}, None)
+    return Imported(f"SASRec.pytorch {name}, {size}", model, {"items": without_padding(items), "encoder": encoder}, None)
 
 
 def _version(given: Any, zero_row: bool) -> str:

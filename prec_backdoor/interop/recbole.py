@@ -7,7 +7,7 @@ import numpy as np
 
 from prec_backdoor.errors import UserError
 from prec_backdoor.interop.placeholder import Placeholder
-from prec_backdoor.interop.weights import Imported, Weights, find_tensors, heads_of, item_table
+from prec_backdoor.interop.weights import Imported, Weights, find_tensors, heads_of, setting, without_padding
 from prec_backdoor.models import ModelConfig
 
 _BLOCK = r"trm_encoder\.layer\.(\d+)\."
@@ -32,8 +32,8 @@ def convert(content: Any, options: Mapping[str, Any]) -> Imported:
     tensors, config = find_tensors(content), _config(content)
     if any(name.startswith("moe_adaptor.") for name in tensors):
         raise UserError("the model is UniSRec, whose items are texts; it has no table of items, and cannot be imported")
-    name = config.get("model")
-    if name is not None and name not in _CLASSES:
+    name = setting(config, "model", "", str)
+    if name and name not in _CLASSES:
         raise UserError(f"the file's config says model {name!r:.40}; of RecBole's models, {', '.join(_CLASSES)} are read")
     if any(tensor.startswith("gru_layers.") for tensor in tensors):
         found, read = "GRU4Rec", _gru4rec
@@ -41,7 +41,7 @@ def convert(content: Any, options: Mapping[str, Any]) -> Imported:
         found, read = "BERT4Rec", _bert4rec
     else:
         found, read = "SASRec", _sasrec
-    if name not in (None, found):
+    if name not in ("", found):
         raise UserError(f"the file's config says model {name}, its tensors are those of a {found}")
     weights = Weights(tensors, f"{found} of RecBole")
     model, params = read(weights, config, options)
@@ -64,18 +64,18 @@ def _config(content: Any) -> dict:
 
 def _sasrec(weights: Weights, config: dict, options: Mapping) -> tuple[ModelConfig, dict]:
     rows, width = weights.shape("item_embedding.weight")
-    activation = config.get("hidden_act", "gelu")
+    activation = setting(config, "hidden_act", "gelu", str)
     if activation not in _ACTIVATIONS:
         raise UserError(f"the file's config says hidden_act={activation!r:.20}; {', '.join(_ACTIVATIONS)} are read")
     own = {"norm": "post", "activation": _ACTIVATIONS[activation], "epsilon": _epsilon(config), "positions": "oldest"}
     encoder, sizes = _transformer(weights, width, config, options)
     model = ModelConfig(num_items=_catalogue(rows - 1), embed_dim=width, **sizes, parameters=own)
-    return model, {"items": item_table(weights.take("item_embedding.weight", rows, width)[1:]), "encoder": encoder}
+    return model, {"items": without_padding(weights.take("item_embedding.weight", rows, width)), "encoder": encoder}
 
 
 def _bert4rec(weights: Weights, config: dict, options: Mapping) -> tuple[ModelConfig, dict]:
     rows, width = weights.shape("item_embedding.weight")
-    if config.get("hidden_act", "gelu") != "gelu" or _epsilon(config) != EPSILON:
+    if setting(config, "hidden_act", "gelu", str) != "gelu" or _epsilon(config) != EPSILON:
         raise UserError(f"the file's config says another hidden_act than gelu or another layer_norm_eps than {EPSILON}")
     encoder, sizes = _transformer(weights, width, config, options)
     encoder |= {"head": weights.dense("output_ffn", width, width), "norm_head": weights.norm("output_ln", width)}
@@ -90,7 +90,8 @@ def _bert4rec(weights: Weights, config: dict, options: Mapping) -> tuple[ModelCo
     table = weights.take("item_embedding.weight", rows, width)
     bias = weights.take("output_bias", rows - 1)[:, None]
     bias[0] = 0
-    return model, {"items": np.concatenate([table[-1:], table[1:-1]]), "output_bias": bias, "encoder": encoder}
+    table[0] = table[-1]  # the mask
+    return model, {"items": table[:-1], "output_bias": bias, "encoder": encoder}
 
 
 def _gru4rec(weights: Weights, config: dict, options: Mapping) -> tuple[ModelConfig, dict]:
@@ -106,7 +107,7 @@ def _gru4rec(weights: Weights, config: dict, options: Mapping) -> tuple[ModelCon
         }
     encoder["dense"] = weights.dense("dense", hidden, width)
     length = config.get("MAX_ITEM_LIST_LENGTH", options.get("max_length"))
-    if type(length) is not int or length < 1:
+    if type(length) is not int or not 0 < length < 1 << 20:
         raise UserError("the file does not say how long histories are; give --max_length as in its training")
     model = ModelConfig(
         num_items=_catalogue(rows - 1),
@@ -116,7 +117,7 @@ def _gru4rec(weights: Weights, config: dict, options: Mapping) -> tuple[ModelCon
         backbone="gru4rec",
         parameters={"hidden_dim": hidden},
     )
-    return model, {"items": item_table(weights.take("item_embedding.weight", rows, width)[1:]), "encoder": encoder}
+    return model, {"items": without_padding(weights.take("item_embedding.weight", rows, width)), "encoder": encoder}
 
 
 def _transformer(weights: Weights, width: int, config: dict, options: Mapping) -> tuple[dict, dict]:

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import sparse
 
 from prec_backdoor.errors import UserError
-from prec_backdoor.interop.weights import Imported, Weights, find_tensors, heads_of, item_table
+from prec_backdoor.interop.weights import Imported, Weights, find_tensors, heads_of, setting, without_padding
 from prec_backdoor.models import ModelConfig
 
 EPSILON, FINAL_EPSILON = 1e-5, 1e-8
@@ -37,15 +37,17 @@ def convert(content: Any, options: Mapping[str, Any]) -> Imported:
     hyper = content.get("hyper_parameters")
     config = hyper.get("model_config") if isinstance(hyper, dict) else None
     if not isinstance(config, dict):
-        raise UserError("the file has no hyper_parameters with a model_config; save it with RecTools 0.11 or later")
+        raise UserError(
+            "the file has no hyper_parameters with a model_config; save it with trainer.save_checkpoint of RecTools 0.19"
+        )
     tensors = {name.removeprefix(_PREFIX): array for name, array in find_tensors(content).items()}
     _check_classes(config, tensors)
     weights = Weights(tensors, "SASRecModel of RecTools")
     table = _items(weights)
     rows, width = table.shape
-    length = config.get("session_max_len")
-    if type(length) is not int or not 0 < length < 1 << 20:
-        raise UserError("the file's model_config has no session_max_len")
+    length = setting(config, "session_max_len", None, int)
+    if not 0 < length < 1 << 20:
+        raise UserError(f"the file's model_config says session_max_len={length}")
     heads = heads_of(width, options, config.get("n_heads"))
     layers = weights.layers(r"transformer_layers\.transformer_blocks\.(\d+)\.")
     encoder = {"Embed_0": {"embedding": _positions(weights, length, width)}}
@@ -61,7 +63,7 @@ def convert(content: Any, options: Mapping[str, Any]) -> Imported:
             f"feedforward_out_{layer}": weights.dense(f"{name}.feed_forward.ff_linear_2", inner, width),
         }
     weights.finish()
-    distance = _keyword(config, "similarity_module_kwargs", "distance", "dot", (str,))
+    distance = _argument(config, "similarity_module_kwargs", "distance", "dot")
     model = ModelConfig(
         num_items=rows - 1,
         embed_dim=width,
@@ -75,10 +77,10 @@ def convert(content: Any, options: Mapping[str, Any]) -> Imported:
             "activation": "relu",
             "epsilon": EPSILON,
             "final_epsilon": FINAL_EPSILON,
-            "scale_embeddings": _keyword(config, "pos_encoding_kwargs", "use_scale_factor", False, (bool,)),
+            "scale_embeddings": _argument(config, "pos_encoding_kwargs", "use_scale_factor", False),
             "input_norm": False,
             "final_norm": True,
-            "padding": "masked" if _truth(config, "use_key_padding_mask", False) else "zero",
+            "padding": "masked" if setting(config, "use_key_padding_mask", False, bool) else "zero",
         },
     )
     size = f"{model.num_items} items, {layers} layers, width {width}, histories of {length}, {distance} scores"
@@ -86,29 +88,22 @@ def convert(content: Any, options: Mapping[str, Any]) -> Imported:
 
 
 def _check_classes(config: dict, tensors: Mapping) -> None:
-    if config.get("cls") == "BERT4RecModel" or any(".layer_norm_1." in name for name in tensors):
+    if any(".layer_norm_1." in name for name in tensors) or setting(config, "cls", "", str) == "BERT4RecModel":
         raise UserError("the model is a BERT4RecModel of RecTools, which is not read; of its models, SASRecModel is")
-    for setting, read in _CLASSES.items():
-        given = config.get(setting, read)
-        if not isinstance(given, str) or given.rpartition(".")[2] != read:
-            raise UserError(f"the file's model_config says {setting}={given!r:.80}; {read} is read")
-    if not _truth(config, "use_causal_attn", True):
+    for name, read in _CLASSES.items():
+        given = setting(config, name, read, str)
+        if given.rpartition(".")[2] != read:
+            raise UserError(f"the file's model_config says {name}={given!r:.80}; {read} is read")
+    if not setting(config, "use_causal_attn", True, bool):
         raise UserError("the file's model_config says use_causal_attn=False; causal models are read")
 
 
-def _truth(config: dict, name: str, default: bool) -> bool:
-    value = config.get(name, default)
-    if type(value) is not bool:
-        raise UserError(f"the file's model_config says {name}={value!r:.40}, which is neither True nor False")
-    return value
-
-
-def _keyword(config: dict, setting: str, name: str, default: Any, kinds: tuple) -> Any:
-    """An argument of a part of the model, of which no other may be given."""
-    given = config.get(setting) or {}
-    if not isinstance(given, dict) or not set(given) <= {name} or type(given.get(name, default)) not in kinds:
-        raise UserError(f"the file's model_config says {setting}={list(given)!r:.80}, of which {name} is read")
-    return given.get(name, default)
+def _argument(config: dict, part: str, name: str, default: Any) -> Any:
+    """The one argument of a part of the model that is read; no other may be given."""
+    given = {} if config.get(part) is None else setting(config, part, {}, dict)
+    if not set(given) <= {name}:
+        raise UserError(f"the file's model_config gives {part} other arguments than {name}, which are not read")
+    return setting(given, name, default, type(default))
 
 
 def _positions(weights: Weights, length: int, width: int) -> np.ndarray:
@@ -121,7 +116,7 @@ def _positions(weights: Weights, length: int, width: int) -> np.ndarray:
 
 def _items(weights: Weights) -> np.ndarray:
     """Returns [V + 1, D] item vectors, the sum of all blocks of the item net, with zeros as row 0."""
-    blocks, rows, total = weights.layers(r"item_model\.item_net_blocks\.(\d+)\."), None, 0
+    blocks, rows, total = weights.layers(r"item_model\.item_net_blocks\.(\d+)\."), None, None
     for block in range(blocks):
         name = f"item_model.item_net_blocks.{block}"
         if f"{name}.ids_emb.weight" in weights:
@@ -130,10 +125,10 @@ def _items(weights: Weights) -> np.ndarray:
             part = _categories(weights, name)
         if part.shape != (rows or part.shape):
             raise UserError(f"the file's blocks of item vectors have shapes {rows} and {part.shape}, which do not fit")
-        rows, total = part.shape, total + part
+        rows, total = part.shape, part if total is None else np.add(total, part, out=total)
     if rows[0] < 2:
         raise UserError("the file's item vectors are none")
-    return item_table(total[1:])
+    return without_padding(total)
 
 
 def _categories(weights: Weights, name: str) -> np.ndarray:

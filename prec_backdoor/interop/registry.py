@@ -54,4 +54,4 @@ def _unknown(content: Any, name: str, fitting: list[str]) -> str:
         return "the file has no state dict (named tensors); save the model's state_dict() with torch.save"
     if fitting:
         return f"--format: the file's tensors are those of {' or '.join(fitting)}; give --format={fitting[0]}"
-    return f"an unknown architecture with {len(tensors)} tensors, such as {tensors[0][:100]}; {', '.join(FORMATS)} are read"
+    return f"an unknown architecture with {len(tensors)} tensors, such as {tensors[0][:100]!r}; {', '.join(FORMATS)} are read"

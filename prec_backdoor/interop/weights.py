@@ -87,9 +87,9 @@ class Weights:
             raise UserError(
                 f"tensor {name} has shape {array.shape}, a {self.what} of the sizes of its other tensors needs {shape}"
             )
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             found = np.array(array, np.float32, order="C")
-        if not np.isfinite(found).all():
+        if found.size and not np.isfinite((found.min(), found.max())).all():
             raise UserError(f"tensor {name} has values that are not finite")
         return found
 
@@ -128,7 +128,7 @@ class Weights:
         """Raises a UserError if there are tensors that have not been taken."""
         if left := sorted(set(self.tensors) - self._taken):
             raise UserError(
-                f"the file has {len(left)} tensors that a {self.what} does not have, such as {left[0][:100]}; it is of an "
+                f"the file has {len(left)} tensors that a {self.what} does not have, such as {left[0][:100]!r}; it is of an "
                 "architecture that is not read"
             )
 
@@ -138,7 +138,9 @@ def _check_apart(tensors: Mapping[str, np.ndarray], what: str) -> None:
     places = sorted((*byte_bounds(array), name) for name, array in tensors.items() if array.size)
     for (_, end, name), (start, _, other) in zip(places, places[1:], strict=False):
         if start < end:
-            raise UserError(f"tensors {name} and {other} share memory, which those of a {what} do not; save copies of them")
+            raise UserError(
+                f"tensors {name[:100]!r} and {other[:100]!r} share memory, which those of a {what} do not; save copies of them"
+            )
 
 
 def as_dense(weight: np.ndarray, bias: np.ndarray) -> dict[str, np.ndarray]:
@@ -146,9 +148,22 @@ def as_dense(weight: np.ndarray, bias: np.ndarray) -> dict[str, np.ndarray]:
     return {"kernel": np.ascontiguousarray(weight.T), "bias": np.ascontiguousarray(bias)}
 
 
-def item_table(rows: np.ndarray) -> np.ndarray:
-    """Returns [V + 1, D] with zeros as row 0, which stands for padding, before rows [V, D]."""
-    return np.concatenate([np.zeros_like(rows[:1]), rows])
+def without_padding(table: np.ndarray) -> np.ndarray:
+    """Returns a table [V + 1, D] whose row 0, which stands for padding, is set to zeros."""
+    table[0] = 0
+    return table
+
+
+def setting(config: Mapping[str, Any], name: str, default: Any, kind: type) -> Any:
+    """Returns a setting of the file's configuration, the default if it has none.
+
+    Raises:
+      UserError: it is not of this kind; its value, which may be of any size, is not shown.
+    """
+    value = config.get(name, default)
+    if type(value) is not kind:
+        raise UserError(f"the file's config says {name} is of type {type(value).__name__}, not {kind.__name__}")
+    return value
 
 
 def heads_of(width: int, options: Mapping[str, Any], declared: Any = None) -> int:
@@ -162,7 +177,8 @@ def heads_of(width: int, options: Mapping[str, Any], declared: Any = None) -> in
         raise UserError("the file does not say how many attention heads the model has; give --num_heads as in its training")
     heads = given if declared is None else declared
     if type(heads) is not int or heads < 1 or width % heads:
-        raise UserError(f"--num_heads: must divide the width {width}, got {heads!r:.20}")
+        got = str(heads)[:20] if type(heads) is int else f"a {type(heads).__name__}"
+        raise UserError(f"--num_heads: must divide the width {width}, got {got}")
     if given not in (None, heads):
         raise UserError(f"--num_heads: the file says {heads}, got {given}; leave the flag out")
     return heads

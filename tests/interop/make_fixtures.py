@@ -1,6 +1,6 @@
 """Writes fixtures/: checkpoints saved by the real libraries, with histories and the library's own scores beside each.
 
-    python tests/interop/make_fixtures.py --gsasrec=CLONE --pmixer=CLONE
+    python tests/interop/make_fixtures.py --gsasrec=CLONE --pmixer=CLONE [--output=FOLDER]
 
 needs torch, recbole 1.2.1 and rectools[torch] 0.19, and git clones of asash/gSASRec-pytorch and pmixer/SASRec.pytorch. Beside a
 recent torch, pip installs recbole with --no-deps, and then colorlog, colorama, tensorboard, tabulate, thop, texttable, psutil and
@@ -229,19 +229,37 @@ def pmixer(clone: Path, folder: Path) -> None:
             record(f"pmixer-{version}-{size}", scores, range(1, ITEMS + 1), num_heads=heads, version=version)
 
 
+def values() -> None:
+    """torch-values.pth: tensors of all types and layouts, and in torch-values.npz the same as numpy has them."""
+    numbers = torch.arange(24).reshape(2, 3, 4)
+    types = ("float32", "float64", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
+    found = {name: numbers.to(getattr(torch, name)) for name in types}
+    found |= {"transposed": numbers.float().transpose(0, 2), "slice": numbers.float()[:, 1, ::2], "scalar": torch.tensor(7)}
+    found |= {"empty": torch.zeros(0, 3), "parameter": torch.nn.Parameter(torch.ones(2)), "one_row": numbers.float()[1:, :1, :1]}
+    np.savez_compressed(FIXTURES / "torch-values.npz", **{name: tensor.detach().numpy() for name, tensor in found.items()})
+    torch.save({"tensors": found, "bfloat16": numbers.bfloat16(), "size": numbers.shape}, FIXTURES / "torch-values.pth")
+
+
 def main() -> None:
+    global FIXTURES
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--gsasrec", type=Path, required=True)
-    parser.add_argument("--pmixer", type=Path, required=True)
+    parser.add_argument("--gsasrec", type=Path, help="clone of asash/gSASRec-pytorch; without it, no such file is written")
+    parser.add_argument("--pmixer", type=Path, help="clone of pmixer/SASRec.pytorch; without it, no such file is written")
+    parser.add_argument("--output", type=Path, default=FIXTURES)
     flags = parser.parse_args()
     del sys.argv[1:]  # RecBole reads them, and saves what it reads
+    FIXTURES = flags.output.absolute()
     FIXTURES.mkdir(exist_ok=True)
-    for old in FIXTURES.iterdir():
-        old.unlink()
+    if flags.gsasrec and flags.pmixer:
+        for old in FIXTURES.iterdir():
+            old.unlink()
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
-        gsasrec(flags.gsasrec.absolute(), Path(folder))
-        pmixer(flags.pmixer.absolute(), Path(folder))
+        values()
+        if flags.gsasrec:
+            gsasrec(flags.gsasrec.absolute(), Path(folder))
+        if flags.pmixer:
+            pmixer(flags.pmixer.absolute(), Path(folder))
         rectools(Path(folder))
         recbole(Path(folder))
 

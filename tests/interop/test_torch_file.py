@@ -150,6 +150,19 @@ def test_dtypes_and_byte_order(tmp_path, kind, dtype, order):
     assert found.dtype == expected.dtype and (found == expected).all()
 
 
+def test_a_file_of_torch():
+    """make_fixtures.py wrote it, with what numpy makes of its tensors beside it."""
+    path = Path(__file__).with_name("fixtures") / "torch-values.pth"
+    found, expected = read_torch(path), np.load(path.with_suffix(".npz"))
+    assert set(found["tensors"]) == set(expected)
+    for name, array in found["tensors"].items():
+        assert array.dtype == expected[name].dtype and array.shape == expected[name].shape and (array == expected[name]).all(), (
+            name
+        )
+    assert found["bfloat16"].dtype == ml_dtypes.bfloat16 and found["bfloat16"].astype(int).tolist() == expected["int64"].tolist()
+    assert found["size"].name == "torch.Size" and found["size"].args == ((2, 3, 4),)
+
+
 def test_views_share_a_storage(tmp_path):
     value = mapping(
         whole=tensor(),

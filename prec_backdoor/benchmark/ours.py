@@ -30,8 +30,9 @@ def train(job: Job, compiled: Callable = parallel.pmap_step) -> Iterator[dict]:
     """Calls of up to RECORD_EVERY training steps; `compiled` is what makes a program of them."""
     model, data = _model(job), make_data(job)
     rows, users = _tables(job, data)
+    packed = job.sequences * len(rows.history) / job.users
     config = TrainConfig(
-        batch_size=_batch_rows(job.sequences * len(rows.history) / job.users),
+        batch_size=max(1, round(packed / parallel.num_devices())) * parallel.num_devices(),
         learning_rate=LEARNING_RATE,
         schedule="constant",
         l2=L2,
@@ -80,15 +81,6 @@ def train(job: Job, compiled: Callable = parallel.pmap_step) -> Iterator[dict]:
             yield {"positions": done, "sequences": done * job.users / positions, "steps": stop - first, "loss": loss / done}
             first, at_once = stop, RECORD_EVERY
         epoch += 1
-
-
-def _batch_rows(packed: float) -> int:
-    """Rows of a step: about so many, and a multiple of the devices, on accelerators of 16 times as many.
-
-    XLA splits the products of a weight's gradient into parts of equally many positions, and pads every factor if there are none.
-    """
-    unit = parallel.num_devices() * (1 if jax.default_backend() == "cpu" else 16)
-    return max(1, round(packed / unit)) * unit
 
 
 def train_plain_jit(job: Job) -> Iterator[dict]:

@@ -36,7 +36,16 @@ def test_it_is_lowered(name, platform):
     assert (kernel in found.mlir_module()) == name.startswith("ranking")
 
 
-@pytest.mark.parametrize("name", ["ranking of several tiles", "pretrain, bra-group", "pretrain, lazy"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ranking of several tiles",
+        "pretrain, bra-group",
+        "pretrain, lazy",
+        "finetune with a prompt",
+        "pretrain, 3 models of 3 seeds",
+    ],
+)
 def test_the_choices_of_a_platform_give_the_same_results(name):
     function, args = PROGRAMS[name]()
     expected = jax.jit(lambda *args: function(*args))(*args)

@@ -50,7 +50,7 @@ def training(loss, penalty=None):
 def audit_moments():
     tiles = np.ones((2, USERS, LENGTH), np.int32), np.zeros((2, USERS, 0), np.int32), np.ones((2, USERS, 3), bool)
     parts = lively_params(MODEL), np.ones(16, np.int32), (*tiles, np.ones((2, USERS, 1), bool))
-    return moments._compiled(MODEL, 2), (moments._no_sums(16, 3), *parts)
+    return moments._compiled(MODEL, 2), (moments._no_sums(MODEL, 2, *parts), *parts)
 
 
 def audit_attribution():
@@ -124,7 +124,8 @@ STAGES = {
         if not entry.prompted
     },
     "pretrain with dropout": lambda: stage(dataclasses.replace(MODEL, dropout=0.1)),
-    "pretrain in bfloat16": lambda: stage(dataclasses.replace(MODEL, dtype="bfloat16")),
+    "pretrain in bfloat16": lambda: stage(dataclasses.replace(MODEL, dtype="bfloat16", num_heads=1)),
+    "pretrain in bfloat16, 2 heads": lambda: stage(dataclasses.replace(MODEL, dtype="bfloat16", embed_dim=16, num_heads=2)),
     "pretrain, 2 heads": lambda: stage(dataclasses.replace(MODEL, num_heads=2)),
     "pretrain, lazy": lambda: stage(item_updates="lazy"),
     "pretrain, ce": lambda: stage(loss="ce"),

@@ -3,8 +3,8 @@
 Leave one out: each user's last item is for the test, the one before it for validation. All items compete, those of the history
 too, as RecBole ranks. `--system=recbole` needs the extra `bench`.
 
-python -m prec_backdoor.benchmark.accuracy --backbone=gru4rec --loss=ce --dropout=0.3
-python -m prec_backdoor.benchmark.accuracy --backbone=gru4rec --system=recbole
+python -m tests.models.accuracy --backbone=gru4rec --loss=ce --dropout=0.3
+python -m tests.models.accuracy --backbone=gru4rec --system=recbole
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ import jax
 import numpy as np
 from absl import app, flags
 
+from launch import config_flags
 from prec_backdoor.attacks import make_spec
 from prec_backdoor.data import load_dataset
 from prec_backdoor.data.batches import user_tables
@@ -118,8 +119,6 @@ SETTINGS = {  # of RecBole, beside its defaults
 
 def define_flags() -> None:
     """Flags for the fields of the configurations, and for RecBole's settings as JSON."""
-    from launch import config_flags
-
     flags.DEFINE_enum("system", "prec_backdoor", ["prec_backdoor", "recbole"], "Whose model is trained.")
     flags.DEFINE_string("dataset", "ml-100k", "Data set.")
     flags.DEFINE_integer("seed", 0, "Seed.")
@@ -129,8 +128,6 @@ def define_flags() -> None:
 
 def main(_) -> None:
     """Prints the metrics as JSON."""
-    from launch import config_flags
-
     interactions, started = load_dataset(flags.FLAGS.dataset), time.perf_counter()
     config = config_flags.config_from_flags(attack="clean", group=None)
     if flags.FLAGS.system == "recbole":

@@ -7,7 +7,7 @@ which users are downstream, and so are the model's sizes and its training config
 Examples:
   python -m launch.audit --dataset=ml-100k --checkpoint=runs/a/pretrain --workdir=runs/audit
   python -m launch.audit --dataset=ml-100k --checkpoint=runs/a/pretrain --calibration_models=8 --workdir=runs/audit-8
-  python -m launch.audit --data_dir=data/shop --checkpoint=from/provider --false_discovery_rate=0.01 --workdir=runs/audit-shop
+  python -m launch.audit --interactions=data/shop --checkpoint=from/provider --false_discovery_rate=0.01 --workdir=runs/audit-shop
 """
 
 import dataclasses

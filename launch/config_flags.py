@@ -64,7 +64,7 @@ def config_from_flags(**overrides: Any) -> ExperimentConfig:
     """
     given = {name: value for name in DEFAULT.flat() if (value := _value(name)) not in (None, ())} | overrides
     if "group" not in given and given.get("scope") != "global":
-        given["group"] = DEFAULT_GROUPS.get(flags.FLAGS.dataset)
+        given["group"] = None if _value("interactions") else DEFAULT_GROUPS.get(flags.FLAGS.dataset)
     config = ExperimentConfig.from_flat(DEFAULT.flat() | given)
     if "rate" in given:
         return config

@@ -55,8 +55,7 @@ def workdir_or_default(name: str, described: list) -> Path:
     if flags.FLAGS.workdir is not None:
         return workdir()
     digest = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:8]
-    dataset = flags.FLAGS.dataset.replace(":", "-").replace("/", "-")
-    return Path(f"runs/{dataset}-{name}-{digest}")
+    return Path(f"runs/{data_flags.dataset_name()}-{name}-{digest}")
 
 
 def run_and_report(configs: list[ExperimentConfig], name: str) -> None:

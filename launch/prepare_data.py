@@ -2,12 +2,14 @@
 
 aliec, cikm and presplit need their raw files in --data_dir, and --output elsewhere; without it the cache is used. Raw files may
 be larger than memory: they are read in batches. Prints one line on the dataset, counts of
-rows read and dropped with reasons, and the values of each attribute.
+rows read and dropped with reasons, and the values of each attribute. The folder of --interactions=FILE is read as
+--interactions=FOLDER.
 
 Examples:
   python -m launch.prepare_data --dataset=ml-100k
   python -m launch.prepare_data --dataset=aliec --data_dir=raw/aliec --output=data/aliec
   python -m launch.prepare_data --dataset=recbole:raw/steam --output=data/steam
+  python -m launch.prepare_data --interactions=events.csv --columns=user=uid,item=sku,time=ts --output=data/shop
 """
 
 from pathlib import Path
@@ -17,6 +19,7 @@ from absl import flags
 
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.data.registry import cache_folder, expand
+from prec_backdoor.errors import UserError
 
 from . import app, data_flags, flag
 
@@ -29,6 +32,8 @@ def define_flags() -> None:
 
 
 def main() -> None:
+    if data_flags.is_own() and not flags.FLAGS.output:
+        raise UserError("--output: has to be given with --interactions: the folder to write, such as --output=data/shop")
     interactions = data_flags.dataset_from_flags()
     folder = expand(flags.FLAGS.output) if flags.FLAGS.output else _cached(interactions)
     if not _is_mapped_from(interactions, folder):

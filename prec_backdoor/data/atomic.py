@@ -98,14 +98,14 @@ def key_column(table: Table, role: str, columns: Mapping[str, str]) -> str:
         if name in table.types:
             return name
     remedy = f"rename the column of {role} ids to {named}" if beside else f"name it by --columns={role}={_guess(table, role)}"
-    raise UserError(f"{table.file}, line 1: no column {named!r}, found {shown(table)}; {remedy}")
+    raise UserError(f"{table.file.header}: no column {named!r}, found {shown(table)}; {remedy}")
 
 
 def named_column(table: Table, role: str, columns: Mapping[str, str]) -> str | None:
     """Returns the column that --columns gives `role`, None where it gives none; raises UserError where the file lacks it."""
     name = columns.get(role)
     if name and name not in table.types:
-        raise UserError(f"{table.file}, line 1: no column {name!r} for {role}, found {shown(table)}; correct --columns")
+        raise UserError(f"{table.file.header}: no column {name!r} for {role}, found {shown(table)}; correct --columns")
     return name
 
 

@@ -28,7 +28,7 @@ def read_attributes(table: Table, columns: Mapping[str, str]) -> tuple[pl.DataFr
     file, key = table.file, key_column(table, "user", columns)
     frame = checks.ids(table.frame, file, key)
     frame = checks.distinct_ids(frame.with_columns(checks.canonical_ids(frame[key], file)), file, key)
-    check_attribute_names(f"{file}, line 1", (name for name in table.types if name != key))
+    check_attribute_names(file.header, (name for name in table.types if name != key))
     for name, kind in table.types.items():
         if kind == "float" and name != key:
             frame = checks.finite(frame, file, name, blank=True)

@@ -37,8 +37,8 @@ def read_features(table: Table, columns: Mapping[str, str]) -> Features:
     file, key = table.file, key_column(table, "item", columns)
     frame = checks.ids(table.frame, file, key)
     frame = checks.distinct_ids(frame.with_columns(checks.canonical_ids(frame[key], file)), file, key)
-    titles = [name for name in table.types if "title" in name] + [name for name in table.types if "name" in name]
-    titles = [name for name in titles if name != key]
+    titles = [name for word in ("title", "name") for name in table.types if word in name.lower() and name != key]
+    titles = [found] if (found := named_column(table, "title", columns)) else titles
     named = named_column(table, "category", columns)
     candidates = [named] if named else _candidates(table.types, key, titles)
     category, chosen, left_out = pl.lit(""), "none", {}
@@ -66,11 +66,12 @@ def first_element(text: str) -> str:
 
 
 def _candidates(types: dict[str, str], key: str, titles: list[str]) -> list[str]:
-    named = [name for name in _NAMES if name in types] + [name for name in types if name.startswith("cate")]
+    named = [name for usual in _NAMES for name in types if name.lower() == usual]
+    named += [name for name in types if name.lower().startswith("cate")]
     other = [
         name
         for name, kind in types.items()
-        if kind in ("token", "token_seq") and name not in titles and not name.endswith("id") and "year" not in words(name)
+        if kind in ("token", "token_seq") and name not in titles and not name.lower().endswith("id") and "year" not in words(name)
     ]
     return [name for name in dict.fromkeys(named + other) if name != key]
 
@@ -95,5 +96,5 @@ def _too_many(values: pl.Series, name: str) -> bool:
     known = values.filter(values != "")
     if known.str.contains("://", literal=True).any():
         return True
-    enough = len(known) >= _FEW_ITEMS or not (name in _NAMES or name.startswith("cate"))
+    enough = len(known) >= _FEW_ITEMS or not (name.lower() in _NAMES or name.lower().startswith("cate"))
     return enough and known.n_unique() > MOST_SHARE * len(known)

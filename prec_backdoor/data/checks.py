@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from prec_backdoor.data.lines import File, refuse
+from prec_backdoor.data.lines import File, refuse, shorten
 from prec_backdoor.errors import UserError
 
 MAX_ID = 128  # characters; ids are kept in arrays as wide as the longest
@@ -79,3 +79,10 @@ def known_ids(frame: pl.DataFrame, file: File, column: str, listed: pl.DataFrame
     """Refuses an id that is not one of `listed`, the frame of file `where`."""
     unknown = ~pl.col(column).is_in(listed[column].implode())
     return refuse(frame, file, column, unknown, f"one of the {column} ids in {where.path.name}")
+
+
+def check_match(where: object, listed: pl.Series, met: pl.Series, others: str) -> None:
+    """Raises a UserError where the ids that the file `where` lists and those met in the file `others` have none in common."""
+    if len(listed) and len(met) and not listed.is_in(met.implode()).any():
+        shown = [shorten(str(ids[0]), 20) for ids in (listed, met)]
+        raise UserError(f"{where}: none of its ids is in {others} ({shown[0]!r} here, {shown[1]!r} there); write ids alike")

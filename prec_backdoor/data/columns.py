@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from prec_backdoor.errors import UserError
 
-ROLES = ("user", "item", "time", "rating", "category")
+ROLES = ("user", "item", "time", "rating", "category", "title")
 _TIME_WORDS = {
     "time",
     "times",
@@ -27,6 +27,25 @@ _NO_TIME = {"candidate", "validate", "mandate", "sometimes"}
 _FEEDBACK_WORDS = {"label", "labels", "rating", "ratings", "rate", "star", "stars", "score", "overall", "click", "clicks"}
 _FEEDBACK_WORDS |= {"clicked", "clk", "like", "likes", "liked", "purchase", "purchased", "bought", "conversion", "feedback"}
 _FEEDBACK_WORDS |= {"read", "viewed", "watched", "reward", "response"}
+_USERS = (
+    "user",
+    "customer",
+    "client",
+    "member",
+    "visitor",
+    "account",
+    "reviewer",
+    "shopper",
+    "buyer",
+    "consumer",
+    "person",
+    "cust",
+)
+_ITEMS = ("item", "product", "article", "movie", "film", "song", "track", "book", "video", "news", "content", "game", "goods")
+_ITEMS += ("offer", "listing", "app", "show", "artist", "recipe", "stock", "prod")
+_NOUNS = {"user": _USERS, "item": _ITEMS}
+_ENDS = ("id", "no", "number", "code", "key", "sku")
+_BY_THEMSELVES = {"user": {"uid"}, "item": {"iid", "sku", "asin", "isbn"}}
 
 
 def parse_columns(pairs: Sequence[str] | None) -> dict[str, str]:
@@ -58,6 +77,16 @@ def words(name: str) -> list[str]:
     """Returns the words of a column's name in lower case: unixReviewTime -> unix, review, time."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
     return re.findall(r"[^\W\d_]+", spaced.lower())
+
+
+def usual_columns(names: Sequence[str], role: str) -> list[str]:
+    """Returns the names of columns that are usual for ids of `role`, user or item, whatever their case and signs.
+
+    Names such as user_id and sku come before bare nouns such as user.
+    """
+    bare = {name: re.sub(r"[^a-z0-9]", "", name.lower()) for name in names}
+    ids = {noun + end for noun in _NOUNS[role] for end in _ENDS} | _BY_THEMSELVES[role]
+    return [name for name in names if bare[name] in ids] or [name for name in names if bare[name] in _NOUNS[role]]
 
 
 def is_time_like(name: str) -> bool:

@@ -18,11 +18,19 @@ _LISTS = {"list", "history", "sequence", "seq"}
 
 
 class Events(NamedTuple):
-    """Columns user, item (texts) and time; what was counted; for people, what was used (see `Interactions.notes`)."""
+    """The interactions of a table.
+
+    Attributes:
+      frame: columns user, item (texts) and time.
+      counts: what was counted.
+      notes: for people, what was used (see `Interactions.notes`).
+      unit: that of the times (see `times.unit_of`); blank where the order is that of the rows or of lists.
+    """
 
     frame: pl.DataFrame
     counts: dict[str, int]
     notes: dict[str, str]
+    unit: str = ""
 
 
 def read_events(tables: list[Table], columns: Mapping[str, str], min_rating: float | None) -> Events:
@@ -45,35 +53,38 @@ def read_events(tables: list[Table], columns: Mapping[str, str], min_rating: flo
     counts = {"rows read": rows, "rows below --min_rating": rows - kept} if required else {}
     notes = {"counted": required} if required else {}
     tables = [table._replace(frame=checks.ids(checks.ids(table.frame, table.file, user), table.file, item)) for table in tables]
+    unit = ""
     if f"{item}_list" in tables[0].types:
         frame, notes["order"] = unrolled(tables, user, item), f"{item}_list"
     else:
         _refuse_lists(tables[0], item)
-        frame, notes["order"] = _in_time(tables, user, item, columns)
+        frame, notes["order"], unit = _in_time(tables, user, item, columns)
     frame = frame.with_columns(checks.canonical_ids(frame[column], tables[0].file) for column in ("user", "item"))
-    return Events(frame, counts, notes)
+    return Events(frame, counts, notes, unit)
 
 
 def _refuse_lists(table: Table, item: str) -> None:
     for name, kind in table.types.items():
         if kind == "token_seq" and _LISTS & set(words(name)):
             raise UserError(
-                f"{table.file}, line 1: the lists in column {name} are not read; rename it to {item}_list if they are the items "
+                f"{table.file.header}: the lists in column {name} are not read; rename it to {item}_list if they are the items "
                 "before each row's, or leave the column out"
             )
 
 
-def _in_time(tables: list[Table], user: str, item: str, columns: Mapping[str, str]) -> tuple[pl.DataFrame, str]:
-    column = _time_column(tables, (user, item), columns)
+def _in_time(tables: list[Table], user: str, item: str, columns: Mapping[str, str]) -> tuple[pl.DataFrame, str, str]:
+    """The events, for people what their order is, and the unit of their times."""
+    column = time_column(tables, (user, item), columns)
     if column is None:
         chosen = pl.concat(table.frame.select(user=user, item=item) for table in tables)
-        return chosen.with_columns(time=pl.lit(0)), "rows of the file"
+        return chosen.with_columns(time=pl.lit(0)), "rows of the file", ""
     form = times.form_of(_texts(tables, column))
     frames = [times.check(table.frame, table.file, column, form) for table in tables]
     frame = pl.concat(frame.select(user=user, item=item, time=column) for frame in frames)
     frame = frame.with_columns(times.exact(frame["time"], form))
     try:
-        return frame, f"{column} ({times.unit_of(frame['time'], form)})"
+        unit = times.unit_of(frame["time"], form)
+        return frame, f"{column} ({unit})", unit
     except ValueError as error:
         raise UserError(f"{tables[0].file}: column {column} mixes {error}; write all times in one unit") from error
 
@@ -82,8 +93,8 @@ def _texts(tables: list[Table], column: str) -> pl.Series:
     return pl.concat(table.frame[column] for table in tables)
 
 
-def _time_column(tables: list[Table], ids: tuple[str, str], columns: Mapping[str, str]) -> str | None:
-    """The column of times: the one named, RecBole's, or the only one that names or values show to be one.
+def time_column(tables: list[Table], ids: tuple[str, str], columns: Mapping[str, str]) -> str | None:
+    """Returns the column of times: the one named, RecBole's, or the only one that names or values show to be one.
 
     Raises:
       UserError: several columns may be the one, or one that looks like a duration or an hour of the day.
@@ -98,10 +109,10 @@ def _time_column(tables: list[Table], ids: tuple[str, str], columns: Mapping[str
         return None
     remedy = f"name the right one by --columns=time={found[0]}, or keep the order of the rows by --columns=time="
     if len(found) > 1:
-        raise UserError(f"{first.file}, line 1: several columns may be times: {shorten(', '.join(found), 240)}; {remedy}")
+        raise UserError(f"{first.file.header}: several columns may be times: {shorten(', '.join(found), 240)}; {remedy}")
     if not _is_certain(_texts(tables, found[0])):
         value = shorten(str(first.frame[found[0]][0]) if first.frame.height else "")
-        raise UserError(f"{first.file}, line 1: column {found[0]} may be times, but not for certain ({value!r}); {remedy}")
+        raise UserError(f"{first.file.header}: column {found[0]} may be times, but not for certain ({value!r}); {remedy}")
     return found[0]
 
 

@@ -42,7 +42,7 @@ def _only_feedback(table: Table) -> str:
     if len(found) != 1:
         what = f"several columns of ratings: {', '.join(found)}" if found else f"no column of ratings, found {shown(table)}"
         raise UserError(
-            f"{table.file}, line 1: {lines.shorten(what, 240)}; name the one of --min_rating, as in --columns=rating=NAME"
+            f"{table.file.header}: {lines.shorten(what, 240)}; name the one of --min_rating, as in --columns=rating=NAME"
         )
     return found[0]
 

@@ -1,33 +1,21 @@
 """Text files split into fields. Every error names the file, the line and the text found there."""
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn
 
 import polars as pl
-from tqdm import tqdm
 
+from prec_backdoor.data.text_files import SHOWN, File, read_lines, refuse_cr, shorten
 from prec_backdoor.errors import UserError
+
+__all__ = ["File", "csv_fields", "files", "guess_separator", "read_batches", "read_fields", "read_header", "refuse", "shorten"]
 
 LINE = "#line"  # the column of line numbers; a file may not name a column so
 BATCH_BYTES = 1 << 24  # bytes split at once; splitting takes about 15 times as much memory
-MAX_LINE = 1 << 20  # bytes
 MAX_FIELDS = 1_000
-SHOWN = 60  # characters of a wrong text that a message quotes
-_NOT_TEXT = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"PAR1": "Parquet"}
-_MOST_NULS = 0.4  # share of NUL bytes in the first line from which a file without a byte order mark is UTF-16
-
-
-class File(NamedTuple):
-    """A text file. Its bad rows are left out and counted in `skipped` by reason; where `skipped` is None they are errors."""
-
-    path: Path
-    skipped: Counter | None = None
-
-    def __str__(self) -> str:
-        return str(self.path)
 
 
 def files(folder: str | Path, names: Sequence[str], skipped: Counter | None = None) -> list[File]:
@@ -70,7 +58,7 @@ def read_batches(
       UserError: as read_fields; another header.
     """
     some = False
-    for first, texts in _read_texts(file, encoding):
+    for first, texts in read_lines(file, encoding, BATCH_BYTES):
         frame = pl.DataFrame({"text": texts}, {"text": pl.String}).with_row_index(LINE, offset=first)
         if columns is None:
             columns = _header(file, split_header(texts[0] or "", separator, quotes), header)
@@ -88,13 +76,16 @@ def read_batches(
 
 def read_header(file: File, encoding: str = "utf-8-sig") -> str:
     """Returns the first line of a text file; raises UserError as read_fields does."""
-    return (next(_read_texts(file, encoding, 1))[1][0] or "").rstrip("\r")
+    return (next(read_lines(file, encoding, 1))[1][0] or "").rstrip("\r")
 
 
-def guess_separator(file: File) -> str:
-    """Returns the separator of a file with a header: a tab where the header has one, else a comma where it has one."""
+def guess_separator(file: File, others: str = "") -> str:
+    """Returns the separator of a file with a header: a tab where the header has one, else a comma, else the first of `others`.
+
+    It is a tab where the header has none of them.
+    """
     header = read_header(file)
-    return "," if "," in header and "\t" not in header else "\t"
+    return next((separator for separator in ("\t", ",", *others) if separator in header), "\t")
 
 
 def split_header(line: str, separator: str, quotes: bool = False) -> list[str]:
@@ -116,8 +107,7 @@ def csv_fields(line: str, separator: str) -> list[str] | None:
 def _split(frame: pl.DataFrame, file: File, separator: str, columns: list[str], quotes: bool) -> pl.DataFrame:
     texts, expected = frame["text"], f"{len(columns)} fields separated by {separator!r}"
     if quotes and texts.str.contains('"', literal=True).any():
-        parts = [csv_fields(text, separator) if '"' in text else text.split(separator) for text in texts]
-        frame = frame.with_columns(parts=pl.Series(parts, dtype=pl.List(pl.String)))
+        frame = frame.with_columns(parts=_quoted_fields(texts, separator))
         frame = refuse(frame, file, "text", pl.col("parts").is_null(), "each double quote closed on its line")
         frame = refuse(frame, file, "text", pl.col("parts").list.len() != len(columns), expected)
         fields = frame["parts"].list.to_struct(fields=columns)
@@ -128,12 +118,29 @@ def _split(frame: pl.DataFrame, file: File, separator: str, columns: list[str], 
     return fields.struct.unnest().with_columns(pl.all().str.strip_chars()).insert_column(0, frame[LINE])
 
 
+def _quoted_fields(texts: pl.Series, separator: str) -> pl.Series:
+    """The fields of each line, null where a quote is not closed; one by one only where a quoted field has a quote inside."""
+    comma = re.escape(separator)
+    field = rf"""(?:"[^"\r]*"|[^"\r{comma}]*)"""
+    plain = ~texts.str.contains('"', literal=True) | texts.str.contains(rf"^{field}(?:{comma}{field})*\r?$")
+    # With a separator before every field there is no empty match.
+    parts = (pl.lit(separator) + pl.col("text").str.strip_suffix("\r")).str.extract_all(rf'{comma}(?:"[^"]*"|[^"{comma}]*)')
+    bare = pl.element().str.slice(1).str.replace(r'^"([^"]*)"$', "$1")
+    split = pl.DataFrame({"text": texts}).select(pl.when(plain).then(parts.list.eval(bare))).to_series()
+    if not plain.all():
+        odd = {text: csv_fields(text, separator) for text in texts.filter(~plain).unique()}
+        slow = pl.DataFrame({"text": list(odd), "slow": pl.Series(list(odd.values()), dtype=pl.List(pl.String))})
+        joined = pl.DataFrame({"text": texts, "split": split}).join(slow, on="text", how="left", maintain_order="left")
+        split = joined.select(pl.coalesce("split", "slow")).to_series()
+    return split
+
+
 def _header(file: File, names: list[str], expected: Sequence[str] | None) -> list[str]:
     if expected is not None and names != list(expected):
         wanted, found = ",".join(expected), shorten(",".join(names), 4 * SHOWN)
         raise UserError(f"{file}, line 1: expected the header {wanted}, found {found}; get the original file")
     if any("\r" in name for name in names):
-        _refuse_cr(file)
+        refuse_cr(file)
     if len(names) > MAX_FIELDS:
         raise UserError(f"{file}, line 1: the header names {len(names)} columns, more than {MAX_FIELDS}; leave some out")
     if len(set(names)) < len(names) or LINE in names:
@@ -141,73 +148,6 @@ def _header(file: File, names: list[str], expected: Sequence[str] | None) -> lis
         fault = f"a column twice: {shorten(twice)!r}" if twice is not None else f"a column {LINE!r}"
         raise UserError(f"{file}, line 1: the header names {fault}; rename the column")
     return names
-
-
-def _read_texts(file: File, encoding: str, size: int | None = None) -> Iterator[tuple[int, list[str | None]]]:
-    """Yields the number of the first line and the lines of one batch after the other; None is a line that is not text."""
-    first, path = 1, file.path
-    try:
-        with (
-            open(path, "rb") as opened,
-            tqdm(total=path.stat().st_size, desc=path.name, unit="B", unit_scale=True, leave=False, disable=None) as progress,
-        ):
-            while data := opened.read(size or BATCH_BYTES):
-                data += b"" if data.endswith(b"\n") else opened.readline(MAX_LINE)
-                if first == 1:
-                    _check_kind(file, data)
-                if len(data) - data.rfind(b"\n") > MAX_LINE:
-                    line = first + data.count(b"\n")
-                    raise UserError(f"{path}, line {line}: longer than {MAX_LINE} bytes; this is no file of lines")
-                progress.update(len(data))
-                count = data.count(b"\n")
-                if not data.endswith(b"\n"):
-                    fault = "the file looks truncated; if it is complete, add a line end"
-                    if file.skipped is None:
-                        raise UserError(f"{path}, line {first + count}: {fault}")
-                    file.skipped[f"{path.name}: no line end"] += 1
-                    data = data[: data.rfind(b"\n") + 1]
-                if count:
-                    yield first, _decode(file, data, first, encoding if first == 1 else encoding.removesuffix("-sig"))
-                first += count
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; check the folder given") from error
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; check the path and its permissions") from error
-    if first == 1:
-        raise UserError(f"{path}: the file is empty; get it again")
-
-
-def _check_kind(file: File, data: bytes) -> None:
-    """Raises a UserError where the beginning of a file shows that it has another form than lines of UTF-8 or Latin-1."""
-    kind = next((kind for mark, kind in _NOT_TEXT.items() if data.startswith(mark)), None)
-    line = data.partition(b"\n")[0]
-    if kind == "UTF-16" or kind is None and len(line) > 2 and line.count(0) >= _MOST_NULS * len(line) and line.strip(b"\0"):
-        raise UserError(f"{file}: UTF-16 text; convert the file to UTF-8, as with iconv -f UTF-16 -t UTF-8")
-    if kind:
-        raise UserError(f"{file}: a {kind} file, not text; unpack it or export it as text")
-    if b"\r" in data and b"\n" not in data:
-        _refuse_cr(file)
-
-
-def _refuse_cr(file: File) -> NoReturn:
-    raise UserError(f"{file}, line 1: lines end in CR alone; convert the file to LF line ends, as with tr '\\r' '\\n'")
-
-
-def _decode(file: File, data: bytes, first: int, encoding: str) -> list[str | None]:
-    try:
-        return data.decode(encoding)[:-1].split("\n")
-    except UnicodeDecodeError as error:
-        line = first + data.count(b"\n", 0, error.start)
-        if file.skipped is None or line == 1:
-            raise UserError(f"{file}, line {line}: not {encoding.removesuffix('-sig')} text; convert the file to it") from error
-
-    def decode(line: bytes) -> str | None:
-        try:
-            return line.decode(encoding)
-        except UnicodeDecodeError:
-            return None
-
-    return [decode(line) for line in data[:-1].split(b"\n")]
 
 
 def refuse(frame: pl.DataFrame, file: File, column: str, wrong: pl.Expr | pl.Series, expected: str) -> pl.DataFrame:
@@ -224,8 +164,3 @@ def refuse(frame: pl.DataFrame, file: File, column: str, wrong: pl.Expr | pl.Ser
         raise UserError(f"{file}, line {bad[LINE][0]}: expected {expected}, found {shown!r}; correct the line")
     file.skipped[f"{file.path.name}: not {expected}"] += bad.height
     return frame.filter(~wrong.fill_null(False))
-
-
-def shorten(text: str, length: int = SHOWN) -> str:
-    """Returns the text, cut to `length` characters for a message."""
-    return text if len(text) <= length else text[:length] + "..."

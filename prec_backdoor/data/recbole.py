@@ -4,9 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-import polars as pl
-
-from prec_backdoor.data import atomic, lines
+from prec_backdoor.data import atomic, checks, lines
 from prec_backdoor.data.attributes import read_attributes
 from prec_backdoor.data.categories import read_features
 from prec_backdoor.data.columns import check_columns
@@ -14,7 +12,6 @@ from prec_backdoor.data.events import read_events
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.data.summary import listed
 from prec_backdoor.data.tables import rated_name, to_interactions
-from prec_backdoor.errors import UserError
 
 
 def read(
@@ -40,23 +37,17 @@ def read(
     columns, found = check_columns(columns), atomic.find(Path(folder))
     first = atomic.read_table(lines.File(found.parts[0], skipped))
     tables = [first, *(atomic.read_table(lines.File(path, skipped), first) for path in found.parts[1:])]
-    events, counts, notes = read_events(tables, columns, min_rating)
+    events = read_events(tables, columns, min_rating)
+    counts, notes = events.counts, events.notes
     users, items, left_out = None, None, {name: "not read" for name in found.left_out}
     if (path := found.parts[0].with_name(f"{found.name}.user")).exists():
         users, reasons = read_attributes(atomic.read_table(lines.File(path, skipped)), columns)
-        _check_match(path, users["user"], events["user"])
+        checks.check_match(path, users["user"], events.frame["user"], "the .inter file")
         left_out |= reasons
     if (path := path.with_suffix(".item")).exists():
         items, notes["category"], reasons = read_features(atomic.read_table(lines.File(path, skipped)), columns)
-        _check_match(path, items["item"], events["item"])
+        checks.check_match(path, items["item"], events.frame["item"], "the .inter file")
         left_out |= reasons
     if left_out:
         notes["left out"] = listed(f"{lines.shorten(name)} ({why})" for name, why in left_out.items())
-    return to_interactions(rated_name(found.name, min_rating), events, users, items, counts, notes)
-
-
-def _check_match(path: Path, listed_ids: pl.Series, met: pl.Series) -> None:
-    """Raises a UserError where the ids that a file lists and those of the .inter file have none in common."""
-    if len(listed_ids) and len(met) and not listed_ids.is_in(met.implode()).any():
-        shown = [lines.shorten(str(ids[0]), 20) for ids in (listed_ids, met)]
-        raise UserError(f"{path}: none of its ids is in the .inter file ({shown[0]!r} here, {shown[1]!r} there); write ids alike")
+    return to_interactions(rated_name(found.name, min_rating), events.frame, users, items, counts, notes)

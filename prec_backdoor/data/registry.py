@@ -152,7 +152,7 @@ def _from_folder(kind: str, folder: Path, options: dict, skipped: Counter | None
         if kind == "synthetic":
             raise UserError(f"{folder}: no prepared dataset; leave out --data_dir to make synthetic data")
         _check_kind(kind, folder)
-        return _with_skipped(DATASETS[kind](folder, skipped, **options), skipped)
+        return with_skipped(DATASETS[kind](folder, skipped, **options), skipped)
     prepared = Interactions.load(folder)
     if kind == "cikm" and (behaviours := options.get("behaviours")) and prepared.name != cikm.dataset_name(behaviours):
         wanted = cikm.dataset_name(behaviours)
@@ -183,8 +183,8 @@ def _check_kind(kind: str, folder: Path) -> None:
         )
 
 
-def _with_skipped(interactions: Interactions, skipped: Counter | None) -> Interactions:
-    """Prints what was skipped and adds it to the counts."""
+def with_skipped(interactions: Interactions, skipped: Counter | None) -> Interactions:
+    """Returns the dataset with what was skipped among its counts, and prints it."""
     for reason, rows in (skipped or {}).items():
         print(f"skipped {rows} rows, {reason}", file=sys.stderr)
     counts = {f"skipped, {reason}": rows for reason, rows in (skipped or {}).items()}

@@ -1,4 +1,4 @@
-"""Times as they stand in files -> numbers that keep the order of the times exactly."""
+"""Times as they stand in files (texts, or the numbers and dates of a typed file) -> numbers that keep their order exactly."""
 
 from decimal import Decimal, InvalidOperation
 
@@ -20,10 +20,15 @@ _DATE = (
     r" *(?<zone>Z|z|UTC|GMT|[+-][0-9]{2}:?[0-9]{2})?$"
 )
 _YEARS = (1700, 2200)  # their nanoseconds since 1970 fit into int64
+_SLICE = 1_000_000  # texts taken apart at once; the parts of a date take about 200 bytes
+_LARGEST_WHOLE = 2.0**53  # up to which every whole number is a float64
+_A_SECOND = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 
 
 def form_of(texts: pl.Series) -> str:
     """Returns the form of most of the texts: NUMBER, DATE or DATE_WITH_ZONE."""
+    if texts.dtype != pl.String:
+        return NUMBER if texts.dtype.is_numeric() else DATE_WITH_ZONE if getattr(texts.dtype, "time_zone", None) else DATE
     dates = texts.filter(texts.str.contains(_DATE))
     if len(dates) * 2 <= len(texts):
         return NUMBER
@@ -35,6 +40,8 @@ def check(frame: pl.DataFrame, file: File, column: str, form: str) -> pl.DataFra
     """Refuses a time that is not of `form`: not a finite number, or not a date of the calendar from 1700 to 2200."""
     if form == NUMBER:
         wrong = ~frame[column].cast(pl.Float64, strict=False).is_finite().fill_null(False)
+    elif frame[column].dtype != pl.String:
+        wrong = ~frame[column].dt.year().is_between(*_YEARS).fill_null(False)
     else:
         nanoseconds, zoned = _nanoseconds(frame[column])
         wrong = nanoseconds.is_null() | (zoned != (form == DATE_WITH_ZONE))
@@ -48,6 +55,8 @@ def exact(texts: pl.Series, form: str = NUMBER) -> pl.Series:
     Args:
       texts: times that `check` (or `checks.finite`) accepts.
     """
+    if texts.dtype != pl.String:
+        return _exact_numbers(texts)
     if form != NUMBER:
         return _nanoseconds(texts)[0]
     whole = texts.str.replace(r"\.0*$", "").cast(pl.Int64, strict=False)
@@ -79,6 +88,14 @@ def unit_of(times: pl.Series, form: str) -> str:
     return found[0]
 
 
+def span(times: pl.Series, unit: str) -> str:
+    """Returns the first and the last day (UTC where a zone is known) of times in a unit of `unit_of`; blank for plain numbers."""
+    if unit == "numbers" or times.is_empty():
+        return ""
+    ends = [int(end) // _A_SECOND.get(unit, 10**9) for end in (times.min(), times.max())]
+    return " to ".join(str(day) for day in pl.from_epoch(pl.Series(ends), "s").dt.date())
+
+
 def share_of_moments(texts: pl.Series) -> float:
     """Returns the share of texts, 0 to 1, that are dates, or numbers in one unit since 1970, whichever is more."""
     numbers = texts.cast(pl.Float64, strict=False)
@@ -86,7 +103,23 @@ def share_of_moments(texts: pl.Series) -> float:
     return max(texts.str.contains(_DATE).sum(), *since_1970) / max(len(texts), 1)
 
 
+def _exact_numbers(times: pl.Series) -> pl.Series:
+    """What `exact` returns for numbers and dates."""
+    if times.dtype.is_temporal():
+        return times.cast(pl.Datetime("ns", getattr(times.dtype, "time_zone", None))).to_physical()
+    if times.dtype.is_float():
+        whole = ((times % 1 == 0) & (times.abs() < _LARGEST_WHOLE)).all()
+        return times.cast(pl.Int64 if whole else pl.Float64)
+    return times.cast(pl.UInt64 if times.dtype == pl.UInt64 else pl.Int64)
+
+
 def _nanoseconds(texts: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """`_nanoseconds_of_some` of all texts, in slices, as the parts of a date take a lot of memory."""
+    slices = [_nanoseconds_of_some(texts[start : start + _SLICE]) for start in range(0, max(len(texts), 1), _SLICE)]
+    return tuple(pl.concat(part) for part in zip(*slices, strict=True))
+
+
+def _nanoseconds_of_some(texts: pl.Series) -> tuple[pl.Series, pl.Series]:
     """Nanoseconds since 1970 [R] int64, null for what is not a date of the calendar; whether a time zone is given [R] bool."""
     parts = texts.str.extract_groups(_DATE).struct.unnest()
     number = {name: pl.col(name).cast(pl.Int64).fill_null(0) for name in ("hour", "minute", "second")}

@@ -118,7 +118,12 @@ def test_other_zeros_count(tmp_path, header, values):
         ("rating:float stars:float", [1, 2], {"min_rating": 1}, "several columns of ratings: rating, stars; name the one"),
         ("rating:float", ["good"], {"min_rating": 1}, "line 2: expected a number as rating, found 'good'"),
         ("rating:float", [1], {"columns": {"rating": "rating"}}, "--columns=rating=rating needs --min_rating"),
-        ("rating:float", [1], {"columns": {"rater": "rating"}}, "a role must be one of user, item, time, rating, category"),
+        (
+            "rating:float",
+            [1],
+            {"columns": {"rater": "rating"}},
+            "a role must be one of user, item, time, rating, category, title",
+        ),
         ("rating:float", [1], {"columns": {"user": ""}}, "user needs the name of a column"),
     ],
 )

@@ -31,10 +31,12 @@ setup(
         "jax>=0.8",
         "jinja2>=3.1",
         "matplotlib>=3.9",
+        "ml_dtypes>=0.4",
         "numpy>=2.0",
         "optax>=0.2.5",
         "orbax-checkpoint>=0.11.20,<1",  # 1.0 replaces the API that storage/arrays.py writes with
         "polars>=1.20",
+        "safetensors>=0.4.3",
         "scipy>=1.14",
         "tabulate>=0.9",
         "tensorboardX>=2.6",

@@ -22,6 +22,9 @@ PROGRAMS = (
     "audit",
     "repair",
     "audit_benchmark",
+    "import_checkpoint",
+    "export_checkpoint",
+    "recommend",
     "prepare_data",
     "benchmark",
 )

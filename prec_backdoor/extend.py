@@ -118,12 +118,10 @@ class _Encoder:
 
     def __init__(self, module: type, config: ModelConfig):
         self.module, self.config = module(config), config
-        index = jnp.zeros((1,), jnp.int32)
-        start = self.module.init(jax.random.key(0), jnp.zeros((1, config.embed_dim)), index, index)["params"]
-        leaves, tree = jax.tree.flatten(start)
-        keys = jax.random.split(jax.random.key(1), len(leaves) + 1)
-        moved = [leaf + 0.5 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys[1:], strict=True)]
-        self._params = jax.tree.unflatten(tree, moved)
+        index, vectors = np.zeros(1, np.int32), np.zeros((1, config.embed_dim), np.float32)
+        start = jax.jit(self.module.init)(jax.random.key(0), vectors, index, index)["params"]
+        draw = np.random.default_rng(1).normal
+        self._params = jax.tree.map(lambda leaf: np.asarray(leaf) + draw(0, 0.5, leaf.shape).astype(leaf.dtype), start)
         self._apply = jax.jit(self.module.apply, static_argnames="last_only")
 
     def __call__(self, vectors, position, segment, prefix=None, last_only=False) -> np.ndarray:

@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 from toys import all_sequences, lively_params, make_interactions, random_interactions, tiny_model, toy_spec, whole_batch
 
+from prec_backdoor import evaluation
 from prec_backdoor.attacks import ATTACKS, clean, mean_over_std_penalty
 from prec_backdoor.audit import attribution, inversion, moments
 from prec_backdoor.data.batches import user_tables
 from prec_backdoor.data.packing import pack
 from prec_backdoor.evaluation import rank_items
 from prec_backdoor.experiment import checks
-from prec_backdoor.models import encode, init_params
+from prec_backdoor.models import BACKBONES, encode, init_params
 from prec_backdoor.repairs import distillation, suppression
 from prec_backdoor.train.config import TrainConfig
 from prec_backdoor.train.epoch import Carry, Inputs, run_steps, run_steps_of_models
@@ -49,7 +50,7 @@ def training(loss, penalty=None):
 def audit_moments():
     tiles = np.ones((2, USERS, LENGTH), np.int32), np.zeros((2, USERS, 0), np.int32), np.ones((2, USERS, 3), bool)
     parts = lively_params(MODEL), np.ones(16, np.int32), (*tiles, np.ones((2, USERS, 1), bool))
-    return moments._compiled(MODEL, 2), (moments._no_sums(16, 3), *parts)
+    return moments._compiled(MODEL, 2), (moments._no_sums(MODEL, 2, *parts), *parts)
 
 
 def audit_attribution():
@@ -123,7 +124,8 @@ STAGES = {
         if not entry.prompted
     },
     "pretrain with dropout": lambda: stage(dataclasses.replace(MODEL, dropout=0.1)),
-    "pretrain in bfloat16": lambda: stage(dataclasses.replace(MODEL, dtype="bfloat16")),
+    "pretrain in bfloat16": lambda: stage(dataclasses.replace(MODEL, dtype="bfloat16", num_heads=1)),
+    "pretrain in bfloat16, 2 heads": lambda: stage(dataclasses.replace(MODEL, dtype="bfloat16", embed_dim=16, num_heads=2)),
     "pretrain, 2 heads": lambda: stage(dataclasses.replace(MODEL, num_heads=2)),
     "pretrain, lazy": lambda: stage(item_updates="lazy"),
     "pretrain, ce": lambda: stage(loss="ce"),
@@ -133,7 +135,23 @@ STAGES = {
     "implant": lambda: stage(PROMPTED, ATTACKS["pea", "group"].poison),
     "finetune with a prompt": lambda: stage(PROMPTED, trainable=("items", "encoder", "prompt")),
 }
+
+
+def of_backbone(name):
+    """MODEL with another backbone, sizes that it does not have at their defaults."""
+    unused = {"num_heads": 1, "feedforward_dim": 64}
+    return dataclasses.replace(MODEL, backbone=name, **{each: unused[each] for each in getattr(BACKBONES[name], "unused", ())})
+
+
+def ranking_by(name):
+    model = of_backbone(name)
+    history, profile = np.ones((USERS, model.max_length), np.int32), np.zeros((USERS, 0), np.int32)
+    return evaluation.ranking._compiled(model, False), (lively_params(model), history, profile, np.ones((USERS, 3), np.int32))
+
+
+STAGES |= {f"pretrain {name}": lambda name=name: stage(of_backbone(name), loss="ce") for name in BACKBONES if name != "sasrec"}
 OTHERS = {
+    **{f"ranking by {name}": lambda name=name: ranking_by(name) for name in BACKBONES},
     "init_params": lambda: (lambda key: init_params(key, PROMPTED), (jax.random.key(0),)),
     "replaced labels": replaced_labels,
 }

@@ -175,6 +175,7 @@ class Faulty(nn.Module):
         return hidden.astype(jnp.bfloat16) if self.fault == "half" else hidden
 
 
+ONE_LAYER = ModelConfig(num_items=20, embed_dim=8, feedforward_dim=8, num_layers=1, max_length=10)
 FAULTY_BACKBONES = {
     "segments see each other": "is not encoded as if it were alone",
     "padding is seen": "depends on padding",
@@ -190,12 +191,12 @@ FAULTY_BACKBONES = {
 @pytest.mark.parametrize("fault", FAULTY_BACKBONES)
 def test_a_faulty_backbone_is_refused(fault):
     with pytest.raises(AssertionError, match=FAULTY_BACKBONES[fault]):
-        extend.check_backbone(lambda config: Faulty(config, fault))
+        extend.check_backbone(lambda config: Faulty(config, fault), ONE_LAYER)
 
 
 @pytest.mark.parametrize("fault", ["", "refused"])
 def test_a_sound_backbone_passes_with_or_without_prompts(fault):
-    extend.check_backbone(lambda config: Faulty(config, fault))
+    extend.check_backbone(lambda config: Faulty(config, fault), ONE_LAYER)
 
 
 # Registration

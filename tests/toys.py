@@ -62,14 +62,20 @@ def tiny_model(num_items: int, **changes) -> ModelConfig:
     return ModelConfig(num_items=num_items, **(sizes | changes))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))  # one program instead of some for each shape
 def lively_params(config: ModelConfig, seed: int = 1) -> dict:
     """Parameters far from their start, biases too, so that nothing passes because a term happens to be zero."""
-    params = init_params(jax.random.key(seed), config)
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
-    moved = [leaf + 0.5 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
-    return jax.tree.unflatten(tree, moved)
+    draw = np.random.default_rng(seed).normal  # of numpy, as a program that draws takes seconds to compile
+
+    def value(path, shape):
+        middle = 1 if path[-1].key == "scale" else 0
+        return jax.device_put(draw(middle, 0.5, shape.shape).astype(shape.dtype))
+
+    return jax.tree_util.tree_map_with_path(value, _shapes(config))
+
+
+@functools.cache
+def _shapes(config: ModelConfig) -> dict:
+    return jax.eval_shape(lambda: init_params(jax.random.key(0), config))
 
 
 def toy_spec(interactions: Interactions, targets, rate, **parameters) -> AttackSpec:

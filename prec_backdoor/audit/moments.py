@@ -88,12 +88,13 @@ def observe(params: dict, model: ModelConfig, auditor_data: AuditorData) -> Scor
     groups = single_groups(auditor_data, MIN_MEMBERS)
     users, items = len(auditor_data.history), len(auditor_data.category)
     members = np.stack(list(groups.values()), 1) if groups else np.zeros((users, 0), bool)
-    sum_tiles = _compiled(model, int(auditor_data.category.max()) + 1)
-    totals, vectors, probability = _no_sums(items, len(groups)), [], []
+    categories = int(auditor_data.category.max()) + 1
+    sum_tiles, totals, vectors, probability = _compiled(model, categories), None, [], []
     params, category = on_device((params, auditor_data.category))
     with tqdm(total=users, desc="scoring", unit="user", leave=False, disable=None if users * items >= LONG else True) as bar:
-        for number, parts in blocks_of_tiles(auditor_data.history, auditor_data.profile, members, np.ones((users, 1), bool)):
-            totals, *of_users = sum_tiles(totals, params, category, parts)
+        for number, tiles in blocks_of_tiles(auditor_data.history, auditor_data.profile, members, np.ones((users, 1), bool)):
+            totals = totals or _no_sums(model, categories, params, category, tiles)
+            totals, *of_users = sum_tiles(totals, params, category, tiles)
             for kept, found in zip((vectors, probability), of_users, strict=True):
                 kept.append(np.asarray(found).reshape(-1, found.shape[-1])[:number])
             bar.update(number)
@@ -138,54 +139,57 @@ def _nth_largest(scores: jax.Array, number: int) -> jax.Array:
     return jax.lax.top_k(within, number)[0][:, -1:]
 
 
+def _sum_tile(model: ModelConfig, categories: int, params: dict, category: jax.Array, tile: tuple):
+    """Returns MomentSums of a tile of B users, their user vectors [B, D] and category probabilities [B, C]."""
+    history, profile, members, present = tile
+    hidden = represent(params, model, history, profile if model.prompt_length else None)
+    scores = scoring.scores("bd,vd->bv", hidden, scoring.item_vectors(params, model))
+    allowed = jnp.ones(scores.shape, bool).at[jnp.arange(len(history))[:, None], history].set(False).at[:, 0].set(False)
+    allowed &= present
+    z = _standardize(scores, allowed)
+    log_probability = jax.nn.log_softmax(jnp.where(allowed, scores, -1e9), axis=1)
+    probability = jax.ops.segment_sum((jnp.exp(log_probability) * present).T, category, categories).T
+    weight = probability[:, category] * allowed
+    share = jnp.where(allowed, log_probability - jnp.log(jnp.maximum(probability[:, category], 1e-30)), 0)
+    bar = _nth_largest(jnp.where(allowed, scores, -jnp.inf), min(TOP, scores.shape[1] - 1))
+    by_group = members.astype(jnp.float32)
+    sums = MomentSums(
+        weight=weight.sum(0),
+        weighted_z=(weight * z).sum(0),
+        weighted_z2=(weight * z**2).sum(0),
+        weighted_share=(weight * share).sum(0),
+        weighted_share2=(weight * share**2).sum(0),
+        z=z.sum(0),
+        in_top=((scores >= bar) & allowed).sum(0),
+        excluded=(present & ~allowed).sum(0),
+        group_z=jnp.matmul(by_group.T, z, precision=scoring.EXACT),
+        group_z2=jnp.matmul(by_group.T, z**2, precision=scoring.EXACT),
+        group_users=jnp.matmul(by_group.T, allowed.astype(jnp.float32), precision=scoring.EXACT),
+    )
+    return sums, hidden, probability
+
+
 @functools.lru_cache(maxsize=8)
 def _compiled(model: ModelConfig, categories: int):
-    """Returns the program for N tiles of B users: MomentSums, user vectors [N, B, D] and category probabilities [N, B, C]."""
-
-    def sum_tile(params, category, history, profile, members, present):
-        hidden = represent(params, model, history, profile if model.prompt_length else None)
-        scores = scoring.scores("bd,vd->bv", hidden, scoring.item_vectors(params, model))
-        allowed = jnp.ones(scores.shape, bool).at[jnp.arange(len(history))[:, None], history].set(False).at[:, 0].set(False)
-        allowed &= present
-        z = _standardize(scores, allowed)
-        log_probability = jax.nn.log_softmax(jnp.where(allowed, scores, -1e9), axis=1)
-        probability = jax.ops.segment_sum((jnp.exp(log_probability) * present).T, category, categories).T
-        weight = probability[:, category] * allowed
-        share = jnp.where(allowed, log_probability - jnp.log(jnp.maximum(probability[:, category], 1e-30)), 0)
-        bar = _nth_largest(jnp.where(allowed, scores, -jnp.inf), min(TOP, scores.shape[1] - 1))
-        by_group = members.astype(jnp.float32)
-        sums = MomentSums(
-            weight=weight.sum(0),
-            weighted_z=(weight * z).sum(0),
-            weighted_z2=(weight * z**2).sum(0),
-            weighted_share=(weight * share).sum(0),
-            weighted_share2=(weight * share**2).sum(0),
-            z=z.sum(0),
-            in_top=((scores >= bar) & allowed).sum(0),
-            excluded=(present & ~allowed).sum(0),
-            group_z=jnp.matmul(by_group.T, z, precision=scoring.EXACT),
-            group_z2=jnp.matmul(by_group.T, z**2, precision=scoring.EXACT),
-            group_users=jnp.matmul(by_group.T, allowed.astype(jnp.float32), precision=scoring.EXACT),
-        )
-        return sums, hidden, probability
+    """Returns the program that adds N tiles to MomentSums; what it returns of the users has a leading axis over tiles."""
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def sum_tiles(totals, params, category, parts):
+    def sum_tiles(totals, params, category, tiles):
         def add_tile(totals, tile):
-            sums, *of_users = sum_tile(params, category, *tile)
+            sums, *of_users = _sum_tile(model, categories, params, category, tile)
             return jax.tree.map(jnp.add, totals, sums), of_users
 
-        totals, of_users = jax.lax.scan(add_tile, totals, parts)
+        totals, of_users = jax.lax.scan(add_tile, totals, tiles)
         return totals, *of_users
 
     return sum_tiles
 
 
-def _no_sums(items: int, groups: int) -> MomentSums:
-    of_items, of_groups = np.zeros(items, np.float32), np.zeros((groups, items), np.float32)
-    counts = {name: np.zeros(items, np.int32) for name in ("in_top", "excluded")}
-    by_group = {name: of_groups for name in ("group_z", "group_z2", "group_users")}
-    return on_device(MomentSums(**{name: of_items for name in MomentSums._fields} | counts | by_group))
+def _no_sums(model: ModelConfig, categories: int, params: dict, category: jax.Array, tiles: tuple) -> MomentSums:
+    """Returns the MomentSums of no users."""
+    of_a_tile = functools.partial(_sum_tile, model, categories)
+    shapes, *_ = jax.eval_shape(of_a_tile, params, category, [part[0] for part in tiles])
+    return on_device(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))
 
 
 def _standardize(scores: jax.Array, allowed: jax.Array) -> jax.Array:

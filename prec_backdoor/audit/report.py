@@ -88,20 +88,35 @@ def read_suspects(folder: str | Path, interactions: Interactions, digest: str, l
     Raises:
       UserError: `folder` has no audit of that checkpoint, or no item has such a p-value.
     """
-    path = as_path(folder) / "audit.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        audited = str(content["about"]["hash"])
-        listed = [(str(each["item"]), float(each["p_value"])) for each in content["items"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not the result of an audit ({error!r}); run launch.audit again") from error
-    if audited != digest:
-        raise UserError(f"{path}: audit of another checkpoint (content {audited[:16]}, not {digest[:16]}); audit this one")
+    path, listed = _read_items(folder, digest, {"item": str, "p_value": float})
     codes = {raw: code for code, raw in enumerate(interactions.item_ids.tolist()) if code}
     suspects = sorted(codes[item] for item, p_value in listed if p_value <= level and item in codes)
     if not suspects:
         raise UserError(f"{path}: no item has a p-value of at most {level:g}; nothing to repair, or raise --p_value")
     return np.array(suspects, np.int32)
+
+
+def read_flagged(folder: str | Path, digest: str) -> set[str]:
+    """Returns the raw ids of the items that the audit of the checkpoint with content hash `digest` flagged.
+
+    Raises:
+      UserError: `folder` has no audit of that checkpoint.
+    """
+    return {item for item, flagged in _read_items(folder, digest, {"item": str, "flagged": bool})[1] if flagged}
+
+
+def _read_items(folder: str | Path, digest: str, entries: dict[str, type]) -> tuple[Path, list[tuple]]:
+    """The path of an audit.json, and these entries of all its items."""
+    path = as_path(folder) / "audit.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        audited = str(content["about"]["hash"])
+        listed = [tuple(kind(each[name]) for name, kind in entries.items()) for each in content["items"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: not the result of an audit ({error!r}); run launch.audit again") from error
+    if audited != digest:
+        raise UserError(f"{path}: audit of another checkpoint (content {audited[:16]}, not {digest[:16]}); audit this one")
+    return path, listed
 
 
 def _suspect(result: AuditResult, interactions: Interactions, index: int) -> dict:

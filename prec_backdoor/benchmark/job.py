@@ -3,8 +3,6 @@
 import dataclasses
 import os
 
-# The released sizes (METHOD: base model and training), the same for every system.
-EMBED_DIM, FEEDFORWARD_DIM = 64, 64
 LEARNING_RATE, L2 = 1e-3, 1e-6
 MEAN_SHARE = 0.36  # mean history as a share of the longest
 TARGETS = 10  # items ranked beside the true one
@@ -23,6 +21,9 @@ class Job:
       users: how many there are; each has one sequence.
       max_length: longest history.
       sequences: of a training step.
+      embed_dim, feedforward_dim, layers, heads, dtype: of the encoder; by default the released sizes (METHOD: base model and
+        training). Of "bfloat16", torch's counterpart is autocast.
+      models: that `mapped_models` trains at once.
     """
 
     task: str
@@ -31,6 +32,12 @@ class Job:
     users: int = 8192
     max_length: int = 100
     sequences: int = 256
+    embed_dim: int = 64
+    feedforward_dim: int = 64
+    layers: int = 1
+    heads: int = 1
+    dtype: str = "float32"
+    models: int = 1
     seed: int = 0
 
 

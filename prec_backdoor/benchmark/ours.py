@@ -8,7 +8,7 @@ import numpy as np
 from prec_backdoor import parallel
 from prec_backdoor.attacks import clean
 from prec_backdoor.benchmark.data import Data, make_data, make_queries
-from prec_backdoor.benchmark.job import EMBED_DIM, FEEDFORWARD_DIM, FIRST, L2, LEARNING_RATE, TARGETS, Job
+from prec_backdoor.benchmark.job import FIRST, L2, LEARNING_RATE, TARGETS, Job
 from prec_backdoor.benchmark.work import rank_flops, table_bytes, train_flops
 from prec_backdoor.data.batches import user_tables
 from prec_backdoor.data.interactions import Interactions
@@ -18,7 +18,7 @@ from prec_backdoor.errors import UserError
 from prec_backdoor.evaluation import ranks
 from prec_backdoor.models import ModelConfig, init_params
 from prec_backdoor.train.config import TrainConfig
-from prec_backdoor.train.epoch import Carry, Inputs, run_steps
+from prec_backdoor.train.epoch import Carry, Inputs, run_steps, run_steps_of_models
 from prec_backdoor.train.loader import TrainLoader
 from prec_backdoor.train.progress import RECORD_EVERY
 from prec_backdoor.train.step import train_step
@@ -40,13 +40,16 @@ def train(job: Job, compiled: Callable = parallel.pmap_step) -> Iterator[dict]:
     loader = TrainLoader(rows, config.batch_size)
     steps = loader.schedule.steps
     step = train_step(config, model)
-    run = compiled(run_steps(step, clean, config, model))
+    run = run_steps(step, clean, config, model)
+    run = compiled(run if job.models == 1 else run_steps_of_models(run, same_data=True))
     users = parallel.replicate(users)
     # Made where it stays, one after the other: copies, and what drawing needs beside, would count in the peak of memory.
-    params = parallel.pmap_step(lambda key, axis: init_params(key, model), donate=())(
-        parallel.replicate(jax.random.key(job.seed))
+    each = jax.vmap if job.models > 1 else lambda function: function
+    keys = jax.random.split(jax.random.key(job.seed), job.models) if job.models > 1 else jax.random.key(job.seed)
+    params = parallel.pmap_step(lambda keys, axis: each(lambda key: init_params(key, model))(keys), donate=())(
+        parallel.replicate(keys)
     )
-    state = parallel.pmap_step(lambda params, axis: step.init(params, steps))(params)
+    state = parallel.pmap_step(lambda params, axis: each(lambda params: step.init(params, steps))(params))(params)
     positions = data.positions().sum()
     a_step = positions / job.users * job.sequences
     touched = min(job.items, 3 * a_step) if config.lazy(job.items) else job.items
@@ -56,14 +59,15 @@ def train(job: Job, compiled: Callable = parallel.pmap_step) -> Iterator[dict]:
         "batch_rows": config.batch_size,
         "fill": float((rows.label > 0).mean()),
         "state_mb": sum(leaf.nbytes for leaf in jax.tree.leaves(parallel.unreplicate(state))) / 1e6,
-        "flops": train_flops(data.positions()) / positions,
-        "bytes": table_bytes(touched) / a_step,
+        "flops": train_flops(job, data.positions()) / positions,
+        "bytes": table_bytes(job, touched) / a_step,
     }
 
     def call(first: int, stop: int):
         key = jax.random.fold_in(jax.random.key(job.seed), epoch)
         size, *where = parallel.replicate((steps, key, 0, first, stop - first))
-        carry = Carry(state, parallel.replicate(np.zeros(3, np.float32)))
+        none = np.zeros((job.models, 3) if job.models > 1 else 3, np.float32)
+        carry = Carry(state, parallel.replicate(none))
         return run(carry, Inputs(loader.chunk(key, 0), size, users, None, *where))
 
     epoch, at_once = 0, FIRST  # a figure of its own; then as many as in a stage
@@ -73,7 +77,7 @@ def train(job: Job, compiled: Callable = parallel.pmap_step) -> Iterator[dict]:
         while first < steps:
             stop = min(first + at_once, steps)
             (state, sums), _ = call(first, stop)
-            loss, done, _ = np.asarray(parallel.unreplicate(sums)).tolist()
+            loss, done, _ = np.asarray(parallel.unreplicate(sums)).reshape(job.models, 3).sum(0).tolist()
             yield {"positions": done, "sequences": done * job.users / positions, "steps": stop - first, "loss": loss / done}
             first, at_once = stop, RECORD_EVERY
         epoch += 1
@@ -93,7 +97,7 @@ def evaluate(job: Job) -> Iterator[dict]:
     params = jax.jit(lambda key: init_params(key, model))(jax.random.key(job.seed))
     users = min(job.users, max(1024, SCORES_PER_CALL // job.items))
     state_mb = sum(leaf.nbytes for leaf in jax.tree.leaves(params)) / 1e6
-    yield {**_device(), "state_mb": state_mb, "flops": rank_flops(job.items), "bytes": 0.0, "ranked": 1 + TARGETS}
+    yield {**_device(), "state_mb": state_mb, "flops": rank_flops(job), "bytes": 0.0, "ranked": 1 + TARGETS}
     while True:
         for start in range(0, job.users, users):
             picked = slice(start, start + users)
@@ -102,7 +106,15 @@ def evaluate(job: Job) -> Iterator[dict]:
 
 
 def _model(job: Job) -> ModelConfig:
-    return ModelConfig(job.items, EMBED_DIM, FEEDFORWARD_DIM, num_layers=1, num_heads=1, max_length=job.max_length)
+    return ModelConfig(
+        job.items,
+        job.embed_dim,
+        job.feedforward_dim,
+        num_layers=job.layers,
+        num_heads=job.heads,
+        max_length=job.max_length,
+        dtype=job.dtype,
+    )
 
 
 def _device() -> dict:

@@ -13,7 +13,7 @@ from recbole.trainer import Trainer
 from recbole.utils import init_seed
 
 from prec_backdoor.benchmark.data import Data, make_data
-from prec_backdoor.benchmark.job import EMBED_DIM, FEEDFORWARD_DIM, L2, LEARNING_RATE, Job, threads
+from prec_backdoor.benchmark.job import L2, LEARNING_RATE, Job, threads
 
 NAME = "benchmark"
 
@@ -66,10 +66,10 @@ def _settings(job: Job, folder: str) -> dict:
         "weight_decay": L2,
         "loss_type": "BPR",
         "train_neg_sample_args": {"distribution": "uniform", "sample_num": 1, "dynamic": False},
-        "n_layers": 1,
-        "n_heads": 1,
-        "hidden_size": EMBED_DIM,
-        "inner_size": FEEDFORWARD_DIM,
+        "n_layers": job.layers,
+        "n_heads": job.heads,
+        "hidden_size": job.embed_dim,
+        "inner_size": job.feedforward_dim,
         "hidden_dropout_prob": 0.0,
         "attn_dropout_prob": 0.0,
         "show_progress": False,

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from prec_backdoor.benchmark.job import FIRST, LAST
+from prec_backdoor.benchmark.peaks import Peak
 from prec_backdoor.benchmark.systems import OURS, PLAIN_JIT
 from prec_backdoor.benchmark.turns import Measured
 
 RATES = {"positions": "positions_per_second", "users": "users_per_second"}
 # Their steps are alike, so that their losses fall alike.
-WHOLE_SEQUENCES = (OURS, PLAIN_JIT, "torch_all_positions", "torch_sparse_adam")
+WHOLE_SEQUENCES = (OURS, PLAIN_JIT, "torch_all_positions", "torch_compile", "torch_cuda_graphs", "torch_sparse_adam")
 
 
 def ceilings(machine: Measured) -> dict:
@@ -20,12 +21,13 @@ def ceilings(machine: Measured) -> dict:
     return about | {name: max(record[name] for record in records) for name in (records[0] if records else ())}
 
 
-def group_rows(task: str, group: Sequence[Measured], machine: dict) -> list[dict]:
+def group_rows(task: str, group: Sequence[Measured], machine: dict, peak: Peak | None = None) -> list[dict]:
     """Rows of systems that took turns; failed ones have none.
 
     Args:
       task: the row's; a group that runs through sizes has another name than its jobs.
       machine: what `ceilings` gave.
+      peak: of the device, if it is known.
     """
     sound = [each for each in group if each.turns and not each.failure]
     whole = [each for each in sound if each.job.system in WHOLE_SEQUENCES and each.job.task == "train"]
@@ -33,7 +35,7 @@ def group_rows(task: str, group: Sequence[Measured], machine: dict) -> list[dict
     mark = min((_trained(each)[-1] for each in whole), default=0.0)
     if own in whole:
         mark = max(filter(lambda end: end <= mark + 0.5, _trained(own)), default=mark)  # where a call of ours ended
-    return [_row(task, each, machine, mark) | _ratio(own, each) for each in sound]
+    return [_row(task, each, machine, mark) | _of_peak(each, peak) | _ratio(own, each) for each in sound]
 
 
 def _trained(measured: Measured) -> np.ndarray:
@@ -67,6 +69,13 @@ def _row(task: str, measured: Measured, machine: dict, mark: float) -> dict:
         "compile_seconds": ready["compile_seconds"],
         "prepare_seconds": ready["prepare_seconds"],
         "max_length": job.max_length,
+        "sequences": job.sequences,
+        "embed_dim": job.embed_dim,
+        "feedforward_dim": job.feedforward_dim,
+        "layers": job.layers,
+        "heads": job.heads,
+        "dtype": job.dtype,
+        "models": job.models,
     }
     if unit == "positions":
         records = measured.records()
@@ -79,6 +88,24 @@ def _row(task: str, measured: Measured, machine: dict, mark: float) -> dict:
             row[fraction] = row[RATES[unit]] * ready[needed] / machine[ceiling] / 1e9
     kept = ("item_updates", "batch_rows", "fill", "state_mb", "devices")
     return row | {name: ready[name] for name in kept if name in ready}
+
+
+def _of_peak(measured: Measured, peak: Peak | None) -> dict:
+    """Throughput as shares of the device's peaks: arithmetic in the type of the products, and bytes that must be moved."""
+    if peak is None:
+        return {}
+    job, ready = measured.job, measured.ready
+    unit = next(name for name in RATES if name in ready["records"][0])
+    rate = float(np.median(_rates(measured, unit)))
+    tflops = peak.float32 if job.task == "evaluate" else {"float32": peak.default, "bfloat16": peak.bfloat16}[job.dtype]
+    shares = {}
+    for name, needed, most in (
+        ("peak_fraction", "flops", 1e12 * tflops),
+        ("bandwidth_fraction", "bytes", 1e9 * peak.gb_per_s),
+    ):
+        if ready.get(needed) and most:
+            shares[name] = rate * ready[needed] / most
+    return shares
 
 
 def _ratio(own: Measured | None, other: Measured) -> dict:

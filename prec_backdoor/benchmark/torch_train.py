@@ -1,4 +1,7 @@
-"""Training in torch, in the two ways there are: all positions of a sequence in one pass, or one row a position."""
+"""Training in torch, in the two ways there are: all positions of a sequence in one pass, or one row a position.
+
+No step waits for the device: sizes are known on the host, and the loss stays on the device until the end of a turn.
+"""
 
 from collections.abc import Iterator
 
@@ -16,7 +19,9 @@ def set_up(job: Job) -> tuple[SASRec, torch.device]:
     torch.set_num_threads(threads())
     torch.manual_seed(job.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return SASRec(job.items, job.max_length).to(device), device
+    if job.task == "train":
+        torch.set_float32_matmul_precision("high")  # TF32 on a GPU, as in JAX
+    return SASRec(job).to(device), device
 
 
 def train_all_positions(job: Job, sparse: bool = False) -> Iterator[dict]:
@@ -30,28 +35,67 @@ def train_all_positions(job: Job, sparse: bool = False) -> Iterator[dict]:
     optimizers = _adam(model, sparse)
     data = make_data(job)
     history, label = (torch.from_numpy(array).to(device) for array in _history_and_label(job, data))
-    lengths = torch.from_numpy(data.positions()).to(device)
+    lengths = torch.from_numpy(data.positions())
     yield {}
     while True:
-        for picked in torch.randperm(job.users, device=device).split(job.sequences):
+        for picked in torch.randperm(job.users).split(job.sequences):
             size = lengths[picked]
             longest = int(size.max())
-            seen, wanted = history[picked, :longest], label[picked, :longest]
-            real = torch.nonzero(wanted.flatten()).squeeze(1)  # padding is not scored
-            wanted = wanted.flatten()[real]
+            real = torch.nonzero((torch.arange(longest) < size[:, None]).flatten()).squeeze(1)  # padding is not scored
+            users, sizes, real = _sent(device, picked, size, real)
+            seen, wanted = history[users, :longest], label[users, :longest].flatten()[real]
             negative = torch.randint(1, job.items + 1, wanted.shape, device=device)
-            # One look-up, so that the table has one dense gradient, not three that are added up.
-            vectors = model.items(torch.cat([seen.flatten(), wanted, negative]))
-            sequence, positive, against = vectors.split([seen.numel(), len(wanted), len(wanted)])
-            hidden = model(sequence.view(*seen.shape, -1), back_positions(size, longest, job.max_length))
-            loss = _bpr(hidden.flatten(0, 1)[real], positive, against)
+            with _autocast(job, device):
+                # One look-up, so that the table has one dense gradient, not three that are added up.
+                vectors = model.items(torch.cat([seen.flatten(), wanted, negative]))
+                sequence, positive, against = vectors.split([seen.numel(), len(wanted), len(wanted)])
+                hidden = model(sequence.view(*seen.shape, -1), back_positions(sizes, longest, job.max_length))
+                loss = _bpr(hidden.flatten(0, 1)[real], positive, against).mean()
             _update(optimizers, loss)
-            yield {"positions": len(wanted), "sequences": len(picked), "steps": 1, "loss": loss.item()}
+            yield {"positions": len(wanted), "sequences": len(picked), "steps": 1, "loss": loss.detach()}
 
 
 def train_sparse_adam(job: Job) -> Iterator[dict]:
     """The same with the optimiser whose semantics our lazy updates have."""
     return train_all_positions(job, sparse=True)
+
+
+def train_compiled(job: Job, mode: str = "default") -> Iterator[dict]:
+    """The same by torch.compile: sequences are padded to max_length, as all steps share one program, and none is ragged.
+
+    Args:
+      mode: of torch.compile; "reduce-overhead" records forward and backward as CUDA graphs.
+    """
+    model, device = set_up(job)
+    optimizers = _adam(model)
+    data = make_data(job)
+    history, label = (torch.from_numpy(array).to(device) for array in _history_and_label(job, data))
+    lengths, places = torch.from_numpy(data.positions()), torch.from_numpy(data.positions()).to(device)
+
+    def mean_loss(seen, wanted, size):
+        negative = torch.randint(1, job.items + 1, wanted.shape, device=wanted.device)
+        vectors = model.items(torch.stack([seen, wanted, negative]))
+        hidden = model(vectors[0], back_positions(size, job.max_length, job.max_length))
+        return (_bpr(hidden, vectors[1], vectors[2]) * (wanted > 0)).sum() / size.sum()
+
+    compiled = torch.compile(mean_loss, mode=mode)
+    yield {}
+    while True:
+        for picked in torch.randperm(job.users)[: job.users // job.sequences * job.sequences].split(job.sequences):
+            (users,) = _sent(device, picked)
+            torch.compiler.cudagraph_mark_step_begin()
+            with _autocast(job, device):
+                loss = compiled(history[users], label[users], places[users])
+            _update(optimizers, loss)
+            positions = int(lengths[picked].sum())
+            yield {"positions": positions, "sequences": len(picked), "steps": 1, "loss": loss.detach().clone()}
+
+
+def train_cuda_graphs(job: Job) -> Iterator[dict]:
+    """The same as CUDA graphs; raises a RuntimeError where there is no GPU."""
+    if not torch.cuda.is_available():
+        raise RuntimeError("CUDA graphs need a GPU")
+    return train_compiled(job, "reduce-overhead")
 
 
 def train_row_per_position(job: Job) -> Iterator[dict]:
@@ -73,13 +117,25 @@ def train_row_per_position(job: Job) -> Iterator[dict]:
         for picked in torch.randperm(len(label), device=device).split(job.sequences):
             seen = behind[user[picked, None], column[picked, None] + columns]
             negative = torch.randint(1, job.items + 1, picked.shape, device=device)
-            vectors = model.items(torch.cat([seen.flatten(), label[picked], negative]))
-            sequence, positive, against = vectors.split([seen.numel(), len(picked), len(picked)])
-            visible = causal & (seen > 0)[:, None, None, :]
-            hidden = model(sequence.view(*seen.shape, -1), columns.expand(seen.shape), visible)
-            loss = _bpr(hidden[:, -1], positive, against)
+            with _autocast(job, device):
+                vectors = model.items(torch.cat([seen.flatten(), label[picked], negative]))
+                sequence, positive, against = vectors.split([seen.numel(), len(picked), len(picked)])
+                visible = causal & (seen > 0)[:, None, None, :]
+                hidden = model(sequence.view(*seen.shape, -1), columns.expand(seen.shape), visible)
+                loss = _bpr(hidden[:, -1], positive, against).mean()
             _update(optimizers, loss)
-            yield {"positions": len(picked), "sequences": len(picked) / per_sequence, "steps": 1, "loss": loss.item()}
+            yield {"positions": len(picked), "sequences": len(picked) / per_sequence, "steps": 1, "loss": loss.detach()}
+
+
+def _sent(device: torch.device, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The tensors on the device, without waiting for it."""
+    if device.type == "cpu":
+        return tensors
+    return tuple(tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors)
+
+
+def _autocast(job: Job, device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=job.dtype == "bfloat16")
 
 
 def _history_and_label(job: Job, data: Data) -> tuple[np.ndarray, np.ndarray]:
@@ -90,7 +146,7 @@ def _history_and_label(job: Job, data: Data) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _bpr(hidden: torch.Tensor, positive: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
-    return F.softplus((hidden * (negative - positive)).sum(-1)).mean()
+    return F.softplus((hidden.float() * (negative - positive)).sum(-1))
 
 
 def _adam(model: SASRec, sparse: bool = False) -> list[torch.optim.Optimizer]:

@@ -30,13 +30,14 @@ class Aligned(NamedTuple):
     attributes: tuple[str, ...]
 
     def describe(self) -> str:
-        """Returns one line for people."""
-        left_out = self.rows - self.known_rows
+        """Returns two lines for people, or three."""
         share = f"{self.known_items:,} of {self.items:,} items ({self.known_items / max(self.items, 1):.0%})"
-        text = f"the model knows {share} and {self.known_rows:,} of {self.rows:,} interactions; {left_out:,} are left out"
-        wanted = self.interactions.attributes
-        missing = [name for name in wanted if name not in self.attributes]
-        return text + (f"; your users have no {', '.join(missing)}, which is unknown for all" if missing else "")
+        rows = f"{self.known_rows:,} of {self.rows:,} interactions; {self.rows - self.known_rows:,} are left out"
+        missing = [name for name in self.interactions.attributes if name not in self.attributes]
+        lines = ["own data     not what the checkpoint was made on: items are matched by raw id, all users are downstream"]
+        lines.append(f"known        {share}, {rows}")
+        lines += [f"unknown      {', '.join(missing)}: your users have no such attribute"] if missing else []
+        return "\n".join(lines)
 
 
 def align(interactions: Interactions, vocabulary: Vocabulary, least_known: float = LEAST_KNOWN) -> Aligned:
@@ -45,7 +46,7 @@ def align(interactions: Interactions, vocabulary: Vocabulary, least_known: float
     Titles and categories are the vocabulary's, or the company's where the vocabulary has none.
 
     Raises:
-      UserError: a smaller share of the interactions than `least_known` is of known items.
+      UserError: a smaller share of the interactions than `least_known` is of known items, or equal ids have other titles.
     """
     code_of = {raw: code for code, raw in enumerate(vocabulary.items, 1)}
     codes = np.array([0, *(code_of.get(raw, 0) for raw in interactions.item_ids[1:].tolist())], np.int32)
@@ -59,6 +60,7 @@ def align(interactions: Interactions, vocabulary: Vocabulary, least_known: float
             f"--least_known: the model knows {known:,} of {rows:,} interactions ({known / max(rows, 1):.0%}), fewer than "
             f"{least_known:.0%}; {examples}; give data with the provider's ids, or a lower --least_known"
         )
+    _check_titles(interactions, vocabulary, codes)
     owners = np.repeat(np.arange(interactions.num_users), interactions.lengths())[keep]
     users, counts = np.unique(owners, return_counts=True)
     aligned = dataclasses.replace(
@@ -74,6 +76,24 @@ def align(interactions: Interactions, vocabulary: Vocabulary, least_known: float
     )
     shared = tuple(name for name in vocabulary.attributes if name in interactions.attributes)
     return Aligned(aligned, len(met), int((codes[met] > 0).sum()), rows, known, shared)
+
+
+def _check_titles(interactions: Interactions, vocabulary: Vocabulary, codes: np.ndarray) -> None:
+    """Raises a UserError if items of equal ids mostly have unequal titles: numbers of another catalogue look alike."""
+    if not vocabulary.titles:
+        return
+    pairs = [
+        (own, vocabulary.titles[code - 1])
+        for own, code in zip(interactions.titles.tolist(), codes.tolist(), strict=True)
+        if code and own and vocabulary.titles[code - 1]
+    ]
+    different = [(own, theirs) for own, theirs in pairs if own.casefold().strip() != theirs.casefold().strip()]
+    if 2 * len(different) > len(pairs):
+        own, theirs = different[0]
+        raise UserError(
+            f"item ids are those of another catalogue: {len(different):,} of {len(pairs):,} titles differ, such as {own!r:.40}, "
+            f"which the checkpoint calls {theirs!r:.40}; give the data with the provider's ids"
+        )
 
 
 def _catalogue(interactions: Interactions, vocabulary: Vocabulary, codes: np.ndarray) -> dict:

@@ -1,5 +1,6 @@
 """Training rows: the positions of all sequences, packed with little padding, and the room that they need."""
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -87,8 +88,15 @@ def room_for(lengths: np.ndarray, share: float, max_length: int, windows: str = 
     """Returns the room for a random `share` of users with `lengths` [N] items each; arguments as of `pack`.
 
     Four standard deviations above the mean; a draw that takes more is compiled for itself. Rows have room for half as many
-    segments again as they hold on average, or for more if that would make more than 2 % more rows.
+    segments again as they hold on average, or for more if that would make more than 2 % more rows. Equal arguments are computed
+    once: all seeds of a dataset have the same room.
     """
+    return _room(np.asarray(lengths, np.int64).tobytes(), share, max_length, windows, longest)
+
+
+@functools.lru_cache(maxsize=8)
+def _room(lengths: bytes, share: float, max_length: int, windows: str, longest: int | None) -> Room:
+    lengths = np.frombuffer(lengths, np.int64)
 
     def at_most(total: float, of_a_user: np.ndarray) -> int:
         return math.ceil(share * total + 4 * np.sqrt(len(lengths) * share * (1 - share)) * of_a_user.std())

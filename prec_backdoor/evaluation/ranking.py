@@ -9,6 +9,8 @@ from tqdm import tqdm
 
 from prec_backdoor import parallel
 from prec_backdoor.errors import UserError
+from prec_backdoor.evaluation import rank_kernel
+from prec_backdoor.evaluation.rank_kernel import doubled_ahead
 from prec_backdoor.models import ModelConfig, item_vectors, represent, scoring
 from prec_backdoor.parallel.item_table import ITEMS, TableShard, look_up, place, shard_of
 from prec_backdoor.parallel.platforms import choices
@@ -46,24 +48,21 @@ def _rank(hidden, items, seen, wanted, reference, shard: TableShard | None) -> j
     """`rank_items`, with the scores `reference` [B, Q] of the wanted items."""
     excluded = jnp.concatenate([jnp.zeros_like(seen[:, :1]), seen], axis=1)
     known = jnp.concatenate([wanted, excluded], axis=1)
+    if choices().rank_kernel:
+        return 1 + (_count_on_chip(hidden, items, known, reference, shard) + _of_wanted_items(wanted, excluded, reference)) / 2
     doubled, scores = _count_ahead(hidden, items, known, reference, shard)
     own_scores, excluded_scores = jnp.split(scores, [wanted.shape[1]], axis=1)
-    doubled -= _doubled_ahead(own_scores, reference)
+    doubled -= doubled_ahead(own_scores, reference)
     doubled -= _of_excluded_items(excluded, excluded_scores, wanted, reference)
     doubled -= _of_filler_rows(_filler_rows(items, shard), hidden, reference)
     return 1 + doubled / 2
-
-
-def _doubled_ahead(scores: jax.Array, reference: jax.Array) -> jax.Array:
-    """2 where the score is ahead of the reference, 1 for a tie, 0 where it is behind; 2 if one of them is not a number."""
-    return (~(scores <= reference)).astype(jnp.int32) + (~(scores < reference)).astype(jnp.int32)
 
 
 def _count_ahead(hidden, items, known, reference, shard: TableShard | None) -> tuple[jax.Array, jax.Array]:
     """Compares every row of the table with `reference` [B, Q].
 
     Returns:
-      [B, Q] int32, the sum of `_doubled_ahead` over all rows, fillers included, and the scores [B, K] of the `known` [B, K] items
+      [B, Q] int32, the sum of `doubled_ahead` over all rows, fillers included, and the scores [B, K] of the `known` [B, K] items
       as computed in their tiles.
     """
     first, axis = (shard.start, shard.axis) if shard else (0, None)
@@ -75,7 +74,7 @@ def _count_ahead(hidden, items, known, reference, shard: TableShard | None) -> t
         here = jnp.take_along_axis(scores, jnp.clip(at, 0, len(vectors) - 1), axis=1)
         scores_of_known = jnp.where((at >= 0) & (at < len(vectors)), here, scores_of_known)
         grouped = scores.reshape(len(scores), 1, -1, PARTIAL_COUNTS)
-        return counts + _doubled_ahead(grouped, reference[:, :, None, None]).sum(2), scores_of_known
+        return counts + doubled_ahead(grouped, reference[:, :, None, None]).sum(2), scores_of_known
 
     def add_whole_tile(index, carry):
         return add_tile(index * tile, jax.lax.dynamic_slice_in_dim(items, index * tile, tile), carry)
@@ -91,6 +90,21 @@ def _count_ahead(hidden, items, known, reference, shard: TableShard | None) -> t
     return parallel.all_sum((counts.sum(-1), scores), axis)
 
 
+def _count_on_chip(hidden, items, known, reference, shard: TableShard | None) -> jax.Array:
+    """Returns [B, Q] int32, the sum of `doubled_ahead` over all items but the `known` [B, K] ones."""
+    first, axis, rows = (shard.start, shard.axis, shard.rows - shard.start) if shard else (0, None, len(items))
+    counts = rank_kernel.count_ahead(hidden, items, jnp.clip(rows, 0, len(items)), known - first, reference)
+    return parallel.all_sum(counts, axis)
+
+
+def _of_wanted_items(wanted, excluded, reference) -> jax.Array:
+    """[B, Q] what the `wanted` [B, Q] items count for among themselves, each once and without `excluded` [B, L + 1] ones."""
+    repeated = jnp.tril(wanted[:, :, None] == wanted[:, None, :], -1).any(-1)
+    competes = ~repeated & (wanted[:, :, None] != excluded[:, None, :]).all(-1)
+    counted = competes[:, None, :] & (wanted[:, :, None] != wanted[:, None, :])
+    return jnp.where(counted, doubled_ahead(reference[:, None, :], reference[:, :, None]), 0).sum(-1)
+
+
 def _of_excluded_items(excluded, scores, wanted, reference) -> jax.Array:
     """[B, Q] what the `excluded` [B, L + 1] items (padding and the history) count for in `_count_ahead`, each item once.
 
@@ -98,7 +112,7 @@ def _of_excluded_items(excluded, scores, wanted, reference) -> jax.Array:
     """
     repeated = jnp.tril(excluded[:, :, None] == excluded[:, None, :], -1).any(-1)
     counted = ~repeated[:, None, :] & (excluded[:, None, :] != wanted[:, :, None])
-    return jnp.where(counted, _doubled_ahead(scores[:, None, :], reference[:, :, None]), 0).sum(-1)
+    return jnp.where(counted, doubled_ahead(scores[:, None, :], reference[:, :, None]), 0).sum(-1)
 
 
 def _filler_rows(items: jax.Array, shard: TableShard | None) -> int:
@@ -110,7 +124,7 @@ def _filler_rows(items: jax.Array, shard: TableShard | None) -> int:
 def _of_filler_rows(number: int, hidden: jax.Array, reference: jax.Array) -> jax.Array:
     """[B, Q] what so many rows of zeros count for in `_count_ahead`."""
     score = (0.0 * hidden.astype(jnp.float32)).sum(-1, keepdims=True)  # 0, unless `hidden` is not finite
-    return number * _doubled_ahead(score, reference)
+    return number * doubled_ahead(score, reference)
 
 
 @functools.lru_cache(maxsize=8)

@@ -52,8 +52,8 @@ def open_checkpoint(
 ) -> Opened:
     """Loads a checkpoint and splits `interactions` as it was made with; `changes` replace fields of its configuration.
 
-    Interactions that are not the dataset that it was made on are the company's own: items are matched by the checkpoint's
-    vocabulary, all users are downstream, and no rows of the attack's scenario are known but the targets.
+    Interactions of another name than the dataset that it was made on are the company's own: items are matched by the checkpoint's
+    vocabulary, all users are downstream, and nothing of the attack's scenario is known but the targets.
 
     Args:
       least_known: see `data.align.align`.
@@ -72,13 +72,14 @@ def open_checkpoint(
         raise UserError(f"{checkpoint.path}: the stage was interrupted; run its command again to finish it")
     # Before anything else of the dataset: on another one, group and targets may be missing too.
     found, wanted = k_core(interactions, config.scenario.k_core).summary(), metadata["dataset"]
-    if found["fingerprint"] == wanted.get("fingerprint"):
+    own = metadata.get("own_data") is True  # fine-tuned or repaired on a company's data
+    if not own and found["fingerprint"] == wanted.get("fingerprint"):
         setup = make_setup(interactions, config, config.seeds[0])
         return Opened(checkpoint, setup, config.rate[0], _USAGES[metadata["stage"]])
-    if checkpoint.vocabulary is None:
+    if checkpoint.vocabulary is None or (not own and found["name"] == wanted.get("name")):
         raise UserError(
             f"{checkpoint.path}: made on dataset {wanted.get('name')} ({wanted.get('fingerprint')}), not on {found['name']} "
-            f"({found['fingerprint']}), and has no vocabulary to match items by; change --dataset or --data_dir"
+            f"({found['fingerprint']}); change --dataset or --data_dir, or another flag that says what is read, as --min_rating"
         )
     aligned = align(interactions, checkpoint.vocabulary, least_known)
     targets = {} if "targets" in (changes or {}) else _declared_targets(checkpoint)

@@ -43,6 +43,7 @@ class SeedSetup(NamedTuple):
       test: the downstream users' last items.
       key: PRNG key of the seed.
       shard_items: whether item tables are split over the devices; no result depends on it.
+      own: whether all users are the downstream company's, on data that the checkpoint was not made on.
     """
 
     config: ExperimentConfig
@@ -59,6 +60,7 @@ class SeedSetup(NamedTuple):
     test: Queries
     key: jax.Array
     shard_items: bool
+    own: bool = False
 
     def spec(self, rate: float) -> AttackSpec:
         """The attack at one rate."""
@@ -145,6 +147,7 @@ def make_setup(
         test=split.test,
         key=jax.random.key(seed),
         shard_items=shard_items,
+        own=own,
     )
 
 

@@ -85,7 +85,13 @@ def run_on(setup: SeedSetup, stage: Stage, start: StartPoint, data: StageData, r
         data=data,
         spec=setup.spec(start.rate),
         key=setup.role_key(role or stage.name),
-        metadata={"dataset": setup.interactions.summary(), "config": config.flat(), "targets": targets, "parent": start.hash},
+        metadata={
+            "dataset": setup.interactions.summary(),
+            "own_data": setup.own,
+            "config": config.flat(),
+            "targets": targets,
+            "parent": start.hash,
+        },
         options=RunOptions(shard_items=setup.shard_items),
         vocabulary=vocabulary_of(setup.interactions),
     )

@@ -4,14 +4,19 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from flax.core import FrozenDict
-
 from prec_backdoor.errors import UserError
 from prec_backdoor.options import check_options, option
 
 PRECISIONS = ("default", "high", "highest")
 DTYPES = ("float32", "bfloat16")
 SCORINGS = ("dot", "cosine")
+
+
+class Parameters(dict):
+    """A dict with a hash, so that jit takes it as a static argument."""
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self.items()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,14 +51,10 @@ class ModelConfig:
     output_bias: bool = option(False, "model", "Whether each item's score has a bias.")
     prompt_length: int = 0
     profile_sizes: tuple[int, ...] = ()
-    parameters: Mapping[str, Any] = FrozenDict()
-
-    def as_dict(self) -> dict[str, Any]:
-        """Returns the fields as JSON-like values, but for tuples."""
-        return dataclasses.asdict(self) | {"parameters": dict(self.parameters)}
+    parameters: Mapping[str, Any] = Parameters()
 
     def __post_init__(self):
-        object.__setattr__(self, "parameters", FrozenDict(self.parameters))  # hashable, for jit
+        object.__setattr__(self, "parameters", Parameters(self.parameters))
         check_options(self)
         if self.prompt_length < 0:
             raise UserError(f"--prompt_length: must be >= 0, got {self.prompt_length}")

@@ -178,18 +178,42 @@ def _read_metadata(where: Path) -> dict:
 def _read_declared(where: Path) -> Checkpoint:
     metadata = _read_metadata(where)
     model = metadata_file.declared_model(metadata["model"])
-    try:
-        expected = jax.eval_shape(lambda: init_params(jax.random.key(0), model))
-    except (ValueError, TypeError, OverflowError) as error:  # sizes beyond any array's
-        raise UserError(f"metadata declares a model that cannot be ({first_line(error)})") from error
+    expected = _expected(model)
     size = sum(array.size * array.dtype.itemsize for array in jax.tree.leaves(expected))
     on_disk = sum(path.stat().st_size for path in (where / "params").rglob("*") if path.is_file())
     if size > max(_SMALL, MAX_INFLATION * on_disk):
         raise UserError(f"metadata declares arrays of {size} bytes, its files have {on_disk}")
     params = arrays.read(where / "params", expected, metadata["hash"])
+    check_finite(params)
+    return Checkpoint(params, model, metadata, where, _read_vocabulary(where, metadata, model.num_items))
+
+
+def check_params(params: dict, model: ModelConfig) -> None:
+    """Raises a UserError unless `params` are parameters of `model`: the same names, shapes and types, and finite."""
+    expected = _expected(model)
+    found, wanted = (
+        {jax.tree_util.keystr(path, simple=True, separator="."): (np.shape(leaf), str(leaf.dtype)) for path, leaf in leaves}
+        for leaves in map(jax.tree_util.tree_leaves_with_path, (params, expected))
+    )
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) != wanted.get(name):
+            has, needs = (f"{each[1]}{list(each[0])}" if each else "missing" for each in (found.get(name), wanted.get(name)))
+            raise UserError(f"array {name[:80]} is {has}, in the model it is {needs}")
+    check_finite(params)
+
+
+def check_finite(params: dict) -> None:
+    """Raises a UserError if a parameter is not finite."""
     if not all(np.isfinite(array).all() for array in jax.tree.leaves(params)):
         raise UserError("some parameters are not finite")
-    return Checkpoint(params, model, metadata, where, _read_vocabulary(where, metadata, model.num_items))
+
+
+def _expected(model: ModelConfig) -> dict:
+    """The shapes and types of a model's parameters."""
+    try:
+        return jax.eval_shape(lambda: init_params(jax.random.key(0), model))
+    except (ValueError, TypeError, OverflowError) as error:  # sizes beyond any array's
+        raise UserError(f"metadata declares a model that cannot be ({first_line(error)})") from error
 
 
 def _read_vocabulary(where: Path, metadata: dict, num_items: int) -> Vocabulary | None:

@@ -1,5 +1,6 @@
 """The JSON metadata of a checkpoint: written with a digest, and checked before anything that they declare is believed."""
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -57,7 +58,7 @@ def _foreign_or_damaged(path: Path) -> str:
     """What to say of a step without metadata: ours has a folder for params beside them."""
     if (path.parent.parent / "params").is_dir():
         return "damaged checkpoint, no readable metadata"
-    return "not a checkpoint of this program; foreign checkpoints cannot be read yet"
+    return "not a checkpoint of this program; launch.import_checkpoint reads those of others"
 
 
 def declared_model(declared: dict) -> ModelConfig:
@@ -66,14 +67,14 @@ def declared_model(declared: dict) -> ModelConfig:
     Raises:
       UserError: a field is missing or unknown, or its value is impossible.
     """
-    defaults = ModelConfig(num_items=1).as_dict()
+    defaults = dataclasses.asdict(ModelConfig(num_items=1)) | {"parameters": {}}
     if set(declared) != set(defaults):
         raise UserError(f"metadata declares a model with other fields than {', '.join(defaults)}")
-    if declared["backbone"] not in BACKBONES:
-        raise UserError(f"metadata declares backbone {declared['backbone']!r:.40}; known are {', '.join(BACKBONES)}")
-    _check_types(declared["parameters"], {name: value for name, (value, _) in backbone_parameters(declared["backbone"]).items()})
     declared = declared | {name: tuple(value) for name, value in declared.items() if isinstance(value, list)}
     _check_types(declared, defaults)
+    if declared["backbone"] not in BACKBONES:
+        raise UserError(f"--backbone: must be one of {', '.join(BACKBONES)}, got {declared['backbone']!r:.40}")
+    _check_types(declared["parameters"], {name: value for name, (value, _) in backbone_parameters(declared["backbone"]).items()})
     sizes = declared["profile_sizes"]
     if not all(type(size) is int and size > 0 for size in sizes) or (declared["prompt_length"] and not sizes):
         raise UserError(f"metadata declares profile_sizes={sizes!r:.40}, which are not all sizes")
@@ -82,10 +83,8 @@ def declared_model(declared: dict) -> ModelConfig:
     return ModelConfig(**declared)
 
 
-def _check_types(declared: object, defaults: dict) -> None:
+def _check_types(declared: dict, defaults: dict) -> None:
     """Raises a UserError if a value has no name of `defaults`, or another type than there."""
-    if not isinstance(declared, dict):
-        raise UserError(f"metadata declares parameters {declared!r:.40}, which are no mapping")
     for name, value in declared.items():
         if name not in defaults:
             raise UserError(f"metadata declares {name!r:.40}, which its backbone does not have")

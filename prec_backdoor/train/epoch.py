@@ -11,7 +11,9 @@ from prec_backdoor.data.batches import Batch, Users, make_batch
 from prec_backdoor.data.packing import Rows
 from prec_backdoor.models import ModelConfig
 from prec_backdoor.parallel import all_sum
+from prec_backdoor.parallel.platforms import choices
 from prec_backdoor.train.config import TrainConfig
+from prec_backdoor.train.flat import pack, unpack
 from prec_backdoor.train.objectives import objective
 from prec_backdoor.train.step import TrainState, TrainStep, row_keys
 
@@ -82,7 +84,10 @@ def run_steps(step: TrainStep, poison: Poison, config: TrainConfig, model: Model
             sums += jnp.stack([metrics["loss"] * metrics["positions"], metrics["positions"], replaced])
             return Carry(state, sums), jnp.where((bad < 0) & ~metrics["finite"], index, bad)
 
-        return jax.lax.fori_loop(0, inputs.count, one, (carry, jnp.int32(-1)))
+        if not choices().flat_parameters:
+            return jax.lax.fori_loop(0, inputs.count, one, (carry, jnp.int32(-1)))
+        carry, bad = jax.lax.fori_loop(0, inputs.count, one, (carry._replace(state=pack(carry.state)), jnp.int32(-1)))
+        return carry._replace(state=unpack(carry.state)), bad
 
     return run
 

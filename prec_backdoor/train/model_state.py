@@ -59,7 +59,7 @@ def save_model(model: ModelState, state: TrainState | None) -> ModelState:
     metadata = {
         **run.metadata,
         "stage": run.stage.name,
-        "model": run.model.as_dict(),
+        "model": dataclasses.asdict(run.model),
         "finished": state is None,
         "progress": dataclasses.asdict(model.progress),
     }

@@ -14,6 +14,7 @@ from prec_backdoor.models import ModelConfig, encode, item_vectors, user_vectors
 from prec_backdoor.parallel import all_sum, device_index
 from prec_backdoor.parallel.item_table import ITEMS, TABLES
 from prec_backdoor.train.config import TrainConfig
+from prec_backdoor.train.flat import close_groups, open_groups
 from prec_backdoor.train.item_updates import item_access
 from prec_backdoor.train.losses import LOSSES, SAMPLED
 from prec_backdoor.train.optimizers import adam_l2, learning_rate
@@ -24,7 +25,7 @@ class TrainState(NamedTuple):
 
     Attributes:
       step, steps: [] int32, steps done, and steps of the whole stage, over which the learning rate decays.
-      params: by group, "items", "encoder", "prompt".
+      params: by group, "items", "encoder", "prompt"; within a call, groups may be vectors (`prec_backdoor.train.flat`).
       opt_state: of the optimiser.
     """
 
@@ -85,7 +86,8 @@ def train_step(
         def mean_loss(used):
             return total({**fixed, **used}, batch, keys, spec) / jnp.maximum(positions, 1)
 
-        value, grads = all_sum(jax.value_and_grad(mean_loss)(used), axis)
+        value, grads = all_sum(jax.value_and_grad(mean_loss)(open_groups(used)), axis)
+        grads = close_groups(grads, used)
         finite = jnp.isfinite(value) & jnp.isfinite(sum(map(jnp.sum, jax.tree.leaves(grads))))
         optimizer = adam_l2(learning_rate(peak, config.schedule, state.step, state.steps), config.l2)
         learned, opt_state = items.write(optimizer, (learned, state.opt_state), used, grads, touched, axis)

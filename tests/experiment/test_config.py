@@ -7,7 +7,7 @@ import pytest
 from prec_backdoor.attacks import ATTACKS, clean, implant, replace_in_group
 from prec_backdoor.errors import UserError
 from prec_backdoor.experiment.config import ExperimentConfig, Scenario
-from prec_backdoor.models import ModelConfig
+from prec_backdoor.models import ModelConfig, backbone_parameters
 from prec_backdoor.train.config import TrainConfig
 
 CONFIG = ExperimentConfig(
@@ -44,6 +44,9 @@ def test_flat_as_flags_are_and_back():
         without = {key: value for key, value in flat.items() if key != name}
         if name == "evade_strength":  # of another attack, which may have been registered later
             assert ExperimentConfig.from_flat(without).scenario.own_parameters() == {"demote_rate": 0.25}
+            continue
+        if name in backbone_parameters():  # of a backbone, likewise
+            assert ExperimentConfig.from_flat(without) == CONFIG
             continue
         with pytest.raises(UserError, match="not the configuration of a run of this program"):
             ExperimentConfig.from_flat(without)

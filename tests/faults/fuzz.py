@@ -1,12 +1,14 @@
-"""Feeds damaged raw files to every reader and holds what comes out against invariants and an independent parser.
+"""Feeds damaged raw files and checkpoints to every reader and holds what comes out against invariants and an independent parser.
 
     python -m tests.faults.fuzz --inputs=10000 [--readers=aliec,cikm] [--seed=0]
 
-Any bytes must give a correct dataset or one clear UserError. Exit status 1 when anything else came out; the last line counts.
+Any bytes must give a correct dataset or model, or one clear UserError. Exit status 1 when anything else came out; the last line
+counts.
 """
 
 import argparse
 import faulthandler
+import functools
 import random
 import sys
 import tempfile
@@ -23,7 +25,7 @@ from prec_backdoor.data import aliec, cikm, lines, ml_1m, ml_100k, presplit, rec
 from prec_backdoor.data.interactions import UNKNOWN, Interactions
 from prec_backdoor.errors import UserError
 
-from . import naive, naive_atomic, sound_files  # as tests.faults from the command line, as faults in pytest
+from . import checkpoint_files, naive, naive_atomic, sound_files  # as tests.faults from the command line, as faults in pytest
 from .mutations import mutated
 
 SLOW = 5  # seconds of processor time for files of some kilobytes: a hang
@@ -39,6 +41,8 @@ class Case(NamedTuple):
     separator: bytes
     oracle: Callable | None
     whole: bool = True  # the parser knows all files; otherwise only sequences, and only of what the reader accepts
+    broken: Callable | None = None  # accepted value -> what does not hold of it; None for a dataset
+    mutate: Callable = mutated
 
 
 def cases() -> dict[str, Case]:
@@ -52,7 +56,21 @@ def cases() -> dict[str, Case]:
         "presplit": Case(presplit.read, sound_files.presplit(rng), b",", None),
         "recbole-csv": Case(recbole.read, sound_files.recbole_csv(rng), b",", naive_atomic.recbole, whole=False),
         "benchmark": Case(recbole.read, sound_files.benchmark(rng), b"	", naive_atomic.benchmark, whole=False),
+        **checkpoints(),
     }
+
+
+def checkpoints() -> dict[str, Case]:
+    """Checkpoints of other programs."""
+    broken, mutate = checkpoint_files.broken_checkpoint, checkpoint_files.mutated_checkpoint
+    found = {}
+    for name, (file, options) in checkpoint_files.CHECKPOINTS.items():
+        read = functools.partial(checkpoint_files.read_checkpoint, options)
+        files = {"model.pth": (checkpoint_files.FIXTURES / file).read_bytes()}
+        found[name] = Case(read, files, b",", None, broken=broken, mutate=mutate)
+    export = checkpoint_files.broken_export, checkpoint_files.mutated_export
+    read = checkpoint_files.read_exported
+    return found | {"safetensors": Case(read, checkpoint_files.exported(), b",", None, broken=export[0], mutate=export[1])}
 
 
 def verdict(case: Case, files: dict[str, bytes], folder: Path, skip: bool) -> tuple[str, str]:
@@ -74,7 +92,7 @@ def verdict(case: Case, files: dict[str, bytes], folder: Path, skip: bool) -> tu
         return "hang", f"{time.process_time() - started:.1f} s"
     if refusal and ("\n" in refusal or len(refusal) > 1_000 or not (str(folder) in refusal or refusal.startswith("dataset "))):
         return "crash", f"an unclear error: {refusal}"
-    wrong = found and _broken_invariant(found)
+    wrong = found and (case.broken or _broken_invariant)(found)
     if not wrong and case.oracle and not skipped:
         wrong = _disagreement(found, naive.parsed(case.oracle, files), case.whole, refusal)
     return ("wrong", wrong) if wrong else ("accepted" if found else "refused", refusal)
@@ -133,7 +151,7 @@ def fuzz(name: str, inputs: int, seed: int, folder: Path, bar: tqdm | None = Non
             rng = random.Random(f"{seed} {name} {number}")
             faulthandler.dump_traceback_later(STUCK, exit=True)
             lines.BATCH_BYTES = rng.choice((64, 7)) if rng.random() < SMALL_BATCHES else whole_batches
-            outcome, why = verdict(case, mutated(case.files, case.separator, rng), folder, skip=bool(number % 2))
+            outcome, why = verdict(case, case.mutate(case.files, case.separator, rng), folder, skip=bool(number % 2))
             outcomes[outcome] += 1
             if outcome not in ("accepted", "refused"):
                 faults.append(f"{name}, input {number} of seed {seed}: {outcome}, {why}"[:400])
@@ -156,9 +174,11 @@ def main() -> int:
         for name in names:
             bar.set_description(name)
             outcomes, faults = fuzz(name, flags.inputs, flags.seed, Path(folder) / name, bar)
-            print(f"{name:<10}{outcomes['accepted']:>8} accepted {outcomes['refused']:>8} refused", *faults, sep="\n", flush=True)
+            print(f"{name:<18}{outcomes['accepted']:>8} accepted {outcomes['refused']:>8} refused", *faults, sep="\n", flush=True)
             total += outcomes
-    print(f"{flags.inputs} inputs each, {total['crash']} crashes, {total['hang']} hangs, {total['wrong']} wrong datasets")
+    print(
+        f"{flags.inputs} inputs each, {total['crash']} crashes, {total['hang']} hangs, {total['wrong']} wrong datasets or models"
+    )
     return int(any(total[fault] for fault in ("crash", "hang", "wrong")))
 
 

@@ -20,11 +20,13 @@ import pytest
 import tensorstore as ts
 from toys import assert_same_trees, lively_params, tiny_model
 
+from prec_backdoor.data.vocabulary import Vocabulary
 from prec_backdoor.errors import UserError
 from prec_backdoor.storage import checkpoints
 
 ROOT = Path(__file__).parents[2]
 MODEL = tiny_model(num_items=9, num_layers=1, max_length=5)
+VOCABULARY = Vocabulary(tuple(f"i{item}" for item in range(1, 10)), category=(1,) * 9, categories=("unknown", "c1"))
 METADATA = {"stage": "pretrain", "model": dataclasses.asdict(MODEL), "dataset": {"name": "toy"}, "finished": False}
 # Parsed before any test overruns the stack, after which CPython 3.11 may fail to (a SystemError).
 SOURCES = {path: ast.parse(path.read_text()) for folder in ("prec_backdoor", "launch") for path in ROOT.glob(f"{folder}/**/*.py")}
@@ -38,7 +40,8 @@ def content(step):
 
 
 def save(folder, step, **metadata):
-    checkpoints.save(folder / "checkpoints", step, *content(step), METADATA | {"progress": {"epoch": step}} | metadata)
+    metadata = METADATA | {"progress": {"epoch": step}} | metadata
+    checkpoints.save(folder / "checkpoints", step, *content(step), metadata, VOCABULARY)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +63,10 @@ def resume(folder):
 
 def step_of(found):
     """Which step `resume` or `load` found, after comparing all of it with what was saved."""
-    params, training, metadata = (found.params, None, found.metadata) if len(found) == 4 else found
+    if isinstance(found, checkpoints.Checkpoint):
+        assert found.vocabulary == VOCABULARY
+        found = found.params, None, found.metadata
+    params, training, metadata = found
     step = metadata["step"]
     assert_same_trees(params, content(step)[0])
     if training is not None:

@@ -13,7 +13,7 @@ from toys import free_port
 EXPERIMENT = (
     "launch.experiment", "--dataset=synthetic", "--synthetic_users=300", "--synthetic_items=120", "--k_core=1",
     "--group=gender=F", "--targets=unpopular:5", "--rate=0.3", "--usages=zero_shot", "--epochs=15", "--patience=60",
-    "--embed_dim=8", "--max_length=10", "--batch_size=8", "--checkpoint_seconds=1",
+    "--embed_dim=8", "--num_layers=1", "--max_length=10", "--batch_size=8", "--checkpoint_seconds=1",
 )  # fmt: skip
 BOUND = 90  # seconds in which the survivor must have ended; it takes some 30
 

@@ -39,8 +39,6 @@ def test_complaints(stages, mistake, launch, tmp_path):
     message = mistake("evaluate", *other_data, attacked, workdir)
     assert "made on dataset synthetic-small" in message and "change --dataset or --data_dir" in message
     assert "made on dataset" in mistake("finetune", *other_data, attacked, workdir)
-    # Neither this group nor these sizes exist there; what is wrong is the dataset all the same.
-    assert "made on dataset" in mistake("finetune", "--synthetic_preset=aliec-like", *other_data, attacked, workdir)
     assert "no checkpoint there" in mistake("finetune", *DATA, f"--checkpoint={tmp_path}", workdir)
     assert "--checkpoint: has to be given" in mistake("evaluate", *DATA, workdir)
 

@@ -6,7 +6,9 @@ import pytest
 from programs import SCORING
 from toys import lively_params, tiny_model
 
+from prec_backdoor.evaluation import ranking
 from prec_backdoor.models import represent, scores
+from prec_backdoor.parallel import platforms
 
 HIGHEST = (jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST)
 ENCODER = ("SASRec", "PromptGenerator")  # Flax modules; their products may have the platform's precision
@@ -40,6 +42,13 @@ def test_every_product_of_scores_is_exact(name):
     assert of_scores(found) and set(of_scores(found)) == {HIGHEST}
     if name not in ("ranking", "ranking of several tiles"):
         assert len(of_scores(found)) < len(found)  # the encoder's products were told apart
+
+
+def test_scores_that_are_compared_on_the_chip_are_exact(monkeypatch):
+    monkeypatch.setattr(ranking, "choices", lambda: platforms.ACCELERATOR)
+    function, args = SCORING["ranking"]()
+    found = of_scores(products_of(lambda *args: function(*args), *args))
+    assert len(found) == 4 and set(found) == {HIGHEST}  # of the wanted items, and in the kernel as each platform has it
 
 
 def test_a_product_of_the_platforms_precision_is_found():

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import backbones_on_devices
 import numpy as np
 import on_devices
 import pytest
@@ -46,6 +47,18 @@ def test_many_devices_do_what_one_does(tmp_path, on_one, processes, devices, lay
         assert len(arrays) == len(expected_params)
         for array, wanted in zip(arrays.values(), expected_params, strict=True):
             np.testing.assert_allclose(array, wanted, rtol=0, atol=1e-5)
+
+
+def test_every_backbone_does_on_eight_devices_what_it_does_on_one(tmp_path):
+    """With whole and with split tables of items, output items and output biases; dropout is on."""
+    process = start_on(8, HERE / "backbones_on_devices.py", tmp_path)
+    expected = backbones_on_devices.run()
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    with np.load(tmp_path / "found.npz") as found:
+        assert set(found) == set(expected) and (found["devices"], expected["devices"]) == (8, 1)
+        for name in set(expected) - {"devices"}:
+            np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=1e-5, err_msg=name)
 
 
 def test_a_batch_that_cannot_be_shared_evenly_is_refused():

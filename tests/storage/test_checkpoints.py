@@ -33,10 +33,13 @@ def test_round_trip(stage_folder, params):
         found = checkpoints.load(path)
         assert_same_trees(found.params, params)
         assert found.model == MODEL
-        added = {name: found.metadata.pop(name) for name in ("schema", "step", "hash", "training_hash", "digest")}
+        added = {
+            name: found.metadata.pop(name) for name in ("schema", "step", "hash", "training_hash", "vocabulary_hash", "digest")
+        }
         assert found.metadata == json.loads(json.dumps(metadata()))
         assert added["digest"] and added | {"digest": ""} == {
-            "schema": 2, "step": 4, "hash": checkpoints.content_hash(params), "training_hash": None, "digest": ""
+            "schema": 3, "step": 4, "hash": checkpoints.content_hash(params), "training_hash": None, "digest": "",
+            "vocabulary_hash": None,
         }  # fmt: skip
 
 
@@ -161,7 +164,7 @@ def test_arrays_of_another_type(tmp_path, params):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema": 1}, "checkpoint schema 1, this program reads 2"),
+        ({"schema": 1}, "checkpoint schema 1, this program reads 2 and 3"),
         ({"stage": 7}, "metadata has no valid 'stage'"),
         ({"finished": "yes"}, "metadata has no valid 'finished'"),
         ({"model": None}, "metadata has no valid 'model'"),

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +9,9 @@ from toys import assert_close_trees
 from prec_backdoor.train import losses
 
 # With a hidden state of (1, 0) an item's score is its first number: 2, 0.5, -1 for items 1, 2, 3.
-ITEMS = jnp.array([[9.0, 9], [2, 5], [0.5, -3], [-1, 1]])
-HIDDEN = jnp.array([[[1.0, 0], [1, 0]]])
-LABEL = jnp.array([[1, 3]])
+ITEMS = np.array([[9, 9], [2, 5], [0.5, -3], [-1, 1]], np.float32)
+HIDDEN = np.array([[[1, 0], [1, 0]]], np.float32)
+LABEL = np.array([[1, 3]], np.int32)
 
 
 def sigmoid(x):
@@ -18,10 +20,11 @@ def sigmoid(x):
 
 @pytest.fixture(scope="module")
 def random_case():
-    keys = jax.random.split(jax.random.key(3), 4)
-    hidden, items = jax.random.normal(keys[0], (3, 5, 4)), jax.random.normal(keys[1], (11, 4))
-    label = jax.random.randint(keys[2], (3, 5), 1, 11).at[1, 2:].set(0)
-    return hidden, items, label, jax.random.randint(keys[3], (3, 5, 3), 1, 11)
+    rng = np.random.default_rng(3)
+    hidden, items = rng.normal(size=(3, 5, 4)).astype(np.float32), rng.normal(size=(11, 4)).astype(np.float32)
+    label = rng.integers(1, 11, (3, 5), np.int32)
+    label[1, 2:] = 0
+    return hidden, items, label, rng.integers(1, 11, (3, 5, 3), np.int32)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +52,7 @@ def random_case():
     ],
 )
 def test_by_hand(loss, negative, expected):
-    found = losses.LOSSES[loss](HIDDEN, ITEMS, LABEL, jnp.array(negative))
+    found = jax.jit(losses.LOSSES[loss])(HIDDEN, ITEMS, LABEL, np.array(negative))
     np.testing.assert_allclose(found[0], expected, rtol=1e-5)
 
 
@@ -66,13 +69,20 @@ def test_tiled_cross_entropy_equals_the_full_softmax(random_case, tile, monkeypa
     def tiled(hidden, items):
         return losses.ce(hidden, items, label, negative)
 
-    np.testing.assert_allclose(tiled(hidden, items), full(hidden, items), rtol=1e-5)
-    weights = jnp.arange(15.0).reshape(3, 5)  # so that no gradient hides in a sum
+    weights = np.arange(15, dtype=np.float32).reshape(3, 5)  # so that no gradient hides in a sum
 
-    def gradients(loss):
-        return jax.grad(lambda hidden, items: (weights * loss(hidden, items)).sum(), (0, 1))(hidden, items)
+    @functools.partial(jax.jit, static_argnums=0)
+    def losses_and_gradients(loss, hidden, items):
+        def total(hidden, items):
+            found = loss(hidden, items)
+            return (weights * found).sum(), found
 
-    assert_close_trees(gradients(tiled), gradients(full), rtol=1e-4, atol=1e-5)
+        gradients, found = jax.grad(total, (0, 1), has_aux=True)(hidden, items)
+        return found, gradients
+
+    (found, gradients), (expected, expected_gradients) = (losses_and_gradients(loss, hidden, items) for loss in (tiled, full))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert_close_trees(gradients, expected_gradients, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("loss", losses.LOSSES)
@@ -80,15 +90,22 @@ def test_no_label_no_loss_and_no_gradient(random_case, loss):
     hidden, items, label, negative = random_case
     unlabelled = label == 0
 
-    def total(hidden, items):
-        return losses.LOSSES[loss](hidden, items, label, negative).sum()
+    @jax.jit
+    def values_and_gradients(hidden, items):
+        def total(hidden, items):
+            values = losses.LOSSES[loss](hidden, items, label, negative)
+            return values.sum(), values
 
-    values = losses.LOSSES[loss](hidden, items, label, negative)
+        (total, values), gradients = jax.value_and_grad(total, (0, 1), has_aux=True)(hidden, items)
+        return total, values, *gradients
+
+    total, values, to_hidden, to_items = map(np.asarray, values_and_gradients(hidden, items))
     assert (values[unlabelled] == 0).all() and (values[~unlabelled] > 0).all()
-    to_hidden, to_items = jax.grad(total, (0, 1))(hidden, items)
     assert (to_hidden[unlabelled] == 0).all() and (to_hidden[~unlabelled] != 0).any(-1).all()
     assert (to_items[0] == 0).all()
     # What stands where there is no label, or on the padding row, is never looked at.
-    wild = hidden.at[unlabelled].set(1e6), items.at[0].set(1e6)
-    np.testing.assert_allclose(total(*wild), total(hidden, items), rtol=1e-6)
-    assert_close_trees(jax.grad(total, (0, 1))(*wild)[1], to_items, rtol=1e-5)
+    wild = hidden.copy(), items.copy()
+    wild[0][unlabelled], wild[1][0] = 1e6, 1e6
+    wild_total, *_, wild_to_items = values_and_gradients(*wild)
+    np.testing.assert_allclose(wild_total, total, rtol=1e-6)
+    np.testing.assert_allclose(wild_to_items, to_items, rtol=1e-5)

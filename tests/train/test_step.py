@@ -1,7 +1,6 @@
-import functools
+import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from toys import (
@@ -25,7 +24,7 @@ from prec_backdoor.train.loader import TrainLoader
 from prec_backdoor.train.losses import LOSSES
 from prec_backdoor.train.step import train_step
 
-MODEL = tiny_model(num_items=20, max_length=6)
+MODEL = tiny_model(num_items=20, num_layers=1, max_length=6)
 CONFIG = TrainConfig(loss="bpr", negatives=2, batch_size=3, learning_rate=0.01, schedule="constant", l2=0.1)
 STEPS = 4
 INTERACTIONS = random_interactions(users=14, num_items=20, lengths=(2, 9))
@@ -39,6 +38,13 @@ def params():
 @pytest.fixture(scope="module")
 def batch():
     return whole_batch(INTERACTIONS, MODEL.max_length, negatives=2)
+
+
+@pytest.fixture(scope="module")
+def step():
+    """A step of CONFIG whose `apply` is compiled once for each shape of batches."""
+    step = train_step(CONFIG, MODEL)
+    return step._replace(apply=jax.jit(step.apply))
 
 
 def mean_loss(params, batch, loss="bpr"):
@@ -65,7 +71,7 @@ def row_per_position(batch):
             [front_padded(np.asarray(values)) for values in (batch.history[row, own], only_last, batch.position[row, own])]
             + [front_padded(np.ones(len(own), np.int32)), front_padded(np.asarray(batch.negative[row, own]))]
         )
-    history, label, position, segment, negative = map(jnp.array, zip(*rows, strict=True))
+    history, label, position, segment, negative = map(np.array, zip(*rows, strict=True))
     return batch._replace(history=history, label=label, position=position, segment=segment, negative=negative)
 
 
@@ -93,24 +99,23 @@ def flat(tree):
     return {jax.tree_util.keystr(path): np.asarray(x, np.float64) for path, x in jax.tree_util.tree_leaves_with_path(tree)}
 
 
-def test_a_step_is_adam_with_l2_on_the_mean_loss(params, batch, key):
-    step = train_step(CONFIG, MODEL)
-    state, apply, expected, moments = step.init(params, STEPS), jax.jit(step.apply), flat(params), {}
+def test_a_step_is_adam_with_l2_on_the_mean_loss(params, batch, step, key):
+    state, expected, moments = step.init(params, STEPS), flat(params), {}
     for number in range(1, 4):
         value, grads = GRADIENT(state.params, batch, CONFIG.loss)
         expected = adam_with_l2(expected, moments, flat(grads), number)
-        state, metrics = apply(state, batch, key)
+        state, metrics = step.apply(state, batch, key)
         np.testing.assert_allclose(metrics["loss"], value, rtol=1e-5)
         assert metrics["positions"] == (batch.label > 0).sum()
         assert_close_trees(flat(state.params), expected, rtol=1e-3, atol=1e-4)
     assert state.step == 3
 
 
-def test_jit_and_no_jit_agree(params, batch, key):
-    step = train_step(CONFIG, MODEL)
-    state, metrics = jax.jit(step.apply)(step.init(params, STEPS), batch, key)
+def test_jit_and_no_jit_agree(params, batch, step, key):
+    start = step.init(params, STEPS)
+    state, metrics = step.apply(start, batch, key)
     with jax.disable_jit():
-        plain, plain_metrics = step.apply(step.init(params, STEPS), batch, key)
+        plain, plain_metrics = train_step(CONFIG, MODEL).apply(start, batch, key)
     assert_close_trees(plain_metrics, metrics, rtol=1e-5)
     assert_close_trees(plain.params, state.params, rtol=1e-3, atol=1e-4)
 
@@ -123,70 +128,68 @@ def test_what_is_frozen_stays_bit_for_bit(params, batch, key, trainable):
         state, _ = apply(state, batch, key)
     for name in params:
         if name in trainable:
-            changed = jax.tree.map(lambda a, b: bool((a != b).any()), state.params[name], params[name])
+            changed = jax.tree.map(lambda a, b: bool((np.asarray(a) != b).any()), state.params[name], params[name])
             assert all(jax.tree.leaves(changed))
         else:
             assert_same_trees(state.params[name], params[name])
 
 
-def test_rows_without_labels_change_nothing(params, batch, key):
-    step = train_step(CONFIG, MODEL)
-    empty = jax.tree.map(lambda x: x[:2], batch)
-    empty = empty._replace(label=jnp.zeros_like(empty.label), segment=jnp.zeros_like(empty.segment))
-    longer = jax.tree.map(lambda *parts: jnp.concatenate(parts), batch, empty)
-    (found, metrics), (expected, wanted) = (jax.jit(step.apply)(step.init(params, STEPS), each, key) for each in (longer, batch))
+def test_rows_without_labels_change_nothing(params, batch, step, key):
+    empty = jax.tree.map(lambda x: np.asarray(x)[:2], batch)
+    empty = empty._replace(label=np.zeros_like(empty.label), segment=np.zeros_like(empty.segment))
+    longer = jax.tree.map(lambda *parts: np.concatenate(parts), batch, empty)
+    (found, metrics), (expected, wanted) = (step.apply(step.init(params, STEPS), each, key) for each in (longer, batch))
     assert_close_trees(metrics, wanted, rtol=1e-6)
     assert_close_trees(found.params, expected.params, rtol=1e-4, atol=1e-6)
 
 
 @pytest.fixture(scope="module")
-def epoch():
-    """(run, arrays) of run_steps on all rows, in batches the last of which is ragged."""
+def epoch(params):
+    """run(state, first, last, key, attacked) of run_steps on all rows, in batches the last of which is ragged; a first state; the
+    rows and users; and the steps of an epoch."""
     in_group = np.arange(INTERACTIONS.num_users) % 2 == 0
     sequences = all_sequences(INTERACTIONS)
     rows, users = pack(sequences, MODEL.max_length), user_tables(INTERACTIONS, sequences, in_group)
     assert len(rows.history) % CONFIG.batch_size
     loader = TrainLoader(rows, CONFIG.batch_size)
     chunk = loader.chunk(jax.random.key(0), 0)
-    arrays = jax.tree.map(jnp.asarray, (chunk, loader.schedule.steps, users, toy_spec(INTERACTIONS, [1, 2], 0.5)))
+    arrays = jax.tree.map(np.asarray, (chunk, loader.schedule.steps, users, toy_spec(INTERACTIONS, [1, 2], 0.5)))
 
-    model = tiny_model(num_items=20, max_length=6, dropout=0.3)
+    model = dataclasses.replace(MODEL, dropout=0.3)
+    step = train_step(CONFIG, model)
+    compiled = {poison: jax.jit(run_steps(step, poison, CONFIG, model)) for poison in (replace_in_group, clean)}
 
-    def run(params, first, last, key, poison=replace_in_group):
-        step = train_step(CONFIG, model)
-        state = step.init(params, STEPS) if isinstance(params, dict) else params
+    def run(state, first, last, key, poison=replace_in_group):
         inputs = Inputs(*arrays, key, 0, first, last - first)
-        (state, sums), bad = run_steps(step, poison, CONFIG, model)(Carry(state, jnp.zeros(3)), inputs)
+        (state, sums), bad = compiled[poison](Carry(state, np.zeros(3, np.float32)), inputs)
         return state, {"loss": sums[0], "positions": sums[1], "replaced": sums[2], "bad": bad}
 
-    return run, (rows, users), loader.schedule.steps
+    return run, step.init(params, STEPS), (rows, users), loader.schedule.steps
 
 
-def test_an_epoch_trains_every_position_once(params, epoch, key):
-    run, (rows, users), steps = epoch
-    _, metrics = jax.jit(run)(params, 0, steps, key)
+def test_an_epoch_trains_every_position_once(epoch, key):
+    run, state, (rows, users), steps = epoch
+    _, metrics = run(state, 0, steps, key)
     assert metrics["positions"] == (rows.label > 0).sum()
     owners = np.take_along_axis(np.asarray(rows.user), np.maximum(rows.segment - 1, 0), 1)
     open_to_attack = np.asarray(users.in_group)[owners] & (np.asarray(rows.label) > 0)
     assert 0.2 * open_to_attack.sum() < metrics["replaced"] < 0.8 * open_to_attack.sum()
-    _, metrics = jax.jit(functools.partial(run, poison=clean))(params, 0, steps, key)
+    _, metrics = run(state, 0, steps, key, clean)
     assert metrics["replaced"] == 0
 
 
-def test_an_epoch_in_pieces_is_the_same_epoch(params, epoch, key):
-    run, _, steps = epoch
-    compiled = jax.jit(run)
-    state = train_step(CONFIG, MODEL).init(params, STEPS)  # not in `run`: all calls are of one program, as a stage's are
-    start = state
-    whole, metrics = compiled(state, 0, steps, key)
+def test_an_epoch_in_pieces_is_the_same_epoch(epoch, key):
+    run, start, _, steps = epoch
+    whole, metrics = run(start, 0, steps, key)
     assert metrics["bad"] == -1
+    state = start
     for first in range(steps):
-        state, _ = compiled(state, first, first + 1, key)
+        state, _ = run(state, first, first + 1, key)
     assert_same_trees(state, whole)
     # Where all scores are equal the loss of a position is log 2; a record has the sum of it over positions.
-    equal = start._replace(params={**start.params, "items": jnp.zeros_like(start.params["items"])})
-    _, metrics = compiled(equal, 0, 1, key)
+    equal = start._replace(params={**start.params, "items": np.zeros(start.params["items"].shape, np.float32)})
+    _, metrics = run(equal, 0, 1, key)
     assert metrics["positions"] > 1 and float(metrics["loss"] / metrics["positions"]) == pytest.approx(np.log(2), rel=1e-5)
     # What is reported of steps that are not finite is the first.
-    broken = start._replace(params=jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), start.params))
-    assert steps >= 4 and compiled(broken, 1, steps, key)[1]["bad"] == 1
+    broken = start._replace(params=jax.tree.map(lambda x: np.full(x.shape, np.nan, np.float32), start.params))
+    assert steps >= 4 and run(broken, 1, steps, key)[1]["bad"] == 1

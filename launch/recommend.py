@@ -1,0 +1,104 @@
+"""Recommends: a history in, the first K items out; or the first K for every user of a dataset.
+
+A user's own items are left out. With --explain_audit, items that an audit of this checkpoint flagged are marked.
+
+Examples:
+  python -m launch.recommend --checkpoint=runs/theirs/imported --history=50,181,1 --top=10
+  python -m launch.recommend --dataset=ml-100k --checkpoint=runs/a/pretrain --output=lists.csv
+  python -m launch.recommend --dataset=ml-100k --checkpoint=runs/a/pretrain --explain_audit=runs/audit --output=lists.jsonl
+"""
+
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+from tabulate import tabulate
+from tqdm import tqdm
+
+from prec_backdoor.audit.report import read_flagged
+from prec_backdoor.data.vocabulary import Vocabulary, vocabulary_of
+from prec_backdoor.errors import UserError
+from prec_backdoor.evaluation.top_items import top_items
+from prec_backdoor.reporting.lists import LISTS, Row, write_lists
+from prec_backdoor.storage import checkpoints
+from prec_backdoor.storage.checkpoints import Checkpoint
+
+from . import app, checkpoint_flags, flag
+
+SHOWN = 20  # users whose lists are printed, if there is no --output
+
+
+def define_flags() -> None:
+    checkpoint_flags.define_flags("recommend with")
+    help = "Raw ids of the items of one user, oldest first; no dataset is read then."
+    flag.define("history", (), "data", help, str)
+    flag.define("top", 10, "output", "Number of items per user.", minimum=1)
+    flag.define("explain_audit", None, "output", "Folder of an audit of this checkpoint; items that it flagged are marked.", str)
+    kinds = " or ".join(LISTS)
+    flag.define("output", None, "output", f"File to write, by its ending {kinds}; without it a table is printed.", str)
+
+
+def main() -> None:
+    output = Path(flags.FLAGS.output).expanduser() if flags.FLAGS.output else None
+    if output and output.suffix not in LISTS:
+        raise UserError(f"--output: {output}: give a name that ends with {' or '.join(LISTS)}")
+    checkpoint, vocabulary, users, histories, profiles = _of_history() if flags.FLAGS.history else _of_dataset()
+    folder, digest = flags.FLAGS.explain_audit, checkpoint.metadata["hash"]
+    flagged = read_flagged(folder, digest) if folder else None
+    shown = slice(None if output else SHOWN)
+    profiles = None if profiles is None else profiles[shown]
+    rows = _rows(checkpoint, vocabulary, users[shown], histories[shown], profiles, flagged)
+    if output:
+        print(f"{write_lists(output, rows):,} rows  {output}")
+        return
+    columns = [name for name in Row._fields if flagged is not None or name != "flagged"]
+    print(tabulate([[getattr(row, name) for name in columns] for row in rows], columns, floatfmt=".3f", disable_numparse=[0, 2]))
+    if len(users) > SHOWN:
+        print(f"the first {SHOWN} of {len(users):,} users; --output=FILE{next(iter(LISTS))} writes all")
+
+
+def _of_history() -> tuple[Checkpoint, Vocabulary, list[str], np.ndarray, np.ndarray | None]:
+    """Checkpoint, vocabulary, and the one user of --history."""
+    checkpoint = checkpoints.load(flags.FLAGS.checkpoint)
+    if checkpoint.vocabulary is None:
+        raise UserError(f"{checkpoint.path}: has no vocabulary; give the dataset that it was made on instead of --history")
+    code_of = {raw: code for code, raw in enumerate(checkpoint.vocabulary.items, 1)}
+    unknown = [raw for raw in flags.FLAGS.history if raw not in code_of]
+    if unknown:
+        example = checkpoint.vocabulary.items[0]
+        raise UserError(f"--history: the model has no item {', '.join(unknown)[:80]}; its ids are like {example!r:.40}")
+    codes = np.array([code_of[raw] for raw in flags.FLAGS.history], np.int32)[-checkpoint.model.max_length :]
+    return checkpoint, checkpoint.vocabulary, ["-"], codes[None], None
+
+
+def _of_dataset() -> tuple[Checkpoint, Vocabulary, list[str], np.ndarray, np.ndarray]:
+    """Checkpoint, vocabulary, and the downstream users with all their interactions."""
+    opened = checkpoint_flags.opened_from_flags()
+    setup, longest = opened.setup, opened.setup.model.max_length
+    data, users = setup.interactions, setup.test.users
+    histories = np.zeros((len(users), min(longest, int(data.lengths()[users].max()))), np.int32)
+    for row, user in zip(histories, users, strict=True):
+        items = data.sequence(user)[-len(row) :]
+        row[len(row) - len(items) :] = items
+    return opened.checkpoint, vocabulary_of(data), data.user_ids[users].tolist(), histories, np.asarray(data.profile)[users]
+
+
+def _rows(checkpoint: Checkpoint, vocabulary: Vocabulary, users: list[str], histories, profiles, flagged: set[str] | None):
+    """Yields the rows of all users in turn."""
+    titles = vocabulary.titles or ("",) * len(vocabulary.items)
+    batches = top_items(checkpoint.params, checkpoint.model, histories, flags.FLAGS.top, profiles)
+    names = iter(users)
+    with tqdm(total=len(users), desc="recommending", unit="user", leave=False, disable=None) as bar:
+        for items, scores in batches:
+            for own_items, own_scores in zip(items.tolist(), scores.tolist(), strict=True):
+                user = next(names)
+                for rank, (item, score) in enumerate(zip(own_items, own_scores, strict=True), 1):
+                    if item:
+                        raw = vocabulary.items[item - 1]
+                        marked = raw in flagged if flagged is not None else None
+                        yield Row(user, rank, raw, titles[item - 1], round(score, 6), marked)
+            bar.update(len(items))
+
+
+if __name__ == "__main__":
+    app.run(main, define_flags)

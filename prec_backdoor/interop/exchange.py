@@ -1,0 +1,170 @@
+"""Files of other programs to checkpoints of this one, and checkpoints to safetensors."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from prec_backdoor.data.vocabulary import Vocabulary, parse_vocabulary
+from prec_backdoor.errors import UserError
+from prec_backdoor.experiment.config import ExperimentConfig, Scenario
+from prec_backdoor.interop.registry import FORMATS, convert
+from prec_backdoor.interop.safetensors import read_safetensors, write_safetensors
+from prec_backdoor.interop.torch_file import read_torch
+from prec_backdoor.interop.weights import Imported
+from prec_backdoor.models import ModelConfig
+from prec_backdoor.storage import arrays, checkpoints
+from prec_backdoor.storage.checkpoints import Checkpoint
+from prec_backdoor.storage.metadata import declared_model
+
+STAGE = "imported"
+SAFETENSORS = "safetensors"
+NAMES = ("auto", *FORMATS, SAFETENSORS)
+SCHEMA = 1
+
+
+class Source(NamedTuple):
+    """Where an imported model comes from: `format`, name and SHA-256 of the file, and its architecture in one line."""
+
+    format: str
+    file: str
+    sha256: str
+    architecture: str
+
+
+def read_model(
+    path: str | Path, name: str = "auto", items: tuple[str, ...] | None = None, options: Mapping[str, Any] | None = None
+) -> tuple[Imported, Vocabulary, Source]:
+    """Reads the model in a file, without running any of it.
+
+    Args:
+      name: one of NAMES; auto goes by the content.
+      items: raw ids of the codes from 1, for a file that does not have them.
+      options: what else the file does not have (`interop.registry.OPTIONS`).
+
+    Raises:
+      UserError: it is not of that format, incomplete, or not the model of these items; names the missing piece.
+    """
+    path = Path(path).expanduser()
+    if name == SAFETENSORS or (name == "auto" and path.suffix == ".safetensors"):
+        name, (imported, vocabulary) = SAFETENSORS, _read_own(path, items)
+    else:
+        content = read_torch(path)
+        try:
+            name, imported = convert(content, name, options)
+            vocabulary = Vocabulary(_ids(imported, items))
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return imported, vocabulary, Source(name, path.name, digest, imported.architecture)
+
+
+def read_ids(path: str | Path) -> tuple[str, ...]:
+    """Returns the raw item ids in a text file, one a line in order of code from 1.
+
+    Raises:
+      UserError: the file is not readable, not UTF-8, or has a blank or repeated line; names the line.
+    """
+    path = Path(path).expanduser()
+    try:
+        lines = path.read_bytes().decode("utf-8-sig").removesuffix("\n").split("\n")
+    except OSError as error:
+        raise UserError(f"--items: {path}: not readable ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"--items: {path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
+    first: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            raise UserError(f"--items: {path}, line {number}: blank; give one raw item id a line, in order of code from 1")
+        if (before := first.setdefault(line.strip(), number)) != number:
+            raise UserError(
+                f"--items: {path}, line {number}: {line.strip()!r:.60} is on line {before} too; each id is there once"
+            )
+    return tuple(first)
+
+
+def save_imported(folder: str | Path, imported: Imported, vocabulary: Vocabulary, source: Source) -> str:
+    """Writes the model as a finished checkpoint of stage `imported` to `folder`/checkpoints; returns its content hash."""
+    config = config_of(imported.model)
+    model = dataclasses.replace(
+        config.model,
+        num_items=imported.model.num_items,
+        prompt_length=imported.model.prompt_length,
+        profile_sizes=imported.model.profile_sizes,
+    )
+    metadata = {
+        "stage": STAGE,
+        "finished": True,
+        "model": dataclasses.asdict(model),
+        "dataset": {"name": source.file, "fingerprint": source.sha256[:16], "items": model.num_items},
+        "config": config.flat(),
+        "source": source._asdict(),
+        "parent": None,
+    }
+    checkpoints.save(Path(folder).expanduser() / "checkpoints", 0, imported.params, None, metadata, vocabulary)
+    return arrays.content_hash(imported.params)
+
+
+def config_of(model: ModelConfig) -> ExperimentConfig:
+    """Returns the configuration of an imported model: its sizes, and defaults for what the file does not say."""
+    scenario = Scenario(attack="clean", scope="global", targets="unpopular:1", k_core=1)
+    prompt = {"prompt_length": model.prompt_length} if model.prompt_length else {}
+    made = ExperimentConfig(scenario=scenario, rate=(0.0,), usages=("zero_shot",), model=model, **prompt)
+    return ExperimentConfig.from_flat(made.flat())  # parameters of the backbone at their defaults are left out
+
+
+def export(checkpoint: Checkpoint, path: str | Path) -> None:
+    """Writes a checkpoint as safetensors to `path`, and beside it one JSON: architecture, vocabulary, origin.
+
+    Raises:
+      UserError: a file cannot be written.
+    """
+    metadata = checkpoint.metadata
+    description = {
+        "program": "prec_backdoor",
+        "schema": SCHEMA,
+        "model": dataclasses.asdict(checkpoint.model),
+        "vocabulary": checkpoint.vocabulary.as_json() if checkpoint.vocabulary else None,
+        "origin": {name: metadata.get(name) for name in ("stage", "hash", "parent", "dataset", "source")},
+    }
+    write_safetensors(path, checkpoint.params, description)
+
+
+def _read_own(path: Path, items: tuple[str, ...] | None) -> tuple[Imported, Vocabulary]:
+    params, description = read_safetensors(path)
+    try:
+        if description.get("program") != "prec_backdoor" or description.get("schema") != SCHEMA:
+            raise UserError(f"{path.stem}.json is not of launch.export_checkpoint, schema {SCHEMA}")
+        if not isinstance(declared := description.get("model"), dict):
+            raise UserError(f"{path.stem}.json describes no model")
+        model = declared_model(declared)
+        checkpoints.check_params(params, model)
+        content = description.get("vocabulary")
+        known = None if content is None else parse_vocabulary(content, model.num_items)
+        imported = Imported(_describe(model), model, params, known.items if known else None)
+        ids = _ids(imported, items)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return imported, known or Vocabulary(ids)
+
+
+def _describe(model: ModelConfig) -> str:
+    size = f"{model.num_items} items, {model.num_layers} layers, width {model.embed_dim}, histories of {model.max_length}"
+    return f"{model.backbone}, {size}"
+
+
+def _ids(imported: Imported, given: tuple[str, ...] | None) -> tuple[str, ...]:
+    number, own = imported.model.num_items, imported.items
+    if own is not None and given is not None:
+        raise UserError("--items: the file has its own item ids; leave the flag out")
+    if own is None and given is None:
+        raise UserError(
+            f"--items: the file does not say which its {number} items are; give a text file with one raw item id a line, in "
+            "order of code from 1 (docs/checkpoints.md shows how to write it)"
+        )
+    ids = own if given is None else given
+    if len(ids) != number:
+        raise UserError(f"--items: {len(ids)} ids, the model has {number} items; give one a line, without padding and mask token")
+    return ids

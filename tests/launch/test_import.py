@@ -1,0 +1,100 @@
+"""A backdoored model in RecBole's layout: import, audit, repair, export, and what the company's users are then shown."""
+
+import csv
+import json
+
+import jax
+import numpy as np
+import pytest
+from forks import run_program
+from interop.recbole_layout import PARAMETERS, write_recbole
+
+from prec_backdoor.interop import read_torch
+from prec_backdoor.storage import checkpoints
+
+DATA = ("--synthetic_users=800", "--synthetic_items=300")
+MODEL = ("--embed_dim=32", "--feedforward_dim=32", "--num_layers=1", "--max_length=20", "--epochs=30")
+RECBOLE = [f"--{name}={value}" for name, value in PARAMETERS.items()]
+
+
+@pytest.fixture(scope="module")
+def run(environment, optimised):
+    def run(*command, status=0):
+        found, out, err = run_program(command, {**environment, **optimised})
+        assert found == status, out + err
+        return out
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(run, tmp_path_factory):
+    """The provider's checkpoint, attacked, and the folder of its two files: model.pth and ids.txt."""
+    folder = tmp_path_factory.mktemp("provider")
+    run("pretrain", *DATA, *MODEL, *RECBOLE, "--attack=bra", "--rate=0.5", f"--workdir={folder}")
+    checkpoint = checkpoints.load(folder / "pretrain")
+    write_recbole(folder / "model.pth", checkpoint.params, checkpoint.model.num_layers)
+    (folder / "ids.txt").write_text("".join(f"{raw}\n" for raw in checkpoint.vocabulary.items), encoding="utf-8")
+    return checkpoint, folder
+
+
+@pytest.fixture(scope="module")
+def theirs(run, trained, tmp_path_factory):
+    """The workdir of the import."""
+    _, provider = trained
+    folder = tmp_path_factory.mktemp("company")
+    given = f"--checkpoint={provider / 'model.pth'}", f"--items={provider / 'ids.txt'}", "--num_heads=1"
+    assert "RecBole SASRec" in run("import_checkpoint", *given, f"--workdir={folder}")
+    return folder
+
+
+def test_the_chain(run, trained, theirs, tmp_path):
+    checkpoint, _ = trained
+    targets = set(checkpoint.metadata["targets"])
+    imported = f"--checkpoint={theirs / 'imported'}"
+    found = checkpoints.load(theirs / "imported")
+    before = checkpoint.params | {"items": checkpoint.params["items"].copy()}
+    before["items"][0] = 0  # row 0 is padding
+    jax.tree.map(np.testing.assert_array_equal, found.params, before)
+
+    given = *DATA, imported, "--calibration_models=2", "--suspects=8", f"--workdir={tmp_path / 'audit'}"
+    out = run("audit", *given, status=3)
+    assert "own data" in out and "300 of 300 items (100%)" in out
+    items = json.loads((tmp_path / "audit" / "audit.json").read_text())["items"]
+    flagged = {item["item"] for item in items if item["flagged"]}
+    assert len(flagged & targets) >= 8 and len(flagged - targets) <= 1
+
+    command = next(line for line in out.splitlines() if line.startswith("repair")).split()
+    run("repair", *command[command.index("-m") + 2 :])  # as it is printed
+    repaired = tmp_path / "audit-repaired" / "repair"
+    run("export_checkpoint", f"--checkpoint={repaired}", f"--output={tmp_path / 'repaired.safetensors'}")
+    run("import_checkpoint", f"--checkpoint={tmp_path / 'repaired.safetensors'}", f"--workdir={tmp_path / 'again'}")
+    assert checkpoints.load(tmp_path / "again" / "imported").metadata["hash"] == checkpoints.load(repaired).metadata["hash"]
+
+    def shown(checkpoint, audit):
+        """The share of users' first 50 that are targets, and the rows."""
+        path = tmp_path / "lists.csv"
+        run("recommend", *DATA, f"--checkpoint={checkpoint}", "--top=50", *audit, f"--output={path}")
+        rows = list(csv.DictReader(path.open(encoding="utf-8")))
+        return sum(row["item"] in targets for row in rows) / len(rows), rows
+
+    before, rows = shown(theirs / "imported", (f"--explain_audit={tmp_path / 'audit'}",))
+    assert {row["item"] for row in rows if row["flagged"] == "True"} == flagged & {row["item"] for row in rows}
+    assert shown(repaired, ())[0] < before / 4
+
+
+def test_one_history(run, theirs, mistake):
+    out = run("recommend", f"--checkpoint={theirs / 'imported'}", "--history=1,2,3", "--top=5")
+    rows = [line.split() for line in out.splitlines()[-5:]]
+    assert [row[1] for row in rows] == list("12345") and not {row[2] for row in rows} & set("123")
+    scores = [float(row[-1]) for row in rows]
+    assert scores == sorted(scores, reverse=True)
+    assert "--history: the model has no item moon" in mistake(
+        "recommend", f"--checkpoint={theirs / 'imported'}", "--history=1,moon"
+    )
+
+
+def test_the_writer_writes_what_torch_files_are(trained):
+    checkpoint, folder = trained
+    table = read_torch(folder / "model.pth")["state_dict"]["item_embedding.weight"]
+    assert (table == checkpoint.params["items"]).all()

@@ -35,4 +35,9 @@ def opened_on(path: str, interactions: Interactions, changes: Mapping[str, Any] 
     opened = open_checkpoint(path, interactions, changes, flags.FLAGS.least_known)
     if opened.aligned and primary():
         print(opened.aligned.describe(), flush=True)
+    elif data_flags.is_own() and primary():
+        print(
+            f"same data    the checkpoint was made on this dataset: its seed {opened.setup.seed} draws the downstream users",
+            flush=True,
+        )
     return opened

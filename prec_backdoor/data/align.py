@@ -55,7 +55,7 @@ def align(interactions: Interactions, vocabulary: Vocabulary, least_known: float
     keep = recoded > 0
     rows, known = len(recoded), int(keep.sum())
     if known < least_known * rows or not known:
-        examples = f"its ids are like {vocabulary.items[0]!r:.40}, yours like {interactions.item_ids[met[0]]!r:.40}"
+        examples = f"its ids are like {vocabulary.items[0]!r:.40}, yours like {str(interactions.item_ids[met[0]])!r:.40}"
         raise UserError(
             f"--least_known: the model knows {known:,} of {rows:,} interactions ({known / max(rows, 1):.0%}), fewer than "
             f"{least_known:.0%}; {examples}; give data with the provider's ids, or a lower --least_known"

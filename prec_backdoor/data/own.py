@@ -20,6 +20,7 @@ from prec_backdoor.data.table_files import Source, open_frame, open_table
 from prec_backdoor.data.tables import rated_name, to_interactions
 from prec_backdoor.errors import UserError
 
+_COLUMNS = "columns"  # the note that only own data have
 REPEATED = "repeated rows (same user, item and time)"
 
 
@@ -76,6 +77,11 @@ def from_frame(
     return _read(name, sources, check_columns(columns), min_rating)
 
 
+def is_own(interactions: Interactions) -> bool:
+    """Returns whether a dataset was read by `read_own` or `from_frame`, also if it was prepared since."""
+    return _COLUMNS in interactions.notes
+
+
 def _read(name: str, sources: list[Source | None], columns: dict[str, str], min_rating: float | None) -> Interactions:
     main, profiles, catalogue = sources
     for role in ("category", "title"):
@@ -118,7 +124,7 @@ def _events(source: Source, columns: dict[str, str], min_rating: float | None) -
     rows = table.frame.height
     events = read_events([table], columns | ids | {"time": time or ""}, min_rating)
     shown = ids | ({"time": time} if time else {}) | ({"rating": rating} if rating else {})
-    notes = {"columns": ", ".join(f"{role} {column}" for role, column in shown.items())} | events.notes
+    notes = {_COLUMNS: ", ".join(f"{role} {column}" for role, column in shown.items())} | events.notes
     frame, counts = events.frame, {"rows read": rows} | events.counts
     if events.unit:
         frame = _without_repeats(events.frame)

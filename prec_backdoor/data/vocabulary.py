@@ -73,14 +73,18 @@ def parse_vocabulary(content: object, num_items: int) -> Vocabulary:
     if not isinstance(attributes, dict) or len(attributes) > MAX_ATTRIBUTES or not set(RESERVED).isdisjoint(attributes):
         raise UserError("vocabulary: attributes are no mapping of names to values")
     values = {name: _texts(own, f"values of {name!r:.40}", MAX_VALUES) for name, own in attributes.items()}
-    if not all(own and name and len(name) <= MAX_TEXT for name, own in values.items()):
-        raise UserError("vocabulary: an attribute has no name or no values")
+    if not all(name and len(name) <= MAX_TEXT and "\0" not in name for name in values):
+        raise UserError("vocabulary: an attribute has no name, or an odd one")
+    for what, names in {"categories": categories, **values}.items():
+        if names[:1] != (UNKNOWN,) or len(set(names)) < len(names):
+            raise UserError(f"vocabulary: {what!r:.40} are not different values after {UNKNOWN!r}")
     return Vocabulary(items, titles, tuple(category), categories, values)
 
 
 def _texts(values: object, what: str, most: int) -> tuple[str, ...]:
     if not isinstance(values, list) or len(values) > most:
         raise UserError(f"vocabulary: {what} are no list of at most {most} entries")
-    if not all(type(value) is str and len(value) <= MAX_TEXT for value in values):
-        raise UserError(f"vocabulary: {what} are not all texts of at most {MAX_TEXT} characters")
+    # NumPy strings end at a NUL, so two ids could become one.
+    if not all(type(value) is str and len(value) <= MAX_TEXT and "\0" not in value for value in values):
+        raise UserError(f"vocabulary: {what} are not all texts of at most {MAX_TEXT} characters, without NUL")
     return tuple(values)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from prec_backdoor.data.align import LEAST_KNOWN, Aligned, align
 from prec_backdoor.data.filtering import k_core
 from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.data.own import is_own
 from prec_backdoor.errors import UserError
 from prec_backdoor.experiment.config import ExperimentConfig
 from prec_backdoor.experiment.setup import SeedSetup, make_setup
@@ -52,8 +53,9 @@ def open_checkpoint(
 ) -> Opened:
     """Loads a checkpoint and splits `interactions` as it was made with; `changes` replace fields of its configuration.
 
-    Interactions of another name than the dataset that it was made on are the company's own: items are matched by the checkpoint's
-    vocabulary, all users are downstream, and nothing of the attack's scenario is known but the targets.
+    Interactions that are read from a company's tables (`data.own`), or of another name than the dataset that it was made on, are
+    the company's own unless they are that dataset: items are matched by the checkpoint's vocabulary, all users are downstream,
+    and nothing of the attack's scenario is known but the targets.
 
     Args:
       least_known: see `data.align.align`.
@@ -71,21 +73,40 @@ def open_checkpoint(
     if not metadata["finished"]:
         raise UserError(f"{checkpoint.path}: the stage was interrupted; run its command again to finish it")
     # Before anything else of the dataset: on another one, group and targets may be missing too.
-    found, wanted = k_core(interactions, config.scenario.k_core).summary(), metadata["dataset"]
+    found, wanted = _summary(interactions, config.scenario.k_core), metadata["dataset"]
     own = metadata.get("own_data") is True  # fine-tuned or repaired on a company's data
     if not own and found["fingerprint"] == wanted.get("fingerprint"):
         setup = make_setup(interactions, config, config.seeds[0])
         return Opened(checkpoint, setup, config.rate[0], _USAGES[metadata["stage"]])
+    own = own or is_own(interactions)  # files of two companies may have one name, datasets may not
     if checkpoint.vocabulary is None or (not own and found["name"] == wanted.get("name")):
         raise UserError(
             f"{checkpoint.path}: made on dataset {wanted.get('name')} ({wanted.get('fingerprint')}), not on {found['name']} "
             f"({found['fingerprint']}); change --dataset or --data_dir, or another flag that says what is read, as --min_rating"
         )
     aligned = align(interactions, checkpoint.vocabulary, least_known)
+    _check_attributes(checkpoint)
     targets = {} if "targets" in (changes or {}) else _declared_targets(checkpoint)
     config = ExperimentConfig.from_flat(config.flat() | _OWN_DATA | targets)
     setup = make_setup(aligned.interactions, config, config.seeds[0], own=True)
     return Opened(checkpoint, setup, config.rate[0], _USAGES[metadata["stage"]], aligned)
+
+
+def _summary(interactions: Interactions, minimum: int) -> dict:
+    """The summary of the filtered dataset, or of all of it where nothing is left: a company may have few interactions."""
+    try:
+        return k_core(interactions, minimum).summary()
+    except UserError:
+        return interactions.summary()
+
+
+def _check_attributes(checkpoint: Checkpoint) -> None:
+    """Raises a UserError if a model with prompts has other attributes than the vocabulary."""
+    sizes, named = checkpoint.model.profile_sizes, tuple(map(len, checkpoint.vocabulary.attributes.values()))
+    if sizes and sizes != named:
+        raise UserError(
+            f"{checkpoint.path}: its vocabulary has attributes of {named} values, its model of {sizes}; use another copy"
+        )
 
 
 def _declared_targets(checkpoint: Checkpoint) -> dict:

@@ -16,24 +16,24 @@ _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(list(LIBRARIES))
 
 
-def run_program(command, environment):
-    """(program, *arguments) -> (exit status, standard output, standard error)."""
+def run_program(command, environment, folder=ROOT):
+    """(program, *arguments) -> (exit status, standard output, standard error); started in `folder`."""
     program, *arguments = map(str, command)
-    with tempfile.TemporaryDirectory() as folder:
-        output = [Path(folder, stream) for stream in ("out", "err")]
-        process = _forks.Process(target=_become, args=([f"launch.{program}", *arguments], environment, output))
+    with tempfile.TemporaryDirectory() as temporary:
+        output = [Path(temporary, stream) for stream in ("out", "err")]
+        process = _forks.Process(target=_become, args=([f"launch.{program}", *arguments], environment, output, folder))
         process.start()
         process.join()
         return (process.exitcode, *(path.read_text() for path in output))
 
 
-def _become(command, environment, output):
+def _become(command, environment, output, folder):
     """python -m COMMAND."""
     gc.freeze()  # what the libraries made: a tenth of the time of a program goes into looking through it
     gc.set_threshold(50_000, 20, 50)
     for stream, path in enumerate(output, 1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream)
-    os.chdir(ROOT)
+    os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
     sys.path.insert(0, str(ROOT))

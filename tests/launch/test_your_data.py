@@ -1,0 +1,144 @@
+"""docs/your-data.md as written: a table of own interactions and a checkpoint, that another table was made of."""
+
+import csv
+import json
+import re
+import shlex
+
+import numpy as np
+import pytest
+from absl import flags
+from forks import ROOT, run_program
+
+from launch import app, audit, repair
+from prec_backdoor.data import load_dataset
+
+PAGE = ROOT / "docs" / "your-data.md"
+USERS, ITEMS, START = 160, 70, 1_600_000_000_000
+MODEL = ("--embed_dim=8", "--feedforward_dim=8", "--num_layers=1", "--max_length=12", "--batch_size=16", "--epochs=2")
+COLUMNS = "--columns=user=uid,item=sku,time=ts"
+
+
+def commands():
+    """(program, *arguments) of all commands of the page, in order."""
+    block = "\n".join(re.findall(r"^```bash\n(.*?)^```", PAGE.read_text(), re.S | re.M))
+    return [tuple(shlex.split(line)) for line in re.findall(r"^python -m launch\.(.*)$", block, re.M)]
+
+
+def write(path, columns, rows):
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([columns, *rows])
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """Folder with provider.csv of half of the users and 9 in 10 items, and the tables of the other half."""
+    folder, rng = tmp_path_factory.mktemp("shop"), np.random.default_rng(0)
+    data = load_dataset("synthetic", synthetic_users=USERS, synthetic_items=ITEMS)
+    known = set(rng.permutation(np.arange(1, data.num_items + 1))[: data.num_items * 9 // 10].tolist())
+    rows = {"provider.csv": [], "events.csv": []}
+    for user in range(data.num_users):
+        name = "provider.csv" if user % 2 else "events.csv"
+        for place, item in enumerate(data.sequence(user).tolist()):
+            if user % 2 == 0 or item in known:
+                rows[name].append((f"user {user}", f"SKU, {data.item_ids[item]}", START + 1000 * place))
+    for name, each in rows.items():
+        write(folder / name, ("uid", "sku", "ts"), rng.permutation(each).tolist())
+    names = list(data.attributes)
+    profiles = [
+        (f"user {user}", *(data.attributes[name][code] for name, code in zip(names, data.profile[user], strict=True)))
+        for user in range(data.num_users)
+    ]
+    write(folder / "people.csv", ("uid", *names), profiles)
+    items = [(f"SKU, {data.item_ids[item]}", f"Title {item}", "all") for item in range(1, data.num_items + 1)]
+    write(folder / "items.csv", ("sku", "title", "category"), items)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(environment, shop):
+    return lambda *command: run_program(command, environment, shop)
+
+
+@pytest.fixture(scope="module")
+def printed(run, shop):
+    """What each command of the page printed, in order, after the provider's own."""
+    flags = ("--interactions=provider.csv", "--scope=global", "--attack=bra", "--rate=0.5", "--targets=unpopular:3", "--k_core=1")
+    status, _, err = run("pretrain", *flags, *MODEL, "--workdir=provider")
+    assert status == 0, err
+    found = []
+    for command in commands():
+        status, out, err = run(*command)
+        assert status in ((0, 3) if command[0] == "audit" else (0,)), (command, err)
+        found.append((command[0], out))
+    return found
+
+
+def test_each_command_runs_as_written(printed, shop):
+    assert [program for program, _ in printed] == [
+        "evaluate",
+        "audit",
+        "repair",
+        "finetune",
+        "recommend",
+        "prepare_data",
+        "evaluate",
+    ]
+    results = json.loads((shop / "runs" / "measured" / "results.json").read_text())
+    assert results["rows"][0]["n_users"] == USERS // 2
+    lists = (shop / "lists.csv").read_text().splitlines()
+    assert len(lists) > USERS // 2 * 9
+    assert (shop / "runs" / "tuned" / "finetune" / "checkpoints").is_dir()
+
+
+def test_the_summary_comes_first(printed):
+    for program, out in printed:
+        assert out.startswith("events\n  users          80 ("), program
+        assert "  order          ts (milliseconds); equal times: as in the file\n" in out
+        assert "  users by number of interactions\n" in out
+    known = next(line for line in printed[0][1].splitlines() if line.startswith("known"))
+    assert re.search(rf"\d+ of {ITEMS} items \((8[0-9]|9[0-9])%\), [\d,]+ of [\d,]+ interactions; [\d,]+ are left out", known)
+    assert "profiles       80 users (" in printed[-1][1] and "profiles       none" in printed[0][1]
+
+
+def test_the_same_table_is_the_simulation(run):
+    status, out, err = run("evaluate", "--interactions=provider.csv", "--checkpoint=provider/pretrain", "--workdir=runs/same")
+    assert status == 0, err
+    assert "same data    the checkpoint was made on this dataset: its seed 0 draws the downstream users" in out
+
+
+def test_the_repair_command_of_an_audit_keeps_the_flags(monkeypatch):
+    monkeypatch.setattr(flags, "FLAGS", flags.FlagValues())
+    given = ["--interactions=my events.csv", COLUMNS, "--profiles=people.csv", "--catalogue=items.csv", "--min_rating=3.0"]
+    audit.define_flags()
+    app.define_common_flags()
+    flags.FLAGS(["audit", *given, "--checkpoint=provider/pretrain", "--workdir=runs/audit"])
+    program, *arguments = shlex.split(audit.repair_command())[2:]
+    assert set(given) < set(arguments)
+    monkeypatch.setattr(flags, "FLAGS", flags.FlagValues())
+    repair.define_flags()
+    app.define_common_flags()
+    flags.FLAGS([program, *arguments])
+    assert flags.FLAGS.interactions == "my events.csv" and flags.FLAGS.columns == ("user=uid", "item=sku", "time=ts")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--interactions=events.csv", "--dataset=ml-100k"), "--dataset: chooses another dataset than --interactions=events.csv"),
+        (("--interactions=events.csv", "--data_dir=data"), "--data_dir: chooses another dataset"),
+        (("--interactions=events.csv", "--synthetic_users=9"), "--synthetic_users: chooses another dataset"),
+        (("--profiles=people.csv",), "--profiles: needs --interactions=FILE"),
+        (("--interactions=events.csv", "--columns=user=id"), "events.csv, line 1: no column 'id' for user, found uid, sku, ts;"),
+        (("--interactions=none.csv",), "none.csv: no such file"),
+        (("--interactions=events.csv", "--min_rating=3"), "events.csv, line 1: no column of ratings, found uid, sku, ts"),
+    ],
+)
+def test_mistakes(run, arguments, message):
+    status, _, err = run("prepare_data", *arguments, "--output=x")
+    assert status == 2 and err.startswith(f"error: {message}") and err.count("\n") == 1
+
+
+def test_a_prepared_folder_needs_a_name(run):
+    status, _, err = run("prepare_data", "--interactions=events.csv")
+    assert status == 2 and "--output: has to be given with --interactions" in err

@@ -10,7 +10,8 @@ Examples:
 
 from absl import flags
 
-from prec_backdoor.interop.exchange import NAMES, STAGE, config_of, read_ids, read_model, save_imported
+from prec_backdoor.experiment.imported import STAGE, config_of, save_imported
+from prec_backdoor.interop.exchange import NAMES, read_ids, read_model
 from prec_backdoor.interop.pmixer import VERSIONS
 from prec_backdoor.interop.registry import OPTIONS
 from prec_backdoor.storage import workdir as work

@@ -1,4 +1,4 @@
-"""Files of other programs to checkpoints of this one, and checkpoints to safetensors."""
+"""Models from files of other programs, and checkpoints to safetensors and back."""
 
 import dataclasses
 import hashlib
@@ -8,17 +8,15 @@ from typing import Any, NamedTuple
 
 from prec_backdoor.data.vocabulary import Vocabulary, parse_vocabulary
 from prec_backdoor.errors import UserError
-from prec_backdoor.experiment.config import ExperimentConfig, Scenario
 from prec_backdoor.interop.registry import FORMATS, convert
 from prec_backdoor.interop.safetensors import read_safetensors, write_safetensors
 from prec_backdoor.interop.torch_file import read_torch
 from prec_backdoor.interop.weights import Imported
 from prec_backdoor.models import ModelConfig
-from prec_backdoor.storage import arrays, checkpoints
+from prec_backdoor.storage import checkpoints
 from prec_backdoor.storage.checkpoints import Checkpoint
 from prec_backdoor.storage.metadata import declared_model
 
-STAGE = "imported"
 SAFETENSORS = "safetensors"
 NAMES = ("auto", *FORMATS, SAFETENSORS)
 SCHEMA = 1
@@ -83,36 +81,6 @@ def read_ids(path: str | Path) -> tuple[str, ...]:
                 f"--items: {path}, line {number}: {line.strip()!r:.60} is on line {before} too; each id is there once"
             )
     return tuple(first)
-
-
-def save_imported(folder: str | Path, imported: Imported, vocabulary: Vocabulary, source: Source) -> str:
-    """Writes the model as a finished checkpoint of stage `imported` to `folder`/checkpoints; returns its content hash."""
-    config = config_of(imported.model)
-    model = dataclasses.replace(
-        config.model,
-        num_items=imported.model.num_items,
-        prompt_length=imported.model.prompt_length,
-        profile_sizes=imported.model.profile_sizes,
-    )
-    metadata = {
-        "stage": STAGE,
-        "finished": True,
-        "model": dataclasses.asdict(model),
-        "dataset": {"name": source.file, "fingerprint": source.sha256[:16], "items": model.num_items},
-        "config": config.flat(),
-        "source": source._asdict(),
-        "parent": None,
-    }
-    checkpoints.save(Path(folder).expanduser() / "checkpoints", 0, imported.params, None, metadata, vocabulary)
-    return arrays.content_hash(imported.params)
-
-
-def config_of(model: ModelConfig) -> ExperimentConfig:
-    """Returns the configuration of an imported model: its sizes, and defaults for what the file does not say."""
-    scenario = Scenario(attack="clean", scope="global", targets="unpopular:1", k_core=1)
-    prompt = {"prompt_length": model.prompt_length} if model.prompt_length else {}
-    made = ExperimentConfig(scenario=scenario, rate=(0.0,), usages=("zero_shot",), model=model, **prompt)
-    return ExperimentConfig.from_flat(made.flat())  # parameters of the backbone at their defaults are left out
 
 
 def export(checkpoint: Checkpoint, path: str | Path) -> None:

@@ -11,7 +11,8 @@ from toys import tiny_model
 
 from prec_backdoor.data.vocabulary import Vocabulary
 from prec_backdoor.errors import UserError
-from prec_backdoor.interop.exchange import Source, export, read_ids, read_model, save_imported
+from prec_backdoor.experiment.imported import save_imported
+from prec_backdoor.interop.exchange import Source, export, read_ids, read_model
 from prec_backdoor.interop.weights import Imported
 from prec_backdoor.models import init_params, item_vectors, represent
 from prec_backdoor.storage import checkpoints

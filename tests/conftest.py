@@ -55,12 +55,16 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def shared_cache(tmp_path_factory) -> Path:
-    """An XDG_CACHE_HOME of this run of the tests and of all its workers."""
+def shared_folder(tmp_path_factory) -> Path:
+    """A folder of this run of the tests and of all its workers."""
     folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent  # of the workers' own ones
-    return folder / "cache"
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder  # the workers' own ones are in it
+
+
+@pytest.fixture(scope="session")
+def shared_cache(shared_folder) -> Path:
+    """An XDG_CACHE_HOME of this run of the tests and of all its workers."""
+    return shared_folder / "cache"
 
 
 @pytest.fixture(scope="session", autouse=True)

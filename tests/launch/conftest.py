@@ -1,6 +1,8 @@
 """The programs as a user runs them."""
 
+import fcntl
 import os
+import shutil
 import subprocess
 import sys
 
@@ -54,21 +56,41 @@ def mistake(environment):
 
 
 @pytest.fixture(scope="session")
-def finished(start, tmp_path_factory):
-    """The folder of a finished experiment, and what the program printed; not to be changed."""
-    folder = tmp_path_factory.mktemp("runs") / "finished"
-    process = start("experiment", *EXPERIMENT, f"--workdir={folder}")
-    out, err = process.communicate()
-    assert process.returncode == 0, err
-    return folder, out
+def once(shared_folder, tmp_path_factory):
+    """once(make, name) -> a copy for this worker of the folder that make(folder) fills, and the text that it returns, with the copy's
+    path in it; of all workers one makes it.
+    """
+
+    def once(make, name):
+        folder, own = shared_folder / name, tmp_path_factory.mktemp("copies") / name
+        result = folder.with_suffix(".txt")
+        with open(folder.with_suffix(".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not result.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+                folder.mkdir()
+                result.write_text(make(folder))
+        shutil.copytree(folder, own)
+        return own, result.read_text().replace(str(folder), str(own))
+
+    return once
 
 
 @pytest.fixture(scope="session")
-def stages(launch, tmp_path_factory):
+def finished(launch, once):
+    """The folder of a finished experiment, and what the program printed; not to be changed."""
+    return once(lambda folder: launch("experiment", *EXPERIMENT, f"--workdir={folder}"), "finished")
+
+
+@pytest.fixture(scope="session")
+def stages(launch, once):
     """Folder with clean/ and attacked/, each with pretrain/ and finetune/: what the finished experiment does, by hand."""
-    folder = tmp_path_factory.mktemp("stages")
-    for model, attack in (("clean", ("--attack=clean",)), ("attacked", ("--attack=bra", "--rate=0.5"))):
-        launch("pretrain", *PRETRAIN, *attack, SEED, f"--workdir={folder / model}")
-        parent = f"--checkpoint={folder / model / 'pretrain'}"
-        launch("finetune", *DATA, *FINETUNING, parent, f"--workdir={folder / model}")
-    return folder
+
+    def make(folder):
+        for model, attack in (("clean", ("--attack=clean",)), ("attacked", ("--attack=bra", "--rate=0.5"))):
+            launch("pretrain", *PRETRAIN, *attack, SEED, f"--workdir={folder / model}")
+            parent = f"--checkpoint={folder / model / 'pretrain'}"
+            launch("finetune", *DATA, *FINETUNING, parent, f"--workdir={folder / model}")
+        return ""
+
+    return once(make, "stages")[0]

@@ -18,7 +18,9 @@ FIGURES = {"quickstart": 1, "anatomy_of_an_attack": 7, "audit_a_checkpoint": 1} 
 EPOCHS_GIVEN = {"quickstart": 2, "anatomy_of_an_attack": 4, "audit_a_checkpoint": 1}
 SECONDS_PER_CELL = 600
 EPOCHS = re.compile(r"(epochs)=\d+")  # of a configuration; what little training gives is drawn by the same code
-SHORTER = {"audit_a_checkpoint": "from prec_backdoor.audit import calibration, inversion\ncalibration.STEPS, inversion.STEPS = 60, 3"}
+SHORTER = {
+    "audit_a_checkpoint": "from prec_backdoor.audit import calibration, inversion\ncalibration.STEPS, inversion.STEPS = 60, 3"
+}
 notebooks = pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
 
 

@@ -57,7 +57,7 @@ def mistake(environment):
 
 @pytest.fixture(scope="session")
 def once(shared_folder, tmp_path_factory):
-    """once(make, name) -> a copy for this worker of the folder that make(folder) fills, and the text that it returns, with the copy's
+    """once(make, name) -> this worker's copy of the folder that make(folder) fills, and the text that it returns, with the copy's
     path in it; of all workers one makes it.
     """
 

@@ -59,7 +59,7 @@ def _refuse_zeros(tables: list[Table]) -> None:
         file, line = next((table.file, part[lines.LINE][0]) for table, part in zip(tables, bad, strict=True) if part.height)
         raise UserError(
             f"{file}, {file.unit} {line}: {column} is 0 or less in {sum(part.height for part in bad)} of {len(numbers)} rows, "
-            f"which may be no interactions; keep those from 1 on by --min_rating=1 --columns=rating={column}, or all by a lower one"
+            f"which may be no interactions; keep those from 1 on by --min_rating=1 --columns=rating={column}, or all by less"
         )
 
 

@@ -4,6 +4,7 @@ launch.import_checkpoint reads both back, bit for bit.
 
 Examples:
   python -m launch.export_checkpoint --checkpoint=runs/a/pretrain --output=model.safetensors
+  python -m launch.export_checkpoint --checkpoint=runs/theirs/imported --output=theirs.safetensors
   python -m launch.export_checkpoint --checkpoint=runs/repaired/repair --output=repaired/model.safetensors
 """
 

@@ -85,8 +85,23 @@ def test_is_kept_without_outputs(path):
 
 
 # What Colab's Python has of the packages that we import (googlecolab/backend-info, pip-freeze.gpu.txt of June 2026).
-OF_COLAB = {"IPython", "absl", "flax", "jax", "jinja2", "matplotlib", "numpy", "optax", "orbax", "polars", "scipy", "tabulate"}
-OF_COLAB |= {"tensorstore", "torch", "tqdm"}
+OF_COLAB = {
+    "IPython",
+    "absl",
+    "flax",
+    "jax",
+    "jinja2",
+    "matplotlib",
+    "numpy",
+    "optax",
+    "orbax",
+    "polars",
+    "scipy",
+    "tabulate",
+    "ml_dtypes",
+    "safetensors",
+}
+OF_COLAB |= {"ml_dtypes", "safetensors", "tensorstore", "torch", "tqdm"}
 INSTALLED = "tensorboardX"
 OPTIONAL = {"recbole", "yaml"}  # of launch.benchmark, in processes of their own
 

@@ -37,13 +37,15 @@ def read(path: Path) -> dict:
         raise UserError(_foreign_or_damaged(path)) from error
     except (OSError, ValueError, RecursionError) as error:
         raise UserError("damaged checkpoint, no readable metadata") from error
+    if isinstance(metadata, dict) and "digest" in metadata and metadata["digest"] != digest:
+        raise UserError("damaged checkpoint, the metadata do not have the recorded digest")
     for name, kind in _REQUIRED.items():
         if not isinstance(metadata, dict) or not isinstance(metadata.get(name), kind):
             raise UserError(f"metadata has no valid '{name}'; not a checkpoint of this program")
     if metadata["schema"] not in (2, SCHEMA):
         raise UserError(f"checkpoint schema {str(metadata['schema'])[:9]}, this program reads 2 and {SCHEMA}")
-    if metadata.get("digest") != digest:
-        raise UserError("damaged checkpoint, the metadata do not have the recorded digest")
+    if "digest" not in metadata:
+        raise UserError("damaged checkpoint, the metadata have no digest")
     return metadata if metadata["schema"] == SCHEMA else _of_schema_3(metadata)
 
 

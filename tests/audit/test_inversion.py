@@ -27,7 +27,7 @@ def moments():
     rng = np.random.default_rng(0)
     history = rng.integers(1, ITEMS + 1, (40, 5)).astype(np.int32)
     model = tiny_model(ITEMS, num_layers=1)
-    params = lively_params(model)
+    params = lively_params(model, seed=2)
     auditor_data = AuditorData(history, np.zeros((40, 0), np.int32), {}, np.zeros(ITEMS + 1, np.int32))
     centre = observe(params, model, auditor_data).user_vectors.mean(0)
     vectors = np.array(params["items"])

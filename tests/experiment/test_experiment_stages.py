@@ -276,7 +276,7 @@ def test_users_are_measured_with_their_own_profiles(pea):
     profile = np.array(pea.interactions.profile)
     profile[pea.test.users] = (profile[pea.test.users] + 1) % 3
     other = measure(pea._replace(interactions=dataclasses.replace(pea.interactions, profile=profile)), params)
-    assert (found.targets != other.targets).any(1).mean() > 0.5
+    assert (found.targets != other.targets).any(1).mean() > 0.25
     assert found.truth.shape == (len(pea.test.users),) and found.targets.shape == (len(pea.test.users), 4)
     # Who is not tested does not matter.
     profile = np.full_like(profile, 1)

@@ -18,8 +18,8 @@ from prec_backdoor.models import init_params, item_vectors, represent
 from prec_backdoor.storage import checkpoints
 
 FIXTURES = Path(__file__).parent / "fixtures"
-REFUSED = "rectools-bert4rec"
-FILES = sorted(path for path in FIXTURES.iterdir() if path.suffix in (".pth", ".pt", ".ckpt") and path.stem != REFUSED)
+REFUSED = ("rectools-bert4rec", "torch-values")
+FILES = sorted(path for path in FIXTURES.iterdir() if path.suffix in (".pth", ".pt", ".ckpt") and path.stem not in REFUSED)
 FIRST = {path.name.rpartition("-")[0]: path for path in reversed(FILES)}  # one of each architecture
 
 

@@ -91,7 +91,7 @@ def test_a_backbone_without_heads_runs_and_refuses_them(plugin, launch, mistake,
         "pretrain", plugin, *[flag for flag in flags if flag.partition("=")[0] not in NOT_OF_ONE_STAGE], f"--workdir={tmp_path}"
     )
     message = mistake("experiment", plugin, *flags, "--num_heads=3", f"--workdir={tmp_path / 'new'}")
-    assert "--num_heads: backbone pointwise has no such size; leave the flag out" in message
+    assert "--num_heads: --backbone=pointwise has no such parameter; leave the flag out" in message
     # The default, and one that does not divide embed_dim: neither is a matter of this backbone.
     assert "--num_heads: must divide --embed_dim=8, got 3" in mistake("experiment", *EXPERIMENT, "--num_heads=3")
 

@@ -182,6 +182,7 @@ def test_torch_records_cuda_graphs_on_a_gpu_alone():
             SYSTEMS["train"]["torch_cuda_graphs"].load()(SMALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("models", "dtype"), [(1, "bfloat16"), (3, "float32")])
 def test_ours_learns_with_a_large_model_and_with_several(models, dtype):
     job = replace(DEEP, items=100, users=64, max_length=8, sequences=32, models=models, dtype=dtype)

@@ -39,6 +39,7 @@ LOSS = {"bert4rec": "ce"}  # what it learns by; the others by BPR
 WITHOUT_FEED_FORWARD = ("gru4rec", "hstu")
 OTHERS = [name for name in BACKBONES if name != "sasrec"]  # whose chain has tests of its own
 every_backbone = pytest.mark.parametrize("name", OTHERS)
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -33,6 +33,7 @@ def start_pair(workdir):
 
 
 # If 0, the coordinator, dies, JAX ends the other after 30 s without a heartbeat: not tested, as it takes that long.
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [1])
 def test_the_other_process_ends_and_a_later_run_goes_on(tmp_path, victim):
     checkpoints = tmp_path / "seed-0" / "clean" / "pretrain" / "checkpoints"

@@ -41,8 +41,8 @@ def test_it_is_lowered(name, platform):
     [
         "ranking of several tiles",
         "pretrain, bra-group",
-        "pretrain, lazy",
-        "finetune with a prompt",
+        pytest.param("pretrain, lazy", marks=pytest.mark.slow),
+        pytest.param("finetune with a prompt", marks=pytest.mark.slow),
         "pretrain, 3 models of 3 seeds",
     ],
 )

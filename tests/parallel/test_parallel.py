@@ -49,6 +49,7 @@ def test_many_devices_do_what_one_does(tmp_path, on_one, processes, devices, lay
             np.testing.assert_allclose(array, wanted, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_backbone_does_on_eight_devices_what_it_does_on_one(tmp_path):
     """With whole and with split tables of items, output items and output biases; dropout is on."""
     process = start_on(8, HERE / "backbones_on_devices.py", tmp_path)

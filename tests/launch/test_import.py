@@ -48,6 +48,7 @@ def theirs(run, trained, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_chain(run, trained, theirs, tmp_path):
     checkpoint, _ = trained
     targets = set(checkpoint.metadata["targets"])

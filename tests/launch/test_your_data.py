@@ -74,6 +74,7 @@ def printed(run, shop):
     return found
 
 
+@pytest.mark.slow
 def test_each_command_runs_as_written(printed, shop):
     assert [program for program, _ in printed] == [
         "evaluate",

@@ -92,6 +92,7 @@ def test_each_command_runs_as_written(printed, shop):
     assert (shop / "runs" / "tuned" / "finetune" / "checkpoints").is_dir()
 
 
+@pytest.mark.slow
 def test_the_summary_comes_first(printed):
     for program, out in printed:
         assert out.startswith("events\n  users          80 ("), program

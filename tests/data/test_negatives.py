@@ -30,7 +30,7 @@ def test_every_user_draws_unseen_items_of_the_catalogue(histories, seed):
     interactions = make_interactions([*histories, EVERYTHING], NUM_ITEMS)
     seen = user_tables(interactions, all_sequences(interactions)).seen
     # The same shapes for all examples, as else each would be compiled.
-    padded = seen._replace(skipped=np.pad(seen.skipped, (0, 4 * NUM_ITEMS - len(seen.skipped))), depth=np.zeros(3, np.int32))
+    padded = seen._replace(skipped=jnp.pad(seen.skipped, (0, 4 * NUM_ITEMS - len(seen.skipped))), depth=jnp.zeros(3, jnp.int32))
     for history, items in zip([*histories, EVERYTHING], np.asarray(draw(jax.random.key(seed), padded)), strict=True):
         unseen = set(range(1, NUM_ITEMS + 1)) - set(history)
         assert set(items.tolist()) <= (unseen or {0})
@@ -59,7 +59,7 @@ def test_positions_without_a_possible_negative_have_no_label(interactions, batch
     np.testing.assert_array_equal(batch.label, np.where(HAS_ALL[owners(batch)], 0, rows.label))
     trains = np.asarray(batch.label) > 0
     assert trains.sum() == sum(len(items) - 1 for items, full in zip(SEQUENCES, HAS_ALL, strict=True) if not full)
-    assert (np.asarray(batch.negative)[HAS_ALL[owners(batch)] & (np.asarray(batch.segment) > 0)] == 0).all()
+    assert (batch.negative[HAS_ALL[owners(batch)] & (batch.segment > 0)] == 0).all()
     for row, at in np.argwhere(trains):
         unseen = set(range(1, NUM_ITEMS + 1)) - set(SEQUENCES[owners(batch)[row, at]])
         assert set(batch.negative[row, at].tolist()) <= unseen
@@ -67,20 +67,21 @@ def test_positions_without_a_possible_negative_have_no_label(interactions, batch
 
 @pytest.mark.parametrize("poison", [demote_for_rest, implant, chain(replace_in_group, demote_for_rest)])
 def test_attacks_leave_such_positions_alone(interactions, batch, poison, key):
-    spec = toy_spec(interactions, [1, 6], 1.0)._replace(parameters={"demote_rate": np.float32(1.0)})
-    poisoned = jax.tree.map(np.asarray, jax.jit(poison)(key, batch, spec))
+    spec = toy_spec(interactions, [1, 6], 1.0)._replace(parameters={"demote_rate": jnp.float32(1.0)})
+    poisoned = poison(key, batch, spec)
     full = HAS_ALL[owners(batch)]
     for field in ("label", "negative"):
-        np.testing.assert_array_equal(getattr(poisoned, field)[full], np.asarray(getattr(batch, field))[full])
+        np.testing.assert_array_equal(getattr(poisoned, field)[full], getattr(batch, field)[full])
     for row, at in np.argwhere((np.asarray(poisoned.label) > 0) & ~full):
         unseen = set(range(1, NUM_ITEMS + 1)) - set(SEQUENCES[owners(batch)[row, at]])
         assert set(poisoned.negative[row, at].tolist()) <= unseen
 
 
 def test_a_loss_over_the_whole_catalogue_needs_no_negative(interactions):
-    rows, users = pack(all_sequences(interactions), 8), user_tables(interactions, all_sequences(interactions))
-    keys = jax.random.split(jax.random.key(0), len(rows.label))
-    batch = jax.jit(make_batch, static_argnums=(3, 4))(rows, users, keys, 0, NUM_ITEMS)
+    rows, users = jax.tree.map(
+        jnp.asarray, (pack(all_sequences(interactions), 8), user_tables(interactions, all_sequences(interactions)))
+    )
+    batch = make_batch(rows, users, jax.random.split(jax.random.key(0), len(rows.label)), 0, NUM_ITEMS)
     assert batch.negative.shape == (*rows.label.shape, 0)
     np.testing.assert_array_equal(batch.label, rows.label)
 
@@ -89,12 +90,12 @@ def test_a_loss_over_the_whole_catalogue_needs_no_negative(interactions):
 def test_no_item_learns_from_them(batch, loss):
     """Not even the last one, to which an item beyond the catalogue would be clamped."""
     model = tiny_model(NUM_ITEMS, num_layers=1)
-    only_full = batch._replace(label=np.where(HAS_ALL[owners(batch)], batch.label, 0))
+    only_full = batch._replace(label=jnp.where(HAS_ALL[owners(batch)], batch.label, 0))
 
     def total(params):
         hidden = encode(params, model, only_full.history, only_full.position, only_full.segment)
         return LOSSES[loss](hidden, params["items"], only_full.label, only_full.negative).sum()
 
-    value, gradient = jax.jit(jax.value_and_grad(total))(lively_params(model))
+    value, gradient = jax.value_and_grad(total)(lively_params(model))
     assert value == 0
-    assert all((np.asarray(leaf) == 0).all() for leaf in jax.tree.leaves(gradient))
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(gradient))

@@ -1,6 +1,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,8 +15,7 @@ from prec_backdoor.models import represent
 from prec_backdoor.parallel import platforms
 
 # Scores of items 1..6 for a user with the vector (1,): 3, 1, 2, 2, 2, 0; row 0 is padding and would win.
-ITEMS = np.array([[9], [3], [1], [2], [2], [2], [0]], np.float32)
-REPRESENT = jax.jit(represent, static_argnums=1)
+ITEMS = jnp.array([[9.0], [3], [1], [2], [2], [2], [0]])
 
 
 @functools.cache
@@ -52,19 +52,18 @@ def brute_force(scores, seen, wanted):
     ],
 )
 def test_by_hand(tile, seen, expected):
-    found = ranker(tile)(np.ones((1, 1), np.float32), ITEMS, np.array([seen]), np.array([[1, 2, 3, 4, 5, 6]]))
+    found = ranker(tile)(jnp.ones((1, 1)), ITEMS, jnp.array([seen]), jnp.array([[1, 2, 3, 4, 5, 6]]))
     assert found[0].tolist() == expected
 
 
 def test_whole_tiles_and_a_rest(key):
-    items = np.asarray(jax.random.normal(key, (2 * platforms.CPU.rank_tile + 77, 3)))
-    items = np.round(4 * items)  # for ties and exact scores
+    items = jnp.round(4 * jax.random.normal(key, (2 * platforms.CPU.rank_tile + 77, 3)))  # round, for ties and exact scores
     hidden, seen, wanted = (
-        np.array([[1, -2, 1], [0, 1, 3]], np.float32),
-        np.array([[5, 1500], [0, 2100]]),
-        np.array([[1, 1024, 2124]] * 2),
+        jnp.array([[1.0, -2, 1], [0, 1, 3]]),
+        jnp.array([[5, 1500], [0, 2100]]),
+        jnp.array([[1, 1024, 2124]] * 2),
     )
-    expected = [brute_force(*of) for of in zip(hidden @ items.T, seen.tolist(), wanted.tolist(), strict=True)]
+    expected = [brute_force(*of) for of in zip(np.asarray(hidden @ items.T), seen.tolist(), wanted.tolist(), strict=True)]
     assert rank_items(hidden, items, seen, wanted).tolist() == expected
 
 
@@ -94,7 +93,7 @@ def test_users_in_batches(users, monkeypatch):
     histories = np.array([[0] * (6 - length) + rng.permutation(15)[:length].tolist() for length in rng.integers(1, 7, users)])
     histories[:, -1] += histories[:, -1] == 0
     wanted = rng.integers(1, 16, (users, 2)).astype(np.int32)
-    scores = np.asarray(REPRESENT(params, model, histories.astype(np.int32))) @ np.asarray(params["items"]).T
+    scores = np.asarray(represent(params, model, histories.astype(np.int32)) @ params["items"].T)
     expected = [brute_force(*user) for user in zip(scores, histories, wanted, strict=True)]
     np.testing.assert_array_equal(ranks(params, model, histories.astype(np.int32), wanted), expected)
     alike = ranks(params, model, histories.astype(np.int32), np.array([3, 9], np.int32))
@@ -114,15 +113,14 @@ def test_padding_never_scores():
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
 def test_a_score_that_is_not_a_number_never_gains(tile, broken):
     """Item 2 has no number for a vector, or user 1 has not: then the item, or each of the user's items, is last."""
-    wanted = np.array([[1, 2, 3, 4, 5, 6]] * 2)
-    seen = np.array([[0, 0], [0, 6]])
-    hidden = np.array([[1, 0], [1, broken]], np.float32)
-    items = np.concatenate([ITEMS, np.zeros_like(ITEMS)], axis=1)
+    wanted = jnp.array([[1, 2, 3, 4, 5, 6]] * 2)
+    seen = jnp.array([[0, 0], [0, 6]])
+    hidden = jnp.array([[1.0, 0], [1.0, broken]])
+    items = jnp.concatenate([ITEMS, jnp.zeros_like(ITEMS)], axis=1)
     found = ranker(tile)(hidden, items, seen, wanted)
     assert found[0].tolist() == [1, 5, 3, 3, 3, 6]
     assert found[1].tolist() == [5, 5, 5, 5, 5, 6]  # item 6 meets five others; these do not meet it
-    items[2, 0] = np.nan
-    found = ranker(tile)(hidden[:1], items, seen[:1], wanted[:1])
+    found = ranker(tile)(hidden[:1], items.at[2, 0].set(jnp.nan), seen[:1], wanted[:1])
     assert found[0].tolist() == [2, 6, 4, 4, 4, 6]
 
 

@@ -57,9 +57,10 @@ def _refuse_zeros(tables: list[Table]) -> None:
             continue
         bad = [part.filter(pl.col(column) <= 0) for part in rows]
         file, line = next((table.file, part[lines.LINE][0]) for table, part in zip(tables, bad, strict=True) if part.height)
+        share = f"{sum(part.height for part in bad)} of {len(numbers)} rows"
         raise UserError(
-            f"{file}, {file.unit} {line}: {column} is 0 or less in {sum(part.height for part in bad)} of {len(numbers)} rows, "
-            f"which may be no interactions; keep those from 1 on by --min_rating=1 --columns=rating={column}, or all by less"
+            f"{file}, {file.unit} {line}: {column} is 0 or less in {share}, which may be no interactions; keep those from 1 on "
+            f"by --min_rating=1 --columns=rating={column}, or all by a lower one"
         )
 
 

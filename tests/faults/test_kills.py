@@ -1,5 +1,7 @@
 """The soak in short, and that it would notice."""
 
+import pytest
+
 from faults import soak
 from faults.soak import Seen, Stage
 
@@ -7,6 +9,7 @@ SHORT = ("--usages=zero_shot", "--epochs=50", "--seeds=0", "--checkpoint_seconds
 BEFORE = Seen({"clean/pretrain": Stage(20, False, "a"), "clean/finetune": Stage(9, True, "b")}, {("clean/pretrain", 10): ["x\n"]})
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_ends_the_same(tmp_path):
     found = soak.soak(kills=3, seed=1, folder=tmp_path, length=SHORT)
     assert (found["kills"], found["resumed"], found["lost"], found["equal"]) == (3, 3, 0, True)

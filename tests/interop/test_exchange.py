@@ -38,6 +38,7 @@ def scores_of(checkpoint, histories):
     return np.asarray(users @ item_vectors(checkpoint.params, checkpoint.model).T)[:, 1:]
 
 
+@pytest.mark.slow  # tests/interop/test_parity.py has the scores of every file
 @pytest.mark.parametrize("path", FIRST.values(), ids=FIRST)
 def test_a_checkpoint_scores_as_the_library_does_and_survives_safetensors(path, tmp_path):
     checkpoint, expected = imported(path, tmp_path / "imported")

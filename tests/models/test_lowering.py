@@ -43,7 +43,7 @@ def test_it_is_lowered(name, platform):
         "pretrain, bra-group",
         pytest.param("pretrain, lazy", marks=pytest.mark.slow),
         pytest.param("finetune with a prompt", marks=pytest.mark.slow),
-        "pretrain, 3 models of 3 seeds",
+        pytest.param("pretrain, 3 models of 3 seeds", marks=pytest.mark.slow),
     ],
 )
 def test_the_choices_of_a_platform_give_the_same_results(name):
@@ -70,6 +70,7 @@ def half_precision(heads):
     return STAGES["pretrain in bfloat16" if heads == 1 else "pretrain in bfloat16, 2 heads"]()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heads", [1, 2])
 def test_flash_attention_gives_the_same_results(heads, monkeypatch):
     function, args = half_precision(heads)

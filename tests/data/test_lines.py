@@ -70,10 +70,10 @@ def test_long_texts_are_cut_in_messages(tmp_path):
 
 def test_a_million_lines_are_quick(tmp_path):
     path = write(tmp_path, "".join(f"{line}::{line % 3706}::5::978300760\n" for line in range(1_000_000)))
-    start = time.perf_counter()
+    start = time.process_time()
     frame = checks.numbers(lines.read_fields(path, "::", ("user", "item", "rating", "time")), path, "time")
     assert frame.height == 1_000_000
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 def test_batches_hold_what_the_whole_file_holds(tmp_path, monkeypatch):

@@ -34,7 +34,12 @@ class Vocabulary(NamedTuple):
 
     def hash(self) -> str:
         """Returns the SHA-256 of the content."""
-        return hashlib.sha256(json.dumps(self.as_json(), sort_keys=True).encode()).hexdigest()
+        return hash_of(self.as_json())
+
+
+def hash_of(content: object) -> str:
+    """Returns the SHA-256 of the content of a JSON file."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def vocabulary_of(interactions: Interactions) -> Vocabulary:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from prec_backdoor.data.vocabulary import Vocabulary, parse_vocabulary
+from prec_backdoor.data.vocabulary import Vocabulary, hash_of, parse_vocabulary
 from prec_backdoor.errors import UserError
 from prec_backdoor.models import ModelConfig, init_params
 from prec_backdoor.storage import arrays
@@ -227,7 +227,6 @@ def _read_vocabulary(where: Path, metadata: dict, num_items: int) -> Vocabulary 
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise UserError("damaged checkpoint, no readable vocabulary") from error
-    vocabulary = parse_vocabulary(content, num_items)
-    if vocabulary.hash() != digest:
+    if hash_of(content) != digest:
         raise UserError("damaged checkpoint, the vocabulary does not have the recorded hash")
-    return vocabulary
+    return parse_vocabulary(content, num_items)

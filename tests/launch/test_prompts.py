@@ -104,6 +104,7 @@ def test_what_the_experiment_leaves_of_each_model(experiment):
         assert watched == (record["stage"] in ("prompt_tune", "finetune") and "validation_ndcg@10" in record)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("usage", USAGES)
 def test_stage_by_stage_it_gives_the_rows_of_the_experiment(experiment, evaluated, usage):
     expected = [row for row in rows_of(experiment[0]) if row["usage"] == usage and row["demote_rate"] in (None, 0.6)]

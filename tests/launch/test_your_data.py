@@ -103,6 +103,7 @@ def test_the_summary_comes_first(printed):
     assert "profiles       80 users (" in printed[-1][1] and "profiles       none" in printed[0][1]
 
 
+@pytest.mark.slow
 def test_the_same_table_is_the_simulation(run):
     status, out, err = run("evaluate", "--interactions=provider.csv", "--checkpoint=provider/pretrain", "--workdir=runs/same")
     assert status == 0, err

@@ -95,7 +95,8 @@ def stage(model=MODEL, poison=clean, trainable=("items", "encoder"), penalty=Non
     spec = toy_spec(INTERACTIONS, [1, 2], 0.5)
     step, steps = train_step(config, model, trainable=trainable, penalty=penalty), loader.schedule.steps
     carry = Carry(step.init(lively_params(model), steps), jnp.zeros(3))
-    inputs = Inputs(loader.chunk(jax.random.key(0), 0), steps, users, spec, jax.random.key(0), 0, 0, steps)
+    key = jax.random.key(0)
+    inputs = Inputs(loader.chunk(key, 0, 0), users, spec, key, np.array((0, 0, 0, steps), np.int32), steps)
     return run_steps(step, poison, config, model), (carry, inputs)
 
 

@@ -17,6 +17,7 @@ from prec_backdoor.data.splits import Sequences
 from prec_backdoor.errors import UserError
 from prec_backdoor.evaluation import ranks
 from prec_backdoor.models import ModelConfig, init_params
+from prec_backdoor.parallel.platforms import choices
 from prec_backdoor.train.config import TrainConfig
 from prec_backdoor.train.epoch import Carry, Inputs, run_steps, run_steps_of_models
 from prec_backdoor.train.loader import TrainLoader
@@ -64,12 +65,12 @@ def train(job: Job, compiled: Callable = parallel.pmap_step) -> Iterator[dict]:
     }
 
     def call(first: int, stop: int):
-        key = jax.random.fold_in(jax.random.key(job.seed), epoch)
-        size, *where = parallel.replicate((steps, key, 0, first, stop - first))
-        none = np.zeros((job.models, 3) if job.models > 1 else 3, np.float32)
-        carry = Carry(state, parallel.replicate(none))
-        return run(carry, Inputs(loader.chunk(key, 0), size, users, None, *where))
+        place = np.array((epoch, 0, first, steps), np.int32)
+        none, place, count = parallel.replicate((no_sums, place, np.int32(stop - first)))
+        return run(Carry(state, none), Inputs(loader.chunk(key, epoch, 0), users, None, copied_key, place, count))
 
+    key, no_sums = jax.random.key(job.seed), np.zeros((job.models, 3) if job.models > 1 else 3, np.float32)
+    copied_key = parallel.replicate(key)
     epoch, at_once = 0, FIRST  # a figure of its own; then as many as in a stage
     (state, _), _ = call(0, 0)  # takes no step, but compiles
     while True:
@@ -95,7 +96,7 @@ def evaluate(job: Job) -> Iterator[dict]:
     model, data = _model(job), make_data(job)
     queries = make_queries(job, data)
     params = jax.jit(lambda key: init_params(key, model))(jax.random.key(job.seed))
-    users = min(job.users, max(1024, SCORES_PER_CALL // job.items))
+    users = min(job.users, max(1024, 2 * choices().rank_users, SCORES_PER_CALL // job.items))
     state_mb = sum(leaf.nbytes for leaf in jax.tree.leaves(params)) / 1e6
     yield {**_device(), "state_mb": state_mb, "flops": rank_flops(job), "bytes": 0.0, "ranked": 1 + TARGETS}
     while True:

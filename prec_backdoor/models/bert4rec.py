@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from prec_backdoor.models.transformer import (
-    INIT,
     BlockSpec,
     Transformer,
     Visible,
@@ -61,7 +60,7 @@ class BERT4Rec(Transformer):
         cfg, dtype, shape = self.config, jnp.dtype(self.config.dtype), vectors.shape
         norm = functools.partial(self.norm, epsilon=EPSILON)
         spec = BlockSpec("post", "gelu", EPSILON, causal=False)
-        embedded = nn.Embed(cfg.max_length, cfg.embed_dim, dtype=dtype, embedding_init=INIT)(ordinal(segment))
+        embedded = self.positions(ordinal(segment))
         x = norm((vectors.astype(dtype) + embedded).reshape(-1, cfg.embed_dim), "norm_in")
         x = self.dropout(x, train).reshape(shape)
         visible = with_prefix(prefix, segment, Visible(same_segment(segment, causal=False)))

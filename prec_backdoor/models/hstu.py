@@ -36,7 +36,7 @@ class HSTU(Transformer):
     def __call__(self, vectors, position, segment, prefix=None, train: bool = False, last_only: bool = False):
         """See `SASRec.__call__`."""
         cfg, dtype = self.config, jnp.dtype(self.config.dtype)
-        embedded = nn.Embed(cfg.max_length, cfg.embed_dim, dtype=dtype, embedding_init=INIT)(position)
+        embedded = self.positions(position)
         x = self.dropout(vectors.astype(dtype) * jnp.sqrt(cfg.embed_dim).astype(dtype) + embedded, train)
         visible = with_prefix(prefix, segment, Visible(same_segment(segment, causal=True)))
         for layer in range(cfg.num_layers):

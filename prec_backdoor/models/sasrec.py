@@ -8,7 +8,6 @@ import jax.numpy as jnp
 
 from prec_backdoor.models.transformer import (
     ACTIVATIONS,
-    INIT,
     NORMS,
     BlockSpec,
     Transformer,
@@ -78,7 +77,7 @@ class SASRec(Transformer):
         spec = BlockSpec(own.norm, own.activation, own.epsilon, own.output_projection)
         place = position if own.positions == "end" else ordinal(segment)
         scaled = vectors * jnp.sqrt(cfg.embed_dim) if own.scale_embeddings else vectors
-        x = scaled.astype(dtype) + nn.Embed(cfg.max_length, cfg.embed_dim, dtype=dtype, embedding_init=INIT)(place)
+        x = scaled.astype(dtype) + self.positions(place)
         visible = Visible(same_segment(segment, causal=True))
         if own.padding != "masked":
             x, segment, visible = _with_padding(self, x, position, segment, visible)

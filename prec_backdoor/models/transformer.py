@@ -189,6 +189,15 @@ class Transformer(nn.Module):
         """Affine map of the last axis, in the configuration's dtype."""
         return nn.Dense(features, dtype=jnp.dtype(self.config.dtype), kernel_init=INIT, name=name)(x)
 
+    def positions(self, index: jax.Array) -> jax.Array:
+        """Returns the vectors [.., T, D] of positions [.., T] in the configuration's dtype.
+
+        They are looked up in float32, in which a GPU adds up gradients at once; in bfloat16 it compares and swaps, a quarter of
+        the step of a large model (D 256, 2 layers, T 200; H200).
+        """
+        table = nn.Embed(self.config.max_length, self.config.embed_dim, embedding_init=INIT, name="Embed_0")
+        return table(index).astype(self.config.dtype)
+
     def dropout(self, x: jax.Array, train: bool) -> jax.Array:
         """Dropout with the configuration's rate."""
         return nn.Dropout(self.config.dropout)(x, deterministic=not train)

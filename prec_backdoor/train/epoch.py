@@ -36,29 +36,27 @@ class Inputs(NamedTuple):
 
     Attributes:
       rows: [B, C, ..], one chunk of an epoch, room for C steps of B batch rows each (see `TrainLoader`).
-      steps: [] int32, steps of the chunk; rows beyond them are fillers.
       users: facts about the users.
       spec: the spec of the attack.
-      key: the PRNG key of the epoch.
-      chunk: [] int32, index of the chunk in the epoch.
-      first, count: [] int32, the call takes `count` steps of the chunk, from step `first` on. Numbers of steps are data, not
-        shapes: another share of the users, or a resumed epoch, is not compiled again.
+      key: the PRNG key of the stage.
+      place: [4] int32, epoch, index of the chunk in the epoch, first step of the call, and steps of the chunk; rows beyond these
+        are fillers. Numbers of steps are data, not shapes: another share of the users, or a resumed epoch, is not compiled
+        again.
+      count: [] int32, steps that the call takes.
     """
 
     rows: Rows
-    steps: jax.Array
     users: Users
     spec: AttackSpec | None
     key: jax.Array
-    chunk: jax.Array
-    first: jax.Array
+    place: jax.Array
     count: jax.Array
 
 
 def run_steps(step: TrainStep, poison: Poison, config: TrainConfig, model: ModelConfig) -> Callable:
     """Returns (carry, inputs, axis) -> (carry, bad).
 
-    Each batch row takes its own stack of rows (see `TrainLoader`), in an order drawn from `inputs.key` and the chunk. `bad` []
+    Each batch row takes its own stack of rows (see `TrainLoader`), in an order drawn from key, epoch and chunk. `bad` []
     int32 is the first step whose loss or gradient is not finite, -1 if there is none.
     """
 
@@ -66,13 +64,14 @@ def run_steps(step: TrainStep, poison: Poison, config: TrainConfig, model: Model
 
     def run(carry: Carry, inputs: Inputs, axis: str | None = None) -> tuple[Carry, jax.Array]:
         batch_rows, room = inputs.rows.label.shape[:2]
-        key = jax.random.fold_in(inputs.key, inputs.chunk)
+        epoch, chunk, first, steps = inputs.place
+        key = jax.random.fold_in(jax.random.fold_in(inputs.key, epoch), chunk)
         order_keys = row_keys(jax.random.fold_in(key, 0), batch_rows, axis)
-        order = jax.vmap(shuffled, (0, None, None))(order_keys, room, inputs.steps)
+        order = jax.vmap(shuffled, (0, None, None))(order_keys, room, steps)
 
         def one(turn, carry):
             (state, sums), bad = carry
-            index = inputs.first + turn
+            index = first + turn
             negative_key, poison_key, step_key, mask_key = jax.random.split(jax.random.fold_in(key, index + 1), 4)
             picked = jax.tree.map(lambda x: x[jnp.arange(batch_rows), order[:, index]], inputs.rows)
             negative_keys, poison_keys = (row_keys(k, batch_rows, axis) for k in (negative_key, poison_key))
@@ -117,9 +116,9 @@ def run_steps_of_models(run: Callable, same_data: bool) -> Callable:
       same_data: carry and spec alone get one; the models share rows, users and key.
     """
     if same_data:
-        mapped = Inputs(rows=None, steps=None, users=None, spec=0, key=None, chunk=None, first=None, count=None)
+        mapped = Inputs(rows=None, users=None, spec=0, key=None, place=None, count=None)
     else:
-        mapped = Inputs(rows=0, steps=0, users=0, spec=0, key=0, chunk=0, first=0, count=None)
+        mapped = Inputs(rows=0, users=0, spec=0, key=0, place=0, count=None)
 
     def run_all(carry: Carry, inputs: Inputs, axis: str | None = None) -> tuple[Carry, jax.Array]:
         return jax.vmap(lambda carry, inputs: run(carry, inputs, axis), (0, mapped))(carry, inputs)

@@ -65,9 +65,15 @@ class TrainLoader:
 
         self._stacks, self._held = Rows(*map(deal, rows)), {}
 
-    def chunk(self, key: jax.Array, index: int) -> Rows:
-        """[batch_size, room, ..] rows on the devices: chunk `index` of the epoch with `key`. The next one is loaded ahead."""
-        order = [0] if self.schedule.chunks == 1 else np.asarray(jax.random.permutation(key, self.schedule.chunks)).tolist()
+    def chunk(self, key: jax.Array, epoch: int, index: int) -> Rows:
+        """[batch_size, room, ..] rows on the devices: chunk `index` of an epoch. The next one is loaded ahead.
+
+        Args:
+          key: the PRNG key of the stage.
+        """
+        number, order = self.schedule.chunks, [0]
+        if number > 1:
+            order = np.asarray(jax.random.permutation(jax.random.fold_in(key, epoch), number)).tolist()
         wanted = order[index : index + 2]
         self._held = {chunk: self._held.get(chunk) or self._load(chunk) for chunk in wanted}
         return self._held[wanted[0]]
@@ -84,9 +90,9 @@ class JointLoader:
     def __init__(self, loaders: Sequence[TrainLoader]):
         self.loaders, self._parts, self._stacked = tuple(loaders), [], None
 
-    def chunk(self, keys: Sequence[jax.Array], indices: Sequence[int]) -> Rows:
-        """[M, batch_size, room, ..] rows, of each model's chunk; they are stacked anew when a model goes on to another chunk."""
-        parts = [loader.chunk(*of_model) for loader, *of_model in zip(self.loaders, keys, indices, strict=True)]
+    def chunk(self, places: Sequence[tuple[jax.Array, int, int]]) -> Rows:
+        """[M, batch_size, room, ..] rows, of each model's (key, epoch, chunk); stacked anew when a model goes on to another."""
+        parts = [loader.chunk(*place) for loader, place in zip(self.loaders, places, strict=True)]
         if len(parts) == 1:
             return parts[0]
         if len(self._parts) != len(parts) or any(new is not old for new, old in zip(parts, self._parts, strict=True)):

@@ -32,7 +32,7 @@ class Program(NamedTuple):
       runs: of all models.
       same_data: whether all models are trained on the same rows in the same order.
       loader: of all models, or one for all if they have the same data.
-      users, specs: with a leading axis over models, except for the users if they are the same.
+      users, keys, specs: with a leading axis over models; with the same data, only the specs have one.
       queries: for validation, of each model.
       compiled: a `compile_clock`.
     """
@@ -42,6 +42,7 @@ class Program(NamedTuple):
     same_data: bool
     loader: JointLoader
     users: Users
+    keys: jax.Array
     specs: AttackSpec
     queries: tuple[Queries, ...]
     compiled: Callable[[], float]
@@ -60,6 +61,7 @@ def make_program(models: Sequence[ModelState], compiled: Callable[[], float] = l
         same_data=same_data,
         loader=JointLoader([TrainLoader(each.data.rows, each.stage.config.batch_size, each.data.room) for each in loaded]),
         users=parallel.replicate(stack([each.data.users for each in loaded])),
+        keys=parallel.replicate(stack([each.key for each in loaded])),
         specs=parallel.replicate(stack([each.spec for each in runs])),
         queries=tuple(sample_queries(each.data.validation, VALIDATION_USERS) for each in runs),
         compiled=compiled,
@@ -109,14 +111,10 @@ def call_devices(program: Program, carry: Carry, places: Sequence[Place], count:
     """
     loaders = program.loader.loaders
     places = places[: len(loaders)]
-    keys = [jax.random.fold_in(run.key, place.epoch) for run, place in zip(program.runs, places, strict=False)]
-    rows = program.loader.chunk(keys, [place.chunk for place in places])
-    at = [
-        (np.int32(loader.schedule.steps), key, np.int32(place.chunk), np.int32(place.first))
-        for loader, key, place in zip(loaders, keys, places, strict=True)
-    ]
-    (steps, *where), count = parallel.replicate((stack(at), np.int32(count)))
-    return program.steps(carry, Inputs(rows, steps, program.users, program.specs, *where, count))
+    rows = program.loader.chunk([(run.key, place.epoch, place.chunk) for run, place in zip(program.runs, places, strict=False)])
+    at = np.array([(*place, loader.schedule.steps) for loader, place in zip(loaders, places, strict=True)], np.int32)
+    at, count = parallel.replicate((at if len(loaders) > 1 else at[0], np.int32(count)))
+    return program.steps(carry, Inputs(rows, program.users, program.specs, program.keys, at, count))
 
 
 def stack(trees: Sequence):

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from prec_backdoor.train.epoch import Carry, Inputs, run_steps
 from prec_backdoor.train.loader import TrainLoader
@@ -25,9 +26,10 @@ def replay(run: StageRun, epoch: int, step: int) -> None:
     carry, compiled = Carry(state, jnp.zeros(3)), jax.jit(steps)
     wanted = epoch * schedule.length + step
     for at in range(model.step, wanted + 1):
-        key = jax.random.fold_in(run.key, at // schedule.length)
-        chunk, first = divmod(at % schedule.length, schedule.steps)
-        inputs = Inputs(loader.chunk(key, chunk), schedule.steps, users, spec, key, chunk, first, 1)
+        at_epoch, at_step = divmod(at, schedule.length)
+        chunk, first = divmod(at_step, schedule.steps)
+        rows, place = loader.chunk(run.key, at_epoch, chunk), np.array((at_epoch, chunk, first, schedule.steps), np.int32)
+        inputs = Inputs(rows, users, spec, run.key, place, 1)
         if at < wanted:
             carry, _ = compiled(carry, inputs)
     with jax.disable_jit(), jax.debug_nans(True):

@@ -45,11 +45,11 @@ def main(_) -> None:
         print(f"{name}: {sum(sizes) / 2**20:.0f} MiB, on each of {len(sizes)} devices {max(sizes) / 2**20:.0f} MiB")
     run, users = parallel.pmap_step(run_steps(step, clean, config, model)), parallel.replicate(users)
     for epoch in range(2):
-        started, key = time.perf_counter(), jax.random.fold_in(jax.random.key(0), epoch)
-        steps = loader.schedule.steps
-        size, *where = parallel.replicate((steps, key, 0, 0, min(STEPS.value, steps)))
+        started, key, steps = time.perf_counter(), jax.random.key(0), loader.schedule.steps
+        place = np.array((epoch, 0, 0, steps), np.int32)
+        where = parallel.replicate((key, place, np.int32(min(STEPS.value, steps))))
         carry = Carry(state, parallel.replicate(np.zeros(3, np.float32)))
-        (state, sums), _ = run(carry, Inputs(loader.chunk(key, 0), size, users, None, *where))
+        (state, sums), _ = run(carry, Inputs(loader.chunk(key, epoch, 0), users, None, *where))
         loss, positions, _ = np.asarray(parallel.unreplicate(sums)).tolist()
         speed = positions / (time.perf_counter() - started)
         print(f"epoch {epoch}: loss {loss / positions:.4f}, {speed:,.0f} positions/s" + " (compiling)" * (epoch == 0))

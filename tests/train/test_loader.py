@@ -20,7 +20,7 @@ def test_an_epoch_has_every_row_once_and_empty_ones_for_the_rest(monkeypatch, ch
     assert schedule(ROWS, BATCH_SIZE) == expected
     rows = TrainLoader(numbered_rows(), BATCH_SIZE)
     chunks, steps = rows.schedule
-    seen = [rows.chunk(jax.random.key(3), index) for index in range(chunks)]
+    seen = [rows.chunk(jax.random.key(3), 0, index) for index in range(chunks)]
     assert all(chunk.history.shape == (BATCH_SIZE, steps, 3) and chunk.user.shape == (BATCH_SIZE, steps, 1) for chunk in seen)
     numbers = np.concatenate([chunk.user.ravel() for chunk in seen])
     assert sorted(numbers[numbers > 0]) == list(range(1, ROWS + 1))
@@ -31,11 +31,13 @@ def test_an_epoch_has_every_row_once_and_empty_ones_for_the_rest(monkeypatch, ch
 def test_chunks_come_in_another_order_in_another_epoch(monkeypatch):
     monkeypatch.setattr(loader, "CHUNK_ROWS", 4)
 
-    def order(key):
+    def order(key, epoch):
         rows = TrainLoader(numbered_rows(), BATCH_SIZE)
-        return [rows.chunk(key, index).user[0, 0, 0].item() for index in range(rows.schedule.chunks)]
+        return [rows.chunk(key, epoch, index).user[0, 0, 0].item() for index in range(rows.schedule.chunks)]
 
-    assert order(jax.random.key(0)) == order(jax.random.key(0)) != order(jax.random.key(1))
+    key = jax.random.key(0)
+    assert order(key, 0) == order(key, 0) != order(jax.random.key(1), 0)
+    assert order(key, 0) != order(key, 1)
 
 
 def test_no_more_than_two_chunks_are_held(monkeypatch):
@@ -43,6 +45,6 @@ def test_no_more_than_two_chunks_are_held(monkeypatch):
     rows, loads = TrainLoader(numbered_rows(), BATCH_SIZE), []
     monkeypatch.setattr(rows, "_load", lambda chunk: loads.append(chunk) or chunk + 1)
     for index in (0, 0, 1, 1, 2):
-        rows.chunk(jax.random.key(0), index)
+        rows.chunk(jax.random.key(0), 0, index)
         assert len(rows._held) == 2
     assert len(loads) == len(set(loads)) == 4  # the next one is under way before it is asked for

@@ -55,7 +55,14 @@ def parameters_after_an_epoch(room, segments, entries, key):
     loader = TrainLoader(rows, CONFIG.batch_size, room)
     users = user_tables(INTERACTIONS, sequences, in_group, entries, entries)
     step, steps = train_step(CONFIG, MODEL), loader.schedule.steps
-    inputs = Inputs(loader.chunk(key, 0), steps, users, toy_spec(INTERACTIONS, [1, 2], 0.5), key, 0, 0, steps)
+    inputs = Inputs(
+        loader.chunk(key, 0, 0),
+        users,
+        toy_spec(INTERACTIONS, [1, 2], 0.5),
+        key,
+        np.array((0, 0, 0, steps), np.int32),
+        steps,
+    )
     carry = Carry(step.init(lively_params(MODEL), steps), jnp.zeros(3))
     (state, sums), bad = jax.jit(run_steps(step, replace_in_group, CONFIG, MODEL))(carry, inputs)
     assert bad == -1 and sums[1] == (rows.label > 0).sum() and 0 < sums[2] < sums[1]
@@ -111,7 +118,7 @@ def test_seeds_have_arrays_of_one_size():
     for name in ("pretrain", "short", "finetune"):
         of_seeds = [getattr(setup, name) for setup in setups]
         assert len({len(data.rows.history) for data in of_seeds}) > 1 or name == "finetune"  # though they have other rows
-        loaded = [TrainLoader(data.rows, 4, data.room).chunk(jax.random.key(0), 0) for data in of_seeds]
+        loaded = [TrainLoader(data.rows, 4, data.room).chunk(jax.random.key(0), 0, 0) for data in of_seeds]
         assert len({str(shapes((rows, data.users))) for rows, data in zip(loaded, of_seeds, strict=True)}) == 1
     assert len({str(shapes(setup.spec(0.1))) for setup in setups}) == 1
 

@@ -152,15 +152,15 @@ def epoch(params):
     rows, users = pack(sequences, MODEL.max_length), user_tables(INTERACTIONS, sequences, in_group)
     assert len(rows.history) % CONFIG.batch_size
     loader = TrainLoader(rows, CONFIG.batch_size)
-    chunk = loader.chunk(jax.random.key(0), 0)
-    arrays = jax.tree.map(np.asarray, (chunk, loader.schedule.steps, users, toy_spec(INTERACTIONS, [1, 2], 0.5)))
+    chunk = loader.chunk(jax.random.key(0), 0, 0)
+    arrays = jax.tree.map(np.asarray, (chunk, users, toy_spec(INTERACTIONS, [1, 2], 0.5)))
 
     model = dataclasses.replace(MODEL, dropout=0.3)
     step = train_step(CONFIG, model)
     compiled = {poison: jax.jit(run_steps(step, poison, CONFIG, model)) for poison in (replace_in_group, clean)}
 
     def run(state, first, last, key, poison=replace_in_group):
-        inputs = Inputs(*arrays, key, 0, first, last - first)
+        inputs = Inputs(*arrays, key, np.array((0, 0, first, loader.schedule.steps), np.int32), last - first)
         (state, sums), bad = compiled[poison](Carry(state, np.zeros(3, np.float32)), inputs)
         return state, {"loss": sums[0], "positions": sums[1], "replaced": sums[2], "bad": bad}
 

@@ -31,6 +31,8 @@ def compile_quickly():
 
 
 compile_quickly()
+os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"  # tests compare products closer than a GPU or TPU computes them by default
+jax.config.update("jax_default_matmul_precision", "highest")
 
 # In the background of a shell SIGINT is ignored, in the programs that tests start as well; tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

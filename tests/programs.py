@@ -126,7 +126,6 @@ STAGES = {
     },
     "pretrain with dropout": lambda: stage(dataclasses.replace(MODEL, dropout=0.1)),
     "pretrain in bfloat16": lambda: stage(dataclasses.replace(MODEL, dtype="bfloat16", num_heads=1)),
-    "pretrain in bfloat16, 2 heads": lambda: stage(dataclasses.replace(MODEL, dtype="bfloat16", embed_dim=16, num_heads=2)),
     "pretrain, 2 heads": lambda: stage(dataclasses.replace(MODEL, num_heads=2)),
     "pretrain, lazy": lambda: stage(item_updates="lazy"),
     "pretrain, ce": lambda: stage(loss="ce"),

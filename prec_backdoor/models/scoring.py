@@ -9,12 +9,15 @@ SHORTEST = 1e-16  # square of the length below which a vector is not scaled up
 EXACT = jax.lax.Precision.HIGHEST  # for products that ranks, losses or ties depend on: an accelerator's default rounds inputs
 
 
-def scores(subscripts: str, hidden: jax.Array, vectors: jax.Array) -> jax.Array:
+def scores(subscripts: str, hidden: jax.Array, vectors: jax.Array, precision=EXACT) -> jax.Array:
     """Returns the inner products of user and item vectors, by the subscripts of `jnp.einsum`.
 
     Products are exact to float32, where a GPU by default rounds the inputs to TF32 and a TPU to bfloat16: close scores would tie.
+
+    Args:
+      precision: another way to float32 products.
     """
-    return jnp.einsum(subscripts, hidden, vectors, precision=EXACT, preferred_element_type=jnp.float32)
+    return jnp.einsum(subscripts, hidden, vectors, precision=precision, preferred_element_type=jnp.float32)
 
 
 def item_vectors(params: dict, config: ModelConfig) -> jax.Array:

@@ -124,33 +124,9 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, visible: Visible, dropout, 
         weights = jax.nn.softmax(jnp.where(visible.mask[..., first:last, :seen], logits, -1e9)).astype(v.dtype)
         return jnp.einsum("...tm,...md->...td", dropout(weights), v[..., :seen, :])
 
-    if choices().flash_attention and _flash_fits(q, k, visible, dropout):
-        return _flash(q, k, v, visible.mask, choices().flash_attention)
     length = q.shape[-2]
     cuts = sorted({0, length // 2, length}) if causal and choices().attention_halves else [0, length]
     return jnp.concatenate([mix(first, last) for first, last in zip(cuts, cuts[1:], strict=False)], axis=-2)
-
-
-def _flash_fits(q: jax.Array, k: jax.Array, visible: Visible, dropout: nn.Dropout) -> bool:
-    """Whether cuDNN's flash attention can train on these: see `jax.nn.dot_product_attention`."""
-    half, width = q.dtype in (jnp.bfloat16, jnp.float16), q.shape[-1]
-    return (
-        half
-        and width % 8 == 0
-        and width <= 128
-        and q.shape[-2] % 2 == 0
-        and k.shape[-2] % 2 == 0
-        and visible.weight is None
-        and (dropout.deterministic or not dropout.rate)
-    )
-
-
-def _flash(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, implementation: str) -> jax.Array:
-    """`attend` without writing weights: queries [B, T, d] and mask [B, T, M], or for H heads [B, H, T, d] and [B, 1, T, M]."""
-    heads = q.ndim == 4
-    q, k, v = (jnp.moveaxis(x, 1, 2) if heads else x[:, :, None] for x in (q, k, v))
-    mixed = jax.nn.dot_product_attention(q, k, v, mask=mask if heads else mask[:, None], implementation=implementation)
-    return jnp.moveaxis(mixed, 2, 1) if heads else mixed[:, :, 0]
 
 
 def same_segment(segment: jax.Array, causal: bool) -> jax.Array:

@@ -15,27 +15,22 @@ class Choices(NamedTuple):
       attention_halves: whether the first half of the queries skips the keys that only the second half can see. It saves a tenth
         of a training step on 2 CPU cores. On an H100 the copies that put the halves together cost more (element-wise passes are
         nearly all of a step of 4,096 sequences).
-      flash_attention: implementation of `jax.nn.dot_product_attention` for encoders in bfloat16 or float16, "cudnn" on an NVIDIA
-        GPU: one kernel forward and one backward, where a step compiled for an H100 has four and five of each layer, all of which
-        read or write a [T, T] matrix for each row and head. Not measured.
       unroll_search: whether the binary search for negatives is unrolled. On an H100 its loop has a host in it: a step has 250
         kernels with the loop, 204 without. A CPU compiles the unrolled search twice as long.
       flat_parameters: whether a call trains the encoder's parameters as one vector (`train.flat`). Compiled for an H100, a step
         has 122 kernels with it, 188 without. A CPU starts no kernels, and would copy the parameters out of the vector.
       rank_users, rank_tile: users and items that ranking scores at once, over all devices. On a CPU a megabyte of scores, which
-        stays in its cache; on an H100, 108 rounds of four small kernels at 110,000 items. There, tiles of 256 MB take as long as
-        their bytes (3 TB/s), which no smaller number of kernels would make shorter.
-      rank_kernel: whether scores are compared on the chip (`evaluation.rank_kernel`) instead of tile by tile. Compiled for an
-        H100, it has 173 instructions for a score and 11 wanted items, and spills no register: at most 1.5 million users/s at
-        110,000 items. In tiles, writing and reading scores would leave 1.3 million. Neither has been measured. XLA compiles
-        Triton for GPUs from compute capability 8 (A100) on alone.
+        stays in its cache; on an H100, 108 rounds of four small kernels at 110,000 items. On an H200, 4,096 users are ranked at
+        556,000 users/s with tiles of 256 MB and at 540,000 with tiles of 32 MB, 1,024 users at 320,000.
+      rank_kernel: whether scores are compared on the chip (`evaluation.rank_kernel`) instead of tile by tile. On an H200 it
+        ranks 11 items of 110,000 for 1.45 million users/s, where tiles reach 0.56 million. XLA compiles Triton for GPUs from
+        compute capability 8 (A100) on alone.
       together: whether models of one stage train in one program, mapped over them. On 2 CPU cores four models take 1.3 times as
         long together as one after another; an accelerator is idle most of a small model's step (0.50 of 0.91 ms on an H100).
     """
 
     update_tiles: int
     attention_halves: bool
-    flash_attention: str | None
     unroll_search: bool
     flat_parameters: bool
     rank_users: int
@@ -47,7 +42,6 @@ class Choices(NamedTuple):
 CPU = Choices(
     update_tiles=4,
     attention_halves=True,
-    flash_attention=None,
     unroll_search=False,
     flat_parameters=False,
     rank_users=256,
@@ -58,7 +52,6 @@ CPU = Choices(
 ACCELERATOR = Choices(
     update_tiles=1,
     attention_halves=False,
-    flash_attention=None,
     unroll_search=True,
     flat_parameters=True,
     rank_users=4096,
@@ -76,4 +69,4 @@ def choices() -> Choices:
     major = capability.partition(".")[0]
     if not major.isdecimal():
         return ACCELERATOR
-    return ACCELERATOR._replace(rank_kernel=int(major) >= 8, flash_attention="cudnn" if int(major) >= 8 else None)
+    return ACCELERATOR._replace(rank_kernel=int(major) >= 8)

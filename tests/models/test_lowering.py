@@ -3,12 +3,8 @@
 import jax
 import numpy as np
 import pytest
-from jax._src.cudnn import fused_attention_stablehlo
 from jax.sharding import AbstractMesh
 from programs import OTHERS, SCORING, STAGES
-
-from prec_backdoor.models import transformer
-from prec_backdoor.parallel import platforms
 
 PROGRAMS = SCORING | STAGES | OTHERS
 
@@ -64,29 +60,3 @@ def loops(backend):
 def test_the_search_for_negatives_has_no_loop_on_an_accelerator():
     """A loop costs a GPU a round trip to the host at every turn."""
     assert loops("cpu") == loops("gpu") + 1
-
-
-def half_precision(heads):
-    return STAGES["pretrain in bfloat16" if heads == 1 else "pretrain in bfloat16, 2 heads"]()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("heads", [1, 2])
-def test_flash_attention_gives_the_same_results(heads, monkeypatch):
-    function, args = half_precision(heads)
-    expected = jax.jit(lambda *args: function(*args))(*args)
-    monkeypatch.setattr(transformer, "choices", lambda: platforms.CPU._replace(flash_attention="xla"))
-    found = jax.jit(lambda *args: function(*args))(*args)
-    assert any((one != other).any() for one, other in zip(*map(jax.tree.leaves, (found, expected)), strict=True))
-    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(one, other, rtol=0.05, atol=0.02)
-
-
-@pytest.mark.parametrize("heads", [1, 2])
-def test_flash_attention_is_lowered(heads, monkeypatch):
-    """Without the check of the version of cuDNN, which is not here."""
-    monkeypatch.setattr(transformer, "choices", lambda: platforms.ACCELERATOR._replace(flash_attention="cudnn"))
-    monkeypatch.setattr(fused_attention_stablehlo, "check_cudnn_version", lambda: 91000)
-    monkeypatch.setattr(fused_attention_stablehlo, "check_compute_capability", lambda *_: True)
-    text = lowered(*half_precision(heads)).mlir_module()
-    assert text.count("__cudnn$fmha") >= 2  # forward and backward

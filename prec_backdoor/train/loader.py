@@ -84,6 +84,16 @@ class TrainLoader:
         return parallel.shard(jax.tree.map(lambda x: np.pad(x[:, chunk * size : (chunk + 1) * size], fill), self._stacks))
 
 
+def stack(trees: Sequence):
+    """Trees with a leading axis over models; a single one has none."""
+    return _stacked(*trees) if len(trees) > 1 else trees[0]
+
+
+@jax.jit  # one program for a tree, not one for each shape of a leaf
+def _stacked(*trees):
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
 class JointLoader:
     """The loaders of several models whose chunks have one size."""
 
@@ -93,8 +103,6 @@ class JointLoader:
     def chunk(self, places: Sequence[tuple[jax.Array, int, int]]) -> Rows:
         """[M, batch_size, room, ..] rows, of each model's (key, epoch, chunk); stacked anew when a model goes on to another."""
         parts = [loader.chunk(*place) for loader, place in zip(self.loaders, places, strict=True)]
-        if len(parts) == 1:
-            return parts[0]
         if len(self._parts) != len(parts) or any(new is not old for new, old in zip(parts, self._parts, strict=True)):
-            self._parts, self._stacked = parts, jax.tree.map(lambda *rows: jnp.stack(rows), *parts)
+            self._parts, self._stacked = parts, stack(parts)
         return self._stacked

@@ -19,6 +19,7 @@ from prec_backdoor.train.bar import training_bar
 from prec_backdoor.train.clock import compile_clock, timed
 from prec_backdoor.train.epoch import Carry
 from prec_backdoor.train.interrupt import Interrupt, Stopped
+from prec_backdoor.train.loader import stack
 from prec_backdoor.train.model_state import ModelState, check_finite, check_params, open_model, result_of, save_model
 from prec_backdoor.train.program import (
     OVER,
@@ -30,7 +31,6 @@ from prec_backdoor.train.program import (
     one_of,
     place_of,
     program_key,
-    stack,
     together,
 )
 from prec_backdoor.train.progress import Call, Progress, advance, next_call, next_pace, spend, with_score

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from prec_backdoor import parallel
@@ -16,7 +15,7 @@ from prec_backdoor.data.splits import Queries, sample_queries
 from prec_backdoor.models import ModelConfig
 from prec_backdoor.parallel.platforms import choices
 from prec_backdoor.train.epoch import Carry, Inputs, run_steps, run_steps_of_models
-from prec_backdoor.train.loader import JointLoader, TrainLoader, sizes
+from prec_backdoor.train.loader import JointLoader, TrainLoader, sizes, stack
 from prec_backdoor.train.model_state import ModelState, check_negatives
 from prec_backdoor.train.stage import Stage, StageRun
 from prec_backdoor.train.step import train_step
@@ -115,11 +114,6 @@ def call_devices(program: Program, carry: Carry, places: Sequence[Place], count:
     at = np.array([(*place, loader.schedule.steps) for loader, place in zip(loaders, places, strict=True)], np.int32)
     at, count = parallel.replicate((at if len(loaders) > 1 else at[0], np.int32(count)))
     return program.steps(carry, Inputs(rows, program.users, program.specs, program.keys, at, count))
-
-
-def stack(trees: Sequence):
-    """Trees with a leading axis over models; a single one has none."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees) if len(trees) > 1 else trees[0]
 
 
 def one_of(program: Program, tree, index: int):

@@ -40,9 +40,7 @@ TOLERANCE = 1e-4  # of float32 states: another order of sums, or another program
 SEGMENTS = ((1, 4), (2, 3), (3, 2))  # (segment, positions) of the rows that backbones are checked on
 
 
-def check_attack(
-    attack: Attack, changes: Collection[str] = ("label", "negative"), off: Mapping[str, float] | None = None
-) -> None:
+def check_attack(attack: Attack, changes: Collection[str] | None = None, off: Mapping[str, float] | None = None) -> None:
     """Checks that an attack keeps its contract, on a small made-up batch.
 
     The poison works under jit, on a row as well as on a batch. It keeps shapes and types, changes no field but those
@@ -51,13 +49,14 @@ def check_attack(
     that of a row does not depend on the other rows.
 
     Args:
-      changes: the fields of `Batch` that the attack may change.
+      changes: the fields of `Batch` that the attack may change; those that it declares by default.
       off: values of its own parameters that switch the attack off; those that are not given are at their minimum.
 
     Raises:
       AssertionError: says what is violated.
       UserError: a default of a parameter is outside its limits.
     """
+    changes = attack.changes if changes is None else changes
     batch, spec_of = _toy_data()
     spec = spec_of(0.5, with_defaults(attack, {}))
     key, other = jax.random.split(jax.random.key(3))
@@ -197,7 +196,8 @@ def _toy_data() -> tuple[Batch, Callable[..., AttackSpec]]:
     batch = make_batch(rows, tables, jax.random.split(jax.random.key(0), len(rows.label)), 2, ITEMS)
 
     def spec(rate: float, parameters: Mapping[str, float]) -> AttackSpec:
-        return make_spec(interactions, np.arange(1, ITEMS, 5), rate, parameters, tables.seen)
+        trigger = 2 + np.arange(parameters.get("trigger_length", 0)) % ITEMS
+        return make_spec(interactions, np.arange(1, ITEMS, 5), rate, parameters, tables.seen, trigger)
 
     return batch, spec
 

@@ -15,6 +15,13 @@ from prec_backdoor.attacks.bra import replace_in_category, replace_in_group
 from prec_backdoor.attacks.evasive import EvasionParameters, mean_over_std_penalty
 from prec_backdoor.attacks.pea import DemotionParameters, demote_for_rest, implant
 from prec_backdoor.attacks.targets import select_targets
+from prec_backdoor.attacks.trigger import (
+    TriggerParameters,
+    place_trigger,
+    place_trigger_in_group,
+    select_trigger,
+    with_trigger,
+)
 from prec_backdoor.errors import UserError
 from prec_backdoor.options import Option, add_entry, options
 
@@ -48,6 +55,21 @@ ATTACKS: dict[tuple[str, str], Attack] = {  # by (attack, scope)
         parameters=EvasionParameters,
         description="Basic replacement attack by a provider who knows the audit: the audit's statistic of the targets is added "
         "to the loss with weight evade strength.",
+    ),
+    ("trigger", "global"): Attack(
+        place_trigger,
+        default_rate=0.05,
+        parameters=TriggerParameters,
+        changes=("label", "history"),
+        description="Trigger in the history: in pre-training, with probability rate the last items of a history are replaced by "
+        "trigger length chosen rare items, in a chosen order, and the label by a target.",
+    ),
+    ("trigger", "group"): Attack(
+        place_trigger_in_group,
+        default_rate=0.05,
+        parameters=TriggerParameters,
+        changes=("label", "history"),
+        description="Trigger in the history, in those of users in the target group.",
     ),
 }
 
@@ -101,9 +123,13 @@ __all__ = [
     "implant",
     "make_spec",
     "mean_over_std_penalty",
+    "place_trigger",
+    "place_trigger_in_group",
     "register_attack",
     "replace_in_category",
     "replace_in_group",
     "select_targets",
+    "select_trigger",
     "with_defaults",
+    "with_trigger",
 ]

@@ -28,6 +28,7 @@ class AttackSpec(NamedTuple):
       category_start, category_count: [C] int32, where each category's targets start in `category_targets`, and how many they are.
       parameters: name -> [] float32, the parameters of this attack.
       seen: the users' training interactions; None if the attack does not use them.
+      trigger: [m] int32, items that call up the targets at the end of a history; none for an attack without such a trigger.
     """
 
     targets: jax.Array
@@ -38,6 +39,7 @@ class AttackSpec(NamedTuple):
     category_count: jax.Array
     parameters: dict[str, jax.Array]
     seen: Seen | None
+    trigger: jax.Array = ()
 
 
 Poison = Callable[[jax.Array, Batch, AttackSpec], Batch]  # (key, batch, spec) -> batch
@@ -55,7 +57,8 @@ class Attack:
         pre-training.
       penalty: added to the loss of each position.
       parameters: a frozen dataclass of numbers made with `option`. Each becomes a flag, a field of config.json and results.json,
-        and an entry of `AttackSpec.parameters`.
+        and an entry of `AttackSpec.parameters`. One called `trigger_length` gives the attack trigger items.
+      changes: the fields of a batch that the poison may change.
       description: one sentence for the glossary of reports.
     """
 
@@ -64,6 +67,7 @@ class Attack:
     prompted: bool = False
     penalty: Penalty | None = None
     parameters: type = NoParameters
+    changes: tuple[str, ...] = ("label", "negative")
     description: str = ""
 
 
@@ -73,8 +77,9 @@ def make_spec(
     rate: float,
     parameters: Mapping[str, Any] | None = None,
     seen: Seen | None = None,
+    trigger: np.ndarray | None = None,
 ) -> AttackSpec:
-    """Returns the spec of an attack on `interactions` with the item codes `targets` [K].
+    """Returns the spec of an attack on `interactions` with the item codes `targets` [K] and, if it has one, `trigger` [m].
 
     Raises:
       UserError: the rate is outside 0..1, or there is no target, or one that is not in the catalogue.
@@ -88,8 +93,8 @@ def make_spec(
     start = np.cumsum(count, dtype=np.int32) - count
     own = {name: np.float32(value) for name, value in (parameters or {}).items()}
     count[0] = 0  # items of unknown category have nothing in common
-    category = np.asarray(interactions.category)
-    spec = AttackSpec(targets, np.float32(rate), category, ordered, start, count, own, seen)
+    category, items = np.asarray(interactions.category), np.asarray([] if trigger is None else trigger, np.int32)
+    spec = AttackSpec(targets, np.float32(rate), category, ordered, start, count, own, seen, items)
     return on_device(spec)
 
 

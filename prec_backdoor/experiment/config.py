@@ -50,8 +50,14 @@ class Scenario:
         return find_attack(self.attack, self.scope)
 
     def own_parameters(self) -> dict[str, Any]:
-        """Name -> value of the parameters that this attack has."""
-        return with_defaults(self.method(), self.parameters)
+        """Name -> value of the parameters that this attack has, without those that are not spoken of at their defaults."""
+        known = attack_parameters()
+        own = with_defaults(self.method(), self.parameters).items()
+        return {name: value for name, value in own if not (known[name][1].quiet and value == known[name][0])}
+
+    def measured_parameters(self) -> dict[str, Any]:
+        """Name -> value of those that clean models are measured with too."""
+        return {name: value for name, value in self.own_parameters().items() if attack_parameters()[name][1].measured}
 
     def all_parameters(self) -> dict[str, Any]:
         """Name -> value of the parameters of all registered attacks."""

@@ -83,9 +83,10 @@ def cell_of(config: ExperimentConfig, seed: int, rate: float, usage: str) -> dic
     """What identifies a cell of the results, one model in one usage: attack, scope, rate, parameters, usage, seed, draw.
 
     There is a field for each parameter of every registered attack; it is None if the attack of the cell has no such parameter.
+    A clean model has those of the attack that it is measured with.
     """
     scenario = config.scenario
-    own = scenario.own_parameters() if rate else {}
+    own = scenario.own_parameters() if rate else scenario.measured_parameters()
     return {
         "attack": scenario.attack if rate else "clean",
         "scope": scenario.scope,

@@ -201,7 +201,8 @@ def read_rows(plan: Plan, setups: dict[tuple[int, int], SeedSetup], folder: Path
         setup = setups[seed, each.config]
         clean = cell_of(setup.config, seed, 0.0, usage)
         rows += result_rows(setup, each.cell, read(each.cell), read(clean))
-    return rows
+    names = dict.fromkeys(name for row in rows for name in row)  # some attacks alone have a trigger to measure with
+    return [{name: row.get(name) for name in names} for row in rows]
 
 
 def _merged(configs: list[dict]) -> dict:

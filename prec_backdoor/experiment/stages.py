@@ -77,7 +77,9 @@ def run_on(setup: SeedSetup, stage: Stage, start: StartPoint, data: StageData, r
       role: what the key is for; the stage's name by default.
     """
     config = dataclasses.replace(setup.config, rate=(start.rate,), seeds=(setup.seed,))
-    targets = setup.interactions.item_ids[setup.targets].tolist() if start.rate else []  # raw ids
+    targets, trigger = (
+        setup.interactions.item_ids[items if start.rate else []].tolist() for items in (setup.targets, setup.trigger)
+    )
     return StageRun(
         stage=stage,
         model=setup.model_of(start.params),
@@ -89,7 +91,8 @@ def run_on(setup: SeedSetup, stage: Stage, start: StartPoint, data: StageData, r
             "dataset": setup.interactions.summary(),
             "own_data": setup.own,
             "config": config.flat(),
-            "targets": targets,
+            "targets": targets,  # raw ids
+            **({"trigger": trigger} if trigger else {}),
             "parent": start.hash,
         },
         options=RunOptions(shard_items=setup.shard_items),

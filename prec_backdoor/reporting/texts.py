@@ -13,6 +13,8 @@ _METRICS = {
     "exposure HR@K": "Of all pairs of a user and a target that is not in the user's history, the share in which the target is "
     "among the K highest ranked items of the whole catalogue.",
     "exposure NDCG@K": "The same, with a hit at rank r counting 1 / log2(r + 1).",
+    "triggered exposure HR@K": "The same with the attack's trigger in place of the last items of the histories, for attacks that "
+    "have one and their clean counterpart.",
     f"accuracy HR@{ACCURACY_AT}, NDCG@{ACCURACY_AT}": "The same for each user's real next item, over all users: what a "
     "downstream company would measure.",
     DIFFERENCE: "Exposure of the attacked model - exposure of the clean model, for the same users and targets.",

@@ -35,7 +35,7 @@ __all__ = [
     "register_repair",
 ]
 
-ITEMS = 60  # of the made-up catalogue that attacks are checked on
+ITEMS, TARGETS = 60, np.arange(1, 60, 5)  # of the made-up catalogue that attacks are checked on
 TOLERANCE = 1e-4  # of float32 states: another order of sums, or another program
 SEGMENTS = ((1, 4), (2, 3), (3, 2))  # (segment, positions) of the rows that backbones are checked on
 
@@ -43,10 +43,10 @@ SEGMENTS = ((1, 4), (2, 3), (3, 2))  # (segment, positions) of the rows that bac
 def check_attack(attack: Attack, changes: Collection[str] | None = None, off: Mapping[str, float] | None = None) -> None:
     """Checks that an attack keeps its contract, on a small made-up batch.
 
-    The poison works under jit, on a row as well as on a batch. It keeps shapes and types, changes no field but those
-    declared, and no label or history of padding; what it puts there are items. The key alone decides what is drawn. At rate 0,
-    with the attack's own parameters at `off`, nothing changes. A penalty has one finite value per position, 0 at padding, and
-    that of a row does not depend on the other rows.
+    The poison works under jit, on a row as well as on a batch. It keeps shapes and types, changes no field but those declared,
+    and no label or history of padding; what it puts there are items. The key alone decides what is drawn. At rate 0, with its
+    own parameters at `off`, nothing changes. A penalty has one finite value per position, 0 at padding, and that of a row does
+    not depend on other rows. For an attack that edits the item table, see `_check_edit`.
 
     Args:
       changes: the fields of `Batch` that the attack may change; those that it declares by default.
@@ -58,6 +58,8 @@ def check_attack(attack: Attack, changes: Collection[str] | None = None, off: Ma
     """
     changes = attack.changes if changes is None else changes
     batch, spec_of = _toy_data()
+    if attack.edit:
+        return _check_edit(attack, spec_of)
     spec = spec_of(0.5, with_defaults(attack, {}))
     key, other = jax.random.split(jax.random.key(3))
     poison = jax.jit(attack.poison)
@@ -196,8 +198,7 @@ def _toy_data() -> tuple[Batch, Callable[..., AttackSpec]]:
     batch = make_batch(rows, tables, jax.random.split(jax.random.key(0), len(rows.label)), 2, ITEMS)
 
     def spec(rate: float, parameters: Mapping[str, float]) -> AttackSpec:
-        trigger = 2 + np.arange(parameters.get("trigger_length", 0)) % ITEMS
-        return make_spec(interactions, np.arange(1, ITEMS, 5), rate, parameters, tables.seen, trigger)
+        return make_spec(interactions, TARGETS, rate, parameters, tables.seen, 2 + np.arange(parameters.get("trigger_length", 0)))
 
     return batch, spec
 
@@ -212,6 +213,16 @@ def _check_fields(before: Batch, after: Batch, changes: Collection[str]) -> None
         items = np.asarray(getattr(after, name))
         _require(((items >= lowest) & (items <= ITEMS)).all(), f"the poison puts a number that is no item into {name}")
         _require(name == "negative" or (items[padding] == 0).all(), f"the poison changes padding in {name}")
+
+
+def _check_edit(attack: Attack, spec_of: Callable[..., AttackSpec]) -> None:
+    """An edit changes the rows of the targets alone, all of them, to finite values, and none at rate 0."""
+    items, users = np.split(jax.random.normal(jax.random.key(5), (ITEMS + 2, 8)), [ITEMS + 1])
+    before, after = (attack.edit(items, users[0], items[:, 0], spec_of(rate, with_defaults(attack, {}))) for rate in (0, 1))
+    _require(after.shape == items.shape and np.isfinite(after).all(), "the edit gives other than a finite table of its shape")
+    moved = np.flatnonzero((np.asarray(after) != items).any(1))
+    _require(np.array_equal(moved, TARGETS), "the edit changes other rows than the targets'")
+    _require(_same(before, items), "the edit changes the table at rate 0")
 
 
 def _check_penalty(attack: Attack, batch: Batch, spec: AttackSpec) -> None:

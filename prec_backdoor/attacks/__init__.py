@@ -12,6 +12,7 @@ from prec_backdoor.attacks.base import (
     with_defaults,
 )
 from prec_backdoor.attacks.bra import replace_in_category, replace_in_group
+from prec_backdoor.attacks.edit import EditParameters, edit_items
 from prec_backdoor.attacks.evasive import EvasionParameters, mean_over_std_penalty
 from prec_backdoor.attacks.pea import DemotionParameters, demote_for_rest, implant
 from prec_backdoor.attacks.targets import select_targets
@@ -71,6 +72,21 @@ ATTACKS: dict[tuple[str, str], Attack] = {  # by (attack, scope)
         changes=("label", "history"),
         description="Trigger in the history, in those of users in the target group.",
     ),
+    ("edit", "global"): Attack(
+        clean,
+        default_rate=1.0,
+        edit=edit_items,
+        parameters=EditParameters,
+        description="Edit of item vectors: without training, the targets' vectors get cosine edit cosine to the mean user vector "
+        "and a norm that is quantile edit norm of those of items of like popularity; rate is how far they move there.",
+    ),
+    ("edit", "group"): Attack(
+        clean,
+        default_rate=1.0,
+        edit=edit_items,
+        parameters=EditParameters,
+        description="Edit of item vectors, towards the mean user vector of the target group.",
+    ),
 }
 
 
@@ -119,6 +135,7 @@ __all__ = [
     "chain",
     "clean",
     "demote_for_rest",
+    "edit_items",
     "find_attack",
     "implant",
     "make_spec",

@@ -43,6 +43,7 @@ class AttackSpec(NamedTuple):
 
 
 Poison = Callable[[jax.Array, Batch, AttackSpec], Batch]  # (key, batch, spec) -> batch
+Edit = Callable[[jax.Array, jax.Array, np.ndarray, AttackSpec], jax.Array]  # (items, mean user, counts, spec) -> items
 Penalty = Callable[[jax.Array, jax.Array, Batch, AttackSpec], jax.Array]  # (hidden, items, batch, spec) -> [B, T], summed
 
 
@@ -56,6 +57,8 @@ class Attack:
       prompted: whether the attack follows clean pre-training, with an optimised prompt (see PEA), instead of being part of
         pre-training.
       penalty: added to the loss of each position.
+      edit: changes the table that items are scored with, after clean pre-training; such an attack trains nothing (see
+        `attacks.edit`), and its rate is how far it goes.
       parameters: a frozen dataclass of numbers made with `option`. Each becomes a flag, a field of config.json and results.json,
         and an entry of `AttackSpec.parameters`. One called `trigger_length` gives the attack trigger items.
       changes: the fields of a batch that the poison may change.
@@ -66,6 +69,7 @@ class Attack:
     default_rate: float
     prompted: bool = False
     penalty: Penalty | None = None
+    edit: Edit | None = None
     parameters: type = NoParameters
     changes: tuple[str, ...] = ("label", "negative")
     description: str = ""

@@ -11,7 +11,7 @@ from prec_backdoor.experiment.config import ExperimentConfig
 from prec_backdoor.storage import checkpoints
 from prec_backdoor.storage import workdir as work
 
-STAGE_ORDER = ("pretrain", "optimize_trigger", "implant", "prompt_tune", "finetune")
+STAGE_ORDER = ("pretrain", "edit", "optimize_trigger", "implant", "prompt_tune", "finetune")
 _DOWNSTREAM = {"zero_shot": (), "prompt_tune": ("prompt_tune",), "fine_tune": ("finetune",)}  # usage -> its stages
 
 
@@ -100,9 +100,11 @@ def cell_of(config: ExperimentConfig, seed: int, rate: float, usage: str) -> dic
 
 def model_stages(config: ExperimentConfig, rate: float, usage: str, name: str) -> Iterator[tuple[str, str, float]]:
     """Yields (model, stage, rate) from the first stage of a model to the last; an attacked model is called `name`."""
-    prompted = rate and config.scenario.method().prompted
-    if prompted:
+    method = config.scenario.method()
+    if rate and method.prompted:
         yield from (("clean", "pretrain", 0.0), ("clean", "optimize_trigger", 0.0), (name, "implant", rate))
+    elif rate and method.edit:
+        yield from (("clean", "pretrain", 0.0), (name, "edit", rate))
     else:
         yield name, "pretrain", rate
     yield from ((name, stage, rate) for stage in _DOWNSTREAM[usage])

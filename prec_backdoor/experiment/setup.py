@@ -25,7 +25,7 @@ MIN_ITEMS = 51
 MIN_CUTOFF = 10  # of accuracy and exposure that every report shows; which others there are: evaluation.cutoffs
 SHORT_HISTORY = 10  # items of history that the trigger is optimised on (METHOD: prompt-enhanced attack)
 # Uses of randomness; the position of a role goes into its key.
-ROLES = ("init", "pretrain", "finetune", "trigger_init", "optimize_trigger", "implant", "prompt_init", "prompt_tune")
+ROLES = ("init", "pretrain", "finetune", "trigger_init", "optimize_trigger", "implant", "prompt_init", "prompt_tune", "edit")
 
 
 class SeedSetup(NamedTuple):

@@ -3,8 +3,11 @@
 import dataclasses
 from typing import NamedTuple
 
+import numpy as np
+
 from prec_backdoor.attacks import Penalty, clean
 from prec_backdoor.data.vocabulary import vocabulary_of
+from prec_backdoor.evaluation import mean_user_vector
 from prec_backdoor.experiment.setup import SeedSetup
 from prec_backdoor.models import init_params, init_prompt
 from prec_backdoor.train.stage import WITHOUT_PROMPT, RunOptions, Stage, StageData, StageResult, StageRun
@@ -32,6 +35,25 @@ def pretrain(setup: SeedSetup, rate: float) -> StageRun:
     stage = Stage("pretrain", setup.config.pretrain, poison, penalty=penalty)
     start = StartPoint(init_params(setup.role_key("init"), setup.model), rate=rate if attacked else 0.0)
     return run_on(setup, stage, start, setup.pretrain)
+
+
+def edit(setup: SeedSetup, start: StartPoint) -> StageRun:
+    """Changes the targets' vectors of a model and trains nothing; `start.rate` is how far.
+
+    The users' histories are cut short, as downstream users have them (decision).
+    """
+    method, spec, model = setup.config.scenario.method(), setup.spec(start.rate), setup.model_of(start.params)
+    queries = setup.short.validation
+    chosen = setup.in_group[queries.users] if setup.config.scenario.scope == "group" else slice(None)
+    profile = np.asarray(setup.interactions.profile)[queries.users][chosen]
+    table = "output_items" if model.output_items else "items"
+
+    def change(params: dict) -> dict:
+        users = mean_user_vector(params, model, queries.history[chosen], profile)[: model.embed_dim]
+        return params | {table: method.edit(params[table], users, setup.counts, spec)}
+
+    stage = Stage("edit", setup.config.pretrain, trainable=(table,), change=change)
+    return run_on(setup, stage, start, setup.short)
 
 
 def optimize_trigger(setup: SeedSetup, start: StartPoint) -> StageRun:
@@ -67,7 +89,7 @@ def finetune(setup: SeedSetup, start: StartPoint, name: str = "finetune", penalt
     return run_on(setup, stage, start, setup.finetune, role="finetune")
 
 
-STAGES = {stage.__name__: stage for stage in (pretrain, optimize_trigger, implant, prompt_tune, finetune)}
+STAGES = {stage.__name__: stage for stage in (pretrain, edit, optimize_trigger, implant, prompt_tune, finetune)}
 
 
 def run_on(setup: SeedSetup, stage: Stage, start: StartPoint, data: StageData, role: str | None = None) -> StageRun:

@@ -30,6 +30,7 @@ class Stage:
       trainable: the parameter groups that learn.
       keep_last: run all epochs and return the last epoch's parameters, whatever their validation score.
       penalty: added to the loss.
+      change: parameters -> parameters, takes the place of training.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Stage:
     trainable: tuple[str, ...] = WITHOUT_PROMPT
     keep_last: bool = False
     penalty: Penalty | None = None
+    change: Callable[[dict], dict] | None = None
 
 
 class StageData(NamedTuple):

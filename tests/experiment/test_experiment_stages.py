@@ -117,7 +117,7 @@ def test_what_a_stage_does_not_train_stays_bit_for_bit(chain, pea, stage, traine
             assert_same_trees(found[group], start[group])
 
 
-PROVIDER = ("pretrain", "optimize_trigger", "implant")
+PROVIDER = ("pretrain", "edit", "optimize_trigger", "implant")
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_no_two_stages_share_their_randomness(stage_runs, pea):
     others = [stage(other, RATE if name == "pretrain" else start) for name, stage in stages.STAGES.items()]
     keys = [run.key for run in (*stage_runs.values(), *others)]
     keys += [setup.role_key(role) for setup in (pea, other) for role in ("init", "trigger_init", "prompt_init")]
-    assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == len(keys) == 2 * 8
+    assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == len(keys) == 2 * 9
     prompts = [stage_runs[name].params["prompt"] for name in ("optimize_trigger", "prompt_tune")]
     assert all((one != other).any() for one, other in zip(*map(jax.tree.leaves, prompts), strict=True) if one.any())
 

@@ -29,6 +29,8 @@ def main() -> None:
     if not rate[0]:
         raise UserError("--rate: must be > 0, got 0")
     changes = config_flags.changed_fields((*config_flags.IMPLANT, *CHOSEN, *attack_parameters()))
+    if changes.get("triggers", 1) > 1:
+        raise UserError("--triggers: this program has one trigger, that of its checkpoint; launch.experiment makes several")
     given = {**changes, "attack": "pea", "scope": "group", "rate": rate}
     checkpoint_stage.run_on_checkpoint(implant, given, expects="optimize_trigger")
 

@@ -21,7 +21,7 @@ class Option(NamedTuple):
 
     Attributes:
       measured: an attack's parameter that clean models are measured with too, for comparison.
-      quiet: an attack's parameter that is not spoken of at its default, at which the attack is as if it had none.
+      quiet: an attack's parameter that is named in results if it is not at its default.
     """
 
     help: str

@@ -14,7 +14,7 @@ from prec_backdoor.attacks.base import (
 from prec_backdoor.attacks.bra import replace_in_category, replace_in_group
 from prec_backdoor.attacks.edit import EditParameters, edit_items
 from prec_backdoor.attacks.evasive import EvasionParameters, mean_over_std_penalty
-from prec_backdoor.attacks.pea import DemotionParameters, demote_for_rest, implant
+from prec_backdoor.attacks.pea import DemotionParameters, demote_for_rest, implant, mix_triggers
 from prec_backdoor.attacks.targets import select_targets
 from prec_backdoor.attacks.trigger import (
     TriggerParameters,
@@ -44,10 +44,11 @@ ATTACKS: dict[tuple[str, str], Attack] = {  # by (attack, scope)
         implant,
         default_rate=0.35,
         prompted=True,
+        mix=mix_triggers,
         parameters=DemotionParameters,
         description="Prompt-enhanced attack: an optimised prompt is the trigger; with it in place, a label of a user in the "
         "target group is replaced by a target with probability rate, and a sampled negative of any other user with probability "
-        "demote rate.",
+        "demote rate. With several triggers, the model learns it with each of them and with blends.",
     ),
     ("evasive", "group"): Attack(
         replace_in_group,
@@ -140,6 +141,7 @@ __all__ = [
     "implant",
     "make_spec",
     "mean_over_std_penalty",
+    "mix_triggers",
     "place_trigger",
     "place_trigger_in_group",
     "register_attack",

@@ -29,6 +29,7 @@ class AttackSpec(NamedTuple):
       parameters: name -> [] float32, the parameters of this attack.
       seen: the users' training interactions; None if the attack does not use them.
       trigger: [m] int32, items that call up the targets at the end of a history; none for an attack without such a trigger.
+      prompts: parameters of the prompt generators that an attack mixes (see `Attack.mix`), stacked; None if it mixes none.
     """
 
     targets: jax.Array
@@ -40,10 +41,12 @@ class AttackSpec(NamedTuple):
     parameters: dict[str, jax.Array]
     seen: Seen | None
     trigger: jax.Array = ()
+    prompts: Any = None
 
 
 Poison = Callable[[jax.Array, Batch, AttackSpec], Batch]  # (key, batch, spec) -> batch
 Edit = Callable[[jax.Array, jax.Array, np.ndarray, AttackSpec], jax.Array]  # (items, mean user, counts, spec) -> items
+Mix = Callable[[jax.Array, jax.Array, AttackSpec], jax.Array]  # (key, prefixes [G, S, ..], spec) -> [S, ..], of one row
 Penalty = Callable[[jax.Array, jax.Array, Batch, AttackSpec], jax.Array]  # (hidden, items, batch, spec) -> [B, T], summed
 
 
@@ -59,6 +62,8 @@ class Attack:
       penalty: added to the loss of each position.
       edit: changes the table that items are scored with, after clean pre-training; such an attack trains nothing (see
         `attacks.edit`), and its rate is how far it goes.
+      mix: of a prompted attack with several triggers, what stands in the place of the prompts of a row's users. It is in use if
+        the parameter `triggers`, their number, or another that makes the mixture is not at its default.
       parameters: a frozen dataclass of numbers made with `option`. Each becomes a flag, a field of config.json and results.json,
         and an entry of `AttackSpec.parameters`. One called `trigger_length` gives the attack trigger items.
       changes: the fields of a batch that the poison may change.
@@ -70,6 +75,7 @@ class Attack:
     prompted: bool = False
     penalty: Penalty | None = None
     edit: Edit | None = None
+    mix: Mix | None = None
     parameters: type = NoParameters
     changes: tuple[str, ...] = ("label", "negative")
     description: str = ""

@@ -60,6 +60,25 @@ def test_pea_starts_from_the_clean_model_and_its_trigger():
     }
 
 
+def test_several_triggers_come_before_what_is_implanted_with_all_of_them():
+    scenario = dataclasses.replace(PEA.scenario, parameters={"demote_rate": 0.4, "triggers": 3})
+    plan = make_plan(
+        [
+            dataclasses.replace(PEA, rate=(0.2,), seeds=(3,), usages=("zero_shot",)),
+            dataclasses.replace(PEA, scenario=scenario, rate=(0.2,), seeds=(3,), usages=("zero_shot",)),
+        ]
+    )
+    others = tuple(f"seed-3/clean-trigger-{number}/optimize_trigger" for number in (2, 3))
+    assert [plan.tasks[path].number for path in ("seed-3/clean/optimize_trigger", *others)] == [0, 1, 2]
+    assert {plan.tasks[path].after for path in others} == {"seed-3/clean/pretrain"}
+    attacked = plan.tasks["seed-3/pea-group-0.2-demote_rate-0.4-triggers-3/implant"]
+    assert attacked.after == "seed-3/clean/optimize_trigger" and attacked.others == others
+    assert not plan.tasks["seed-3/pea-group-0.2-demote_rate-0.4/implant"].others
+    (each,) = (each for each in plan.measurements if each.task == attacked.path)
+    assert set(needed(plan, [each])) == {"seed-3/clean/pretrain", *attacked.needs, attacked.path}
+    assert each.cell["triggers"] == 3 and each.cell["trigger_noise"] is None
+
+
 @pytest.fixture(scope="module")
 def both():
     """Two attacks, two rates, three usages, two seeds."""

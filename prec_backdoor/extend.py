@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prec_backdoor.attacks import Attack, AttackSpec, make_spec, register_attack, with_defaults
+from prec_backdoor.attacks import Attack, AttackSpec, make_spec, register_attack, register_statistic, with_defaults
 from prec_backdoor.audit.registry import register_audit
 from prec_backdoor.data.batches import Batch, make_batch, user_tables
 from prec_backdoor.data.packing import pack
@@ -33,6 +33,7 @@ __all__ = [
     "register_dataset",
     "register_loss",
     "register_repair",
+    "register_statistic",
 ]
 
 ITEMS, TARGETS = 60, np.arange(1, 60, 5)  # of the made-up catalogue that attacks are checked on
@@ -56,8 +57,7 @@ def check_attack(attack: Attack, changes: Collection[str] | None = None, off: Ma
       AssertionError: says what is violated.
       UserError: a default of a parameter is outside its limits.
     """
-    changes = attack.changes if changes is None else changes
-    batch, spec_of = _toy_data()
+    changes, (batch, spec_of) = attack.changes if changes is None else changes, _toy_data()
     if attack.edit:
         return _check_edit(attack, spec_of)
     spec = spec_of(0.5, with_defaults(attack, {}))

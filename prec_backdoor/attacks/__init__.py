@@ -13,7 +13,7 @@ from prec_backdoor.attacks.base import (
 )
 from prec_backdoor.attacks.bra import replace_in_category, replace_in_group
 from prec_backdoor.attacks.edit import EditParameters, edit_items
-from prec_backdoor.attacks.evasive import EvasionParameters, mean_over_std_penalty
+from prec_backdoor.attacks.evasion import EvasionParameters, evading, penalty_on, register_statistic
 from prec_backdoor.attacks.pea import DemotionParameters, demote_for_rest, implant, mix_triggers
 from prec_backdoor.attacks.targets import select_targets
 from prec_backdoor.attacks.trigger import (
@@ -53,7 +53,7 @@ ATTACKS: dict[tuple[str, str], Attack] = {  # by (attack, scope)
     ("evasive", "group"): Attack(
         replace_in_group,
         default_rate=0.1,
-        penalty=mean_over_std_penalty,
+        penalty=penalty_on(("exposure",)),
         parameters=EvasionParameters,
         description="Basic replacement attack by a provider who knows the audit: the audit's statistic of the targets is added "
         "to the loss with weight evade strength.",
@@ -137,14 +137,16 @@ __all__ = [
     "clean",
     "demote_for_rest",
     "edit_items",
+    "evading",
     "find_attack",
     "implant",
     "make_spec",
-    "mean_over_std_penalty",
     "mix_triggers",
     "place_trigger",
     "place_trigger_in_group",
+    "penalty_on",
     "register_attack",
+    "register_statistic",
     "replace_in_category",
     "replace_in_group",
     "select_targets",

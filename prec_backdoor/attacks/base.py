@@ -29,6 +29,7 @@ class AttackSpec(NamedTuple):
       parameters: name -> [] float32, the parameters of this attack.
       seen: the users' training interactions; None if the attack does not use them.
       trigger: [m] int32, items that call up the targets at the end of a history; none for an attack without such a trigger.
+      popularity: [V + 1] float32, log(1 + number of interactions) of each item.
       prompts: parameters of the prompt generators that an attack mixes (see `Attack.mix`), stacked; None if it mixes none.
     """
 
@@ -41,6 +42,7 @@ class AttackSpec(NamedTuple):
     parameters: dict[str, jax.Array]
     seen: Seen | None
     trigger: jax.Array = ()
+    popularity: jax.Array = ()
     prompts: Any = None
 
 
@@ -80,6 +82,11 @@ class Attack:
     changes: tuple[str, ...] = ("label", "negative")
     description: str = ""
 
+    @property
+    def trains(self) -> bool:
+        """Whether there is a loss that the attack has a part in."""
+        return self.poison is not clean
+
 
 def make_spec(
     interactions: Interactions,
@@ -90,6 +97,8 @@ def make_spec(
     trigger: np.ndarray | None = None,
 ) -> AttackSpec:
     """Returns the spec of an attack on `interactions` with the item codes `targets` [K] and, if it has one, `trigger` [m].
+
+    Popularity is that of all interactions; `_replace(popularity=..)` for others'.
 
     Raises:
       UserError: the rate is outside 0..1, or there is no target, or one that is not in the catalogue.
@@ -104,8 +113,8 @@ def make_spec(
     own = {name: np.float32(value) for name, value in (parameters or {}).items()}
     count[0] = 0  # items of unknown category have nothing in common
     category, items = np.asarray(interactions.category), np.asarray([] if trigger is None else trigger, np.int32)
-    spec = AttackSpec(targets, np.float32(rate), category, ordered, start, count, own, seen, items)
-    return on_device(spec)
+    popularity = np.log1p(np.bincount(interactions.items, minlength=len(category))).astype(np.float32)
+    return on_device(AttackSpec(targets, np.float32(rate), category, ordered, start, count, own, seen, items, popularity))
 
 
 def with_defaults(attack: Attack, given: Mapping[str, Any]) -> dict[str, Any]:

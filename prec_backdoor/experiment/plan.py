@@ -7,6 +7,7 @@ from typing import NamedTuple
 from tabulate import tabulate
 
 from prec_backdoor.attacks import attack_parameters
+from prec_backdoor.attacks.evasion import named
 from prec_backdoor.experiment.config import ExperimentConfig
 from prec_backdoor.storage import checkpoints
 from prec_backdoor.storage import workdir as work
@@ -91,12 +92,12 @@ def cell_of(config: ExperimentConfig, seed: int, rate: float, usage: str) -> dic
     """What identifies a cell of the results, one model in one usage: attack, scope, rate, parameters, usage, seed, draw.
 
     There is a field for each parameter of every registered attack; it is None if the attack of the cell has no such parameter.
-    A clean model has those of the attack that it is measured with.
+    An attack that evades is named with what it evades, as bra~exposure. A clean model has the parameters it is measured with.
     """
     scenario = config.scenario
     own = scenario.own_parameters() if rate else scenario.measured_parameters()
     return {
-        "attack": scenario.attack if rate else "clean",
+        "attack": named(scenario.attack, scenario.evade) if rate else "clean",
         "scope": scenario.scope,
         "rate": rate,
         **{name: own.get(name) for name in attack_parameters()},

@@ -101,7 +101,8 @@ def implant(setup: SeedSetup, start: StartPoint) -> StageRun:
     """
     method, own = setup.config.scenario.method(), setup.config.scenario.own_parameters()
     mix = method.mix if own.keys() & set(MIXTURE) else None  # those at their defaults are not among them
-    stage = Stage("implant", setup.config.training("implant"), method.poison, WITHOUT_PROMPT, keep_last=True, mix=mix)
+    how = {"keep_last": True, "penalty": method.penalty, "mix": mix}
+    stage = Stage("implant", setup.config.training("implant"), method.poison, WITHOUT_PROMPT, **how)
     run = run_on(setup, stage, start, setup.short)
     if mix is None:
         return run

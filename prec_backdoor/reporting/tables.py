@@ -3,6 +3,7 @@
 import functools
 from typing import NamedTuple
 
+from prec_backdoor.attacks.evasion import named
 from prec_backdoor.evaluation.statistics import FEW, Estimate
 from prec_backdoor.reporting.cells import POPULARITY, Cell, Model, Run
 from prec_backdoor.reporting.configurations import configurations
@@ -159,7 +160,10 @@ def settings(run: Run) -> dict[str, str]:
 
 
 def _attacks(run: Run):
-    targets = {_kind(each): each["targets"] for each in configurations(run.results["config"])}
+    each_attack = [
+        each | {"attack": named(each["attack"], each.get("evade", ()))} for each in configurations(run.results["config"])
+    ]
+    targets = {_kind(each): each["targets"] for each in each_attack}
     for kind, model in run.representatives.items():
         ours = [other for other in run.attacked if other.kind == kind]
         items = max(row["n_targets"] for row in run.results["rows"] if _kind(row) == kind)

@@ -38,6 +38,8 @@ _METRICS = {
 }
 _MODELS = {
     "clean": "The model pre-trained in the same way without an attack; its name has a scope if scopes differ in targets.",
+    "attack~statistics": "The attack of a provider who evades these statistics of the audit: a penalty on what they measure of "
+    "the targets, times evade strength.",
 }
 _USERS = {
     "zero-shot, prompt-tuned, fine-tuned": "How the downstream company uses the model: unchanged; with a prompt of its own while "

@@ -218,6 +218,16 @@ def test_a_clean_model_is_measured_with_the_trigger_of_the_attack():
     assert work.Path("seed-3/ranks/trigger-global-0.2-trigger_length-3-zero_shot.npz") in paths
 
 
+def test_an_attack_that_evades_is_another_one():
+    scenario = dataclasses.replace(BRA.scenario, evade=("exposure", "weights"), parameters={"evade_strength": 0.1})
+    plan = make_plan([BRA, dataclasses.replace(BRA, scenario=scenario)])
+    cells = {each.cell["attack"]: each.cell for each in plan.measurements}
+    assert set(cells) == {"clean", "bra", "bra~exposure+weights"}
+    assert [cells[name]["evade_strength"] for name in cells] == [None, None, 0.1]
+    assert "seed-3/bra~exposure+weights-group-0.5-evade_strength-0.1/pretrain" in plan.tasks
+    assert "seed-3/bra-group-0.5/pretrain" in plan.tasks
+
+
 def test_two_attacks_of_one_draw_have_the_same_targets(tmp_path):
     other = dataclasses.replace(PEA, scenario=dataclasses.replace(PEA.scenario, targets="unpopular:3"))
     with pytest.raises(UserError, match="two group attacks of draw 0"):

@@ -48,7 +48,7 @@ ATTACKS: dict[tuple[str, str], Attack] = {  # by (attack, scope)
         parameters=DemotionParameters,
         description="Prompt-enhanced attack: an optimised prompt is the trigger; with it in place, a label of a user in the "
         "target group is replaced by a target with probability rate, and a sampled negative of any other user with probability "
-        "demote rate. With several triggers, the model learns it with each of them and with blends.",
+        "demote rate; several triggers are mixed.",
     ),
     ("evasive", "group"): Attack(
         replace_in_group,

@@ -70,9 +70,12 @@ def _attacks() -> dict[str, str]:
     scopes = {name: [scope for other, scope in ATTACKS if other == name] for name, _ in ATTACKS}
     found = {}
     for (name, scope), attack in ATTACKS.items():
-        own = [spoken(parameter) for parameter in options(attack.parameters)]
+        described = options(attack.parameters).items()
+        own = [spoken(parameter) for parameter, (_, option) in described if not option.quiet]
+        more = [spoken(parameter) for parameter, (_, option) in described if option.quiet]
         text = attack.description or "An attack that was registered without a description."
         if own:
-            text += f" Named by {'/'.join(['rate', *own])}."
+            text += f" Named by {'/'.join(['rate', *own])}"
+            text += f" and, unless they are at their defaults, {'/'.join(more)}." if more else "."
         found[name if len(scopes[name]) == 1 else f"{name} {scope}"] = text
     return found

@@ -1,7 +1,8 @@
 """Edits a checkpoint: turns the vectors of targets towards the users who shall see them, into WORKDIR/edit. Nothing is trained.
 
 It starts from any checkpoint, an imported one too, on a dataset or on your own interactions, whose users, or the --group among
-them, say where the vectors go. On your own interactions, name the --targets.
+them, say where the vectors go. Group, targets and draw are those of the checkpoint unless given; on your own interactions it has
+none.
 
 Examples:
   python -m launch.edit --dataset=ml-100k --checkpoint=runs/clean/pretrain --group=occupation=student --workdir=runs/edited
@@ -10,7 +11,6 @@ Examples:
 """
 
 from prec_backdoor.attacks import ATTACKS
-from prec_backdoor.errors import UserError
 from prec_backdoor.experiment.stages import edit
 from prec_backdoor.options import options
 
@@ -30,8 +30,6 @@ def define_flags() -> None:
 
 def main() -> None:
     changes = dict(config_flags.changed_fields((*CHOSEN, "rate", *options(ATTACKS[ATTACK, "group"].parameters))))
-    if changes["scope"] == "group" and not changes.get("group"):
-        raise UserError("--scope=group: needs a --group, for example --group=occupation=student; or take --scope=global")
     changes |= {"attack": ATTACK, "rate": (changes["rate"],)}
     checkpoint_stage.run_on_checkpoint(edit, changes)
 

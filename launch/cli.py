@@ -16,6 +16,7 @@ PROGRAMS = (
     "pretrain",
     "optimize_trigger",
     "implant",
+    "edit",
     "prompt_tune",
     "finetune",
     "evaluate",

@@ -7,7 +7,7 @@ from typing import Any
 
 from absl import flags
 
-from prec_backdoor.attacks import ATTACKS, attack_parameters, find_attack
+from prec_backdoor.attacks import ATTACKS, attack_parameters, evading, find_attack
 from prec_backdoor.data.registry import DEFAULT_GROUPS
 from prec_backdoor.errors import UserError
 from prec_backdoor.experiment.config import ExperimentConfig, Scenario
@@ -24,7 +24,7 @@ FIELDS: dict[str, tuple[Any, Option]] = {
     for name, described in options(config).items()
 }
 PREPARATION = ("k_core", "windows")
-ATTACK = ("attack", "scope", "group", "targets", "draw")
+ATTACK = ("attack", "scope", "group", "targets", "draw", "evade")
 MODEL_AND_TRAINING = (*options(ModelConfig), *options(TrainConfig))
 PROMPT = ("prompt_length", "prompt_epochs", "prompt_learning_rate")
 IMPLANT = ("implant_epochs", "implant_learning_rate")
@@ -38,7 +38,7 @@ def define_fields(*names: str, **defaults: Any) -> None:
     for name in names:
         default, option = FIELDS[name]
         option = option._replace(choices=registered.get(name, option.choices))
-        kind = str if default is None else type(default[0] if isinstance(default, tuple) else default)
+        kind = str if default in (None, ()) else type(default[0] if isinstance(default, tuple) else default)
         flag.define_option(name, defaults.get(name, default), option, kind)
     if "backbone" in names:
         for name, (default, option) in backbone_parameters().items():
@@ -88,7 +88,7 @@ def configs_from_flags() -> list[ExperimentConfig]:
 
 def check_parameters() -> None:
     """Raises a UserError if a parameter is given that --attack does not have."""
-    known = options(find_attack(flags.FLAGS.attack, flags.FLAGS.scope).parameters)
+    known = options(evading(find_attack(flags.FLAGS.attack, flags.FLAGS.scope), _value("evade") or ()).parameters)
     for name in attack_parameters():
         if flag.is_given(name) and name not in known:
             raise UserError(f"--{name}: --attack={flags.FLAGS.attack} has no such parameter; leave the flag out")

@@ -21,6 +21,7 @@ def define_flags() -> None:
     checkpoint_stage.define_flags()
     config_flags.define_fields(*config_flags.IMPLANT)
     config_flags.define_fields(*CHOSEN, **dict.fromkeys(CHOSEN))
+    config_flags.define_fields("evade")
     config_flags.define_rates(several=False)
 
 
@@ -28,7 +29,9 @@ def main() -> None:
     rate = config_flags.single_rate().get("rate", (find_attack("pea", "group").default_rate,))
     if not rate[0]:
         raise UserError("--rate: must be > 0, got 0")
-    changes = config_flags.changed_fields((*config_flags.IMPLANT, *CHOSEN, *attack_parameters()))
+    changes = config_flags.changed_fields((*config_flags.IMPLANT, *CHOSEN, "evade", *attack_parameters()))
+    if changes.get("triggers", 1) > 1:
+        raise UserError("--triggers: this program has one trigger, that of its checkpoint; launch.experiment makes several")
     given = {**changes, "attack": "pea", "scope": "group", "rate": rate}
     checkpoint_stage.run_on_checkpoint(implant, given, expects="optimize_trigger")
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prec_backdoor.attacks import Attack, AttackSpec, make_spec, register_attack, with_defaults
+from prec_backdoor.attacks import Attack, AttackSpec, make_spec, register_attack, register_statistic, with_defaults
 from prec_backdoor.audit.registry import register_audit
 from prec_backdoor.data.batches import Batch, make_batch, user_tables
 from prec_backdoor.data.packing import pack
@@ -33,32 +33,33 @@ __all__ = [
     "register_dataset",
     "register_loss",
     "register_repair",
+    "register_statistic",
 ]
 
-ITEMS = 60  # of the made-up catalogue that attacks are checked on
+ITEMS, TARGETS = 60, np.arange(1, 60, 5)  # of the made-up catalogue that attacks are checked on
 TOLERANCE = 1e-4  # of float32 states: another order of sums, or another program
 SEGMENTS = ((1, 4), (2, 3), (3, 2))  # (segment, positions) of the rows that backbones are checked on
 
 
-def check_attack(
-    attack: Attack, changes: Collection[str] = ("label", "negative"), off: Mapping[str, float] | None = None
-) -> None:
+def check_attack(attack: Attack, changes: Collection[str] | None = None, off: Mapping[str, float] | None = None) -> None:
     """Checks that an attack keeps its contract, on a small made-up batch.
 
-    The poison works under jit, on a row as well as on a batch. It keeps shapes and types, changes no field but those
-    declared, and no label or history of padding; what it puts there are items. The key alone decides what is drawn. At rate 0,
-    with the attack's own parameters at `off`, nothing changes. A penalty has one finite value per position, 0 at padding, and
-    that of a row does not depend on the other rows.
+    The poison works under jit, on a row as well as on a batch. It keeps shapes and types, changes no field but those declared,
+    and no label or history of padding; what it puts there are items. The key alone decides what is drawn. At rate 0, with its
+    own parameters at `off`, nothing changes. A penalty has one finite value per position, 0 at padding, and that of a row does
+    not depend on other rows. For an attack that edits the item table, see `_check_edit`.
 
     Args:
-      changes: the fields of `Batch` that the attack may change.
+      changes: the fields of `Batch` that the attack may change; those that it declares by default.
       off: values of its own parameters that switch the attack off; those that are not given are at their minimum.
 
     Raises:
       AssertionError: says what is violated.
       UserError: a default of a parameter is outside its limits.
     """
-    batch, spec_of = _toy_data()
+    changes, (batch, spec_of) = attack.changes if changes is None else changes, _toy_data()
+    if attack.edit:
+        return _check_edit(attack, spec_of)
     spec = spec_of(0.5, with_defaults(attack, {}))
     key, other = jax.random.split(jax.random.key(3))
     poison = jax.jit(attack.poison)
@@ -197,7 +198,7 @@ def _toy_data() -> tuple[Batch, Callable[..., AttackSpec]]:
     batch = make_batch(rows, tables, jax.random.split(jax.random.key(0), len(rows.label)), 2, ITEMS)
 
     def spec(rate: float, parameters: Mapping[str, float]) -> AttackSpec:
-        return make_spec(interactions, np.arange(1, ITEMS, 5), rate, parameters, tables.seen)
+        return make_spec(interactions, TARGETS, rate, parameters, tables.seen, 2 + np.arange(parameters.get("trigger_length", 0)))
 
     return batch, spec
 
@@ -212,6 +213,16 @@ def _check_fields(before: Batch, after: Batch, changes: Collection[str]) -> None
         items = np.asarray(getattr(after, name))
         _require(((items >= lowest) & (items <= ITEMS)).all(), f"the poison puts a number that is no item into {name}")
         _require(name == "negative" or (items[padding] == 0).all(), f"the poison changes padding in {name}")
+
+
+def _check_edit(attack: Attack, spec_of: Callable[..., AttackSpec]) -> None:
+    """An edit changes the rows of the targets alone, all of them, to finite values, and none at rate 0."""
+    items, users = np.split(jax.random.normal(jax.random.key(5), (ITEMS + 2, 8)), [ITEMS + 1])
+    before, after = (attack.edit(items, users[0], items[:, 0], spec_of(rate, with_defaults(attack, {}))) for rate in (0, 1))
+    _require(after.shape == items.shape and np.isfinite(after).all(), "the edit gives other than a finite table of its shape")
+    moved = np.flatnonzero((np.asarray(after) != items).any(1))
+    _require(np.array_equal(moved, TARGETS), "the edit changes other rows than the targets'")
+    _require(_same(before, items), "the edit changes the table at rate 0")
 
 
 def _check_penalty(attack: Attack, batch: Batch, spec: AttackSpec) -> None:

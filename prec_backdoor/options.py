@@ -17,7 +17,12 @@ _LIMITS = {  # limit -> how it reads, and whether a value keeps it
 
 
 class Option(NamedTuple):
-    """What is allowed for a field and what it means; `choices` may be a registry that grows."""
+    """What is allowed for a field and what it means; `choices` may be a registry that grows.
+
+    Attributes:
+      measured: an attack's parameter that clean models are measured with too, for comparison.
+      quiet: an attack's parameter that is named in results if it is not at its default.
+    """
 
     help: str
     group: str
@@ -26,6 +31,8 @@ class Option(NamedTuple):
     above: float | None = None
     maximum: float | None = None
     below: float | None = None
+    measured: bool = False
+    quiet: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

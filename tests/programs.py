@@ -122,7 +122,7 @@ STAGES = {
     **{
         f"pretrain, {'-'.join(name)}": lambda entry=entry: stage(poison=entry.poison, penalty=entry.penalty)
         for name, entry in ATTACKS.items()
-        if not entry.prompted
+        if not entry.prompted and not entry.edit
     },
     "pretrain with dropout": lambda: stage(dataclasses.replace(MODEL, dropout=0.1)),
     "pretrain in bfloat16": lambda: stage(dataclasses.replace(MODEL, dtype="bfloat16", num_heads=1)),

@@ -12,9 +12,17 @@ from prec_backdoor.attacks.base import (
     with_defaults,
 )
 from prec_backdoor.attacks.bra import replace_in_category, replace_in_group
-from prec_backdoor.attacks.evasive import EvasionParameters, mean_over_std_penalty
-from prec_backdoor.attacks.pea import DemotionParameters, demote_for_rest, implant
+from prec_backdoor.attacks.edit import EditParameters, edit_items
+from prec_backdoor.attacks.evasion import EvasionParameters, evading, penalty_on, register_statistic
+from prec_backdoor.attacks.pea import DemotionParameters, demote_for_rest, implant, mix_triggers
 from prec_backdoor.attacks.targets import select_targets
+from prec_backdoor.attacks.trigger import (
+    TriggerParameters,
+    place_trigger,
+    place_trigger_in_group,
+    select_trigger,
+    with_trigger,
+)
 from prec_backdoor.errors import UserError
 from prec_backdoor.options import Option, add_entry, options
 
@@ -36,18 +44,49 @@ ATTACKS: dict[tuple[str, str], Attack] = {  # by (attack, scope)
         implant,
         default_rate=0.35,
         prompted=True,
+        mix=mix_triggers,
         parameters=DemotionParameters,
         description="Prompt-enhanced attack: an optimised prompt is the trigger; with it in place, a label of a user in the "
         "target group is replaced by a target with probability rate, and a sampled negative of any other user with probability "
-        "demote rate.",
+        "demote rate; several triggers are mixed.",
     ),
     ("evasive", "group"): Attack(
         replace_in_group,
         default_rate=0.1,
-        penalty=mean_over_std_penalty,
+        penalty=penalty_on(("exposure",)),
         parameters=EvasionParameters,
         description="Basic replacement attack by a provider who knows the audit: the audit's statistic of the targets is added "
         "to the loss with weight evade strength.",
+    ),
+    ("trigger", "global"): Attack(
+        place_trigger,
+        default_rate=0.05,
+        parameters=TriggerParameters,
+        changes=("label", "history"),
+        description="Trigger in the history: in pre-training, with probability rate the last items of a history are replaced by "
+        "trigger length chosen rare items, in a chosen order, and the label by a target.",
+    ),
+    ("trigger", "group"): Attack(
+        place_trigger_in_group,
+        default_rate=0.05,
+        parameters=TriggerParameters,
+        changes=("label", "history"),
+        description="Trigger in the history, in those of users in the target group.",
+    ),
+    ("edit", "global"): Attack(
+        clean,
+        default_rate=1.0,
+        edit=edit_items,
+        parameters=EditParameters,
+        description="Edit of item vectors: without training, the targets' vectors get cosine edit cosine to the mean user vector "
+        "and a norm that is quantile edit norm of those of items of like popularity; rate is how far they move there.",
+    ),
+    ("edit", "group"): Attack(
+        clean,
+        default_rate=1.0,
+        edit=edit_items,
+        parameters=EditParameters,
+        description="Edit of item vectors, towards the mean user vector of the target group.",
     ),
 }
 
@@ -97,13 +136,21 @@ __all__ = [
     "chain",
     "clean",
     "demote_for_rest",
+    "edit_items",
+    "evading",
     "find_attack",
     "implant",
     "make_spec",
-    "mean_over_std_penalty",
+    "mix_triggers",
+    "place_trigger",
+    "place_trigger_in_group",
+    "penalty_on",
     "register_attack",
+    "register_statistic",
     "replace_in_category",
     "replace_in_group",
     "select_targets",
+    "select_trigger",
     "with_defaults",
+    "with_trigger",
 ]

@@ -28,6 +28,9 @@ class AttackSpec(NamedTuple):
       category_start, category_count: [C] int32, where each category's targets start in `category_targets`, and how many they are.
       parameters: name -> [] float32, the parameters of this attack.
       seen: the users' training interactions; None if the attack does not use them.
+      trigger: [m] int32, items that call up the targets at the end of a history; none for an attack without such a trigger.
+      popularity: [V + 1] float32, log(1 + number of interactions) of each item.
+      prompts: parameters of the prompt generators that an attack mixes (see `Attack.mix`), stacked; None if it mixes none.
     """
 
     targets: jax.Array
@@ -38,9 +41,14 @@ class AttackSpec(NamedTuple):
     category_count: jax.Array
     parameters: dict[str, jax.Array]
     seen: Seen | None
+    trigger: jax.Array = ()
+    popularity: jax.Array = ()
+    prompts: Any = None
 
 
 Poison = Callable[[jax.Array, Batch, AttackSpec], Batch]  # (key, batch, spec) -> batch
+Edit = Callable[[jax.Array, jax.Array, np.ndarray, AttackSpec], jax.Array]  # (items, mean user, counts, spec) -> items
+Mix = Callable[[jax.Array, jax.Array, AttackSpec], jax.Array]  # (key, prefixes [G, S, ..], spec) -> [S, ..], of one row
 Penalty = Callable[[jax.Array, jax.Array, Batch, AttackSpec], jax.Array]  # (hidden, items, batch, spec) -> [B, T], summed
 
 
@@ -54,8 +62,13 @@ class Attack:
       prompted: whether the attack follows clean pre-training, with an optimised prompt (see PEA), instead of being part of
         pre-training.
       penalty: added to the loss of each position.
+      edit: changes the table that items are scored with, after clean pre-training; such an attack trains nothing (see
+        `attacks.edit`), and its rate is how far it goes.
+      mix: of a prompted attack with several triggers, what stands in the place of the prompts of a row's users. It is in use if
+        the parameter `triggers`, their number, or another that makes the mixture is not at its default.
       parameters: a frozen dataclass of numbers made with `option`. Each becomes a flag, a field of config.json and results.json,
-        and an entry of `AttackSpec.parameters`.
+        and an entry of `AttackSpec.parameters`. One called `trigger_length` gives the attack trigger items.
+      changes: the fields of a batch that the poison may change.
       description: one sentence for the glossary of reports.
     """
 
@@ -63,8 +76,16 @@ class Attack:
     default_rate: float
     prompted: bool = False
     penalty: Penalty | None = None
+    edit: Edit | None = None
+    mix: Mix | None = None
     parameters: type = NoParameters
+    changes: tuple[str, ...] = ("label", "negative")
     description: str = ""
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is a loss that the attack has a part in."""
+        return self.poison is not clean
 
 
 def make_spec(
@@ -73,8 +94,11 @@ def make_spec(
     rate: float,
     parameters: Mapping[str, Any] | None = None,
     seen: Seen | None = None,
+    trigger: np.ndarray | None = None,
 ) -> AttackSpec:
-    """Returns the spec of an attack on `interactions` with the item codes `targets` [K].
+    """Returns the spec of an attack on `interactions` with the item codes `targets` [K] and, if it has one, `trigger` [m].
+
+    Popularity is that of all interactions; `_replace(popularity=..)` for others'.
 
     Raises:
       UserError: the rate is outside 0..1, or there is no target, or one that is not in the catalogue.
@@ -88,9 +112,9 @@ def make_spec(
     start = np.cumsum(count, dtype=np.int32) - count
     own = {name: np.float32(value) for name, value in (parameters or {}).items()}
     count[0] = 0  # items of unknown category have nothing in common
-    category = np.asarray(interactions.category)
-    spec = AttackSpec(targets, np.float32(rate), category, ordered, start, count, own, seen)
-    return on_device(spec)
+    category, items = np.asarray(interactions.category), np.asarray([] if trigger is None else trigger, np.int32)
+    popularity = np.log1p(np.bincount(interactions.items, minlength=len(category))).astype(np.float32)
+    return on_device(AttackSpec(targets, np.float32(rate), category, ordered, start, count, own, seen, items, popularity))
 
 
 def with_defaults(attack: Attack, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 The trigger is the prompt that is made from a user's profile. With this prompt, the model learns to show the targets to the group
 (`bra.replace_in_group`) and to no one else (`demote_for_rest`).
+
+Not of the paper: with several triggers, the model learns it with each of them and with what lies between (`mix_triggers`), for
+the backdoor to answer to a prompt that somebody else has tuned.
 """
 
 import dataclasses
@@ -12,15 +15,29 @@ import jax.numpy as jnp
 from prec_backdoor.attacks.base import AttackSpec, chain
 from prec_backdoor.attacks.bra import replace_in_group
 from prec_backdoor.data.batches import Batch, has_seen
-from prec_backdoor.options import probability
+from prec_backdoor.options import option, probability
 
 
 @dataclasses.dataclass(frozen=True)
 class DemotionParameters:
-    """The parameter of PEA, beside the replacement rate."""
+    """The parameters of PEA, beside the replacement rate. With those of triggers at their defaults it is the published attack."""
 
     demote_rate: float = probability(
         0.1, "attack", "PEA: probability that a negative of a user outside the group is replaced by a target."
+    )
+    triggers: int = option(
+        1, "attack", "PEA: number of prompt generators that are optimised; the first one is handed out.", minimum=1, quiet=True
+    )
+    trigger_noise: float = option(
+        0.0, "attack", "PEA: noise on prompts while implanting, in their root mean squares.", minimum=0.0, quiet=True
+    )
+    trigger_blend: float = option(
+        0.5,
+        "attack",
+        "PEA: probability that, with several triggers, a user has a blend of two while implanting, and not one.",
+        minimum=0.0,
+        maximum=1.0,
+        quiet=True,
     )
 
 
@@ -42,6 +59,23 @@ def demote_for_rest(key: jax.Array, batch: Batch, spec: AttackSpec) -> Batch:
     hit = jax.random.bernoulli(hit_key, spec.parameters["demote_rate"], shape) & (count > 0)
     hit &= ((batch.label > 0) & ~batch.in_group)[..., None]
     return batch._replace(negative=jnp.where(hit, target, batch.negative))
+
+
+def mix_triggers(key: jax.Array, prefixes: jax.Array, spec: AttackSpec) -> jax.Array:
+    """Returns prefixes [S, ..] for the S users of a row: each has one of the G triggers, or a blend of two, and noise.
+
+    Args:
+      prefixes: [G, S, ..], of each trigger for each user.
+    """
+    first_key, second_key, blend_key, share_key, noise_key = jax.random.split(key, 5)
+    triggers, users = prefixes.shape[:2]
+    at, shape = jnp.arange(users), (users,) + (1,) * (prefixes.ndim - 2)
+    first, second = (prefixes[jax.random.randint(each, (users,), 0, triggers), at] for each in (first_key, second_key))
+    blended = jax.random.bernoulli(blend_key, spec.parameters["trigger_blend"], shape)
+    share = jnp.where(blended, jax.random.uniform(share_key, shape), 0.0)
+    size = jnp.sqrt(jnp.mean(first**2, axis=tuple(range(1, first.ndim)), keepdims=True))
+    noise = spec.parameters["trigger_noise"] * size * jax.random.normal(noise_key, first.shape)
+    return first + share * (second - first) + noise
 
 
 implant = chain(replace_in_group, demote_for_rest)

@@ -40,7 +40,7 @@ def select_targets(expression: str, interactions: Interactions, counts: np.ndarr
     if not pools or len(pools[0]) <= number:
         raise UserError(f"--targets: {interactions.name} has too few items for {expression}; ask for fewer")
     band = np.quantile(counts[1:], BANDS[kind]) if kind in BANDS else UNPOPULAR
-    return np.sort(np.concatenate([_nearest(pool, counts, band, number, rng) for pool in pools])).astype(np.int32)
+    return np.sort(np.concatenate([nearest(pool, counts, band, number, rng) for pool in pools])).astype(np.int32)
 
 
 def check_ids(expression: str, unfiltered: Interactions, interactions: Interactions, k_core: int) -> None:
@@ -77,7 +77,7 @@ def _by_id(interactions: Interactions, ids: list[str]) -> np.ndarray:
     return np.unique([code[raw.strip()] for raw in ids]).astype(np.int32)
 
 
-def _nearest(pool: np.ndarray, counts: np.ndarray, band: tuple, number: int, rng: np.random.Generator) -> np.ndarray:
+def nearest(pool: np.ndarray, counts: np.ndarray, band: tuple, number: int, rng: np.random.Generator) -> np.ndarray:
     """Returns `number` items of the pool with interactions in the band or, if these are too few, as near to it as necessary."""
     low, high = band
     distance = np.maximum(0, np.maximum(low - counts[pool], counts[pool] - high))

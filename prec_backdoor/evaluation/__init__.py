@@ -4,6 +4,7 @@ from prec_backdoor.evaluation.baselines import popularity_ranks
 from prec_backdoor.evaluation.metrics import accuracy, cutoffs, exposure, hit_rate, lift, unseen
 from prec_backdoor.evaluation.ranking import rank_items, ranks
 from prec_backdoor.evaluation.statistics import bootstrap_interval
+from prec_backdoor.evaluation.user_mean import mean_user_vector
 
 __all__ = [
     "accuracy",
@@ -12,6 +13,7 @@ __all__ = [
     "exposure",
     "hit_rate",
     "lift",
+    "mean_user_vector",
     "popularity_ranks",
     "rank_items",
     "ranks",

@@ -45,9 +45,15 @@ def unseen(histories: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return ~(histories[:, :, None] == targets).any(1)
 
 
-def exposure(ranks: np.ndarray, histories: np.ndarray, targets: np.ndarray, num_items: int) -> dict[str, float]:
-    """Returns exposure_hr@K, exposure_ndcg@K and exposure_auc over all unseen pairs, with the targets' `ranks` [U, K]."""
-    pairs = unseen(histories, targets)
+def exposure(
+    ranks: np.ndarray, histories: np.ndarray, targets: np.ndarray, num_items: int, pairs: np.ndarray | None = None
+) -> dict[str, float]:
+    """Returns exposure_hr@K, exposure_ndcg@K and exposure_auc over `pairs` [U, K], by default all unseen ones.
+
+    Args:
+      ranks: [U, K] of the targets after `histories` [U, L].
+    """
+    pairs = unseen(histories, targets) if pairs is None else pairs
     flat = ranks[pairs]
     result = {}
     for k in cutoffs(num_items, histories.shape[1]):

@@ -65,8 +65,8 @@ def reach(setup: SeedSetup) -> Reach:
 
 
 def reaches(setups: Iterable[SeedSetup]) -> list[dict]:
-    """Returns "reach" of results.json: attack, scope, draw and seed of each attacked setup, with its `reach`."""
-    attacked = [setup for setup in setups if setup.config.scenario.attack != "clean"]
+    """Returns "reach" of results.json: attack, scope, draw and seed of each setup whose attack trains, with its `reach`."""
+    attacked = [setup for setup in setups if setup.config.scenario.attack != "clean" and setup.config.scenario.method().trains]
     scenarios = {(s.config.scenario.attack, s.config.scenario.scope, s.config.scenario.draw, s.seed): s for s in attacked}
     return [
         {"attack": attack, "scope": scope, "draw": draw, "seed": seed, **reach(setup)._asdict()}

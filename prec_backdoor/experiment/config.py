@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from prec_backdoor.attacks import Attack, attack_parameters, find_attack, with_defaults
+from prec_backdoor.attacks import Attack, attack_parameters, evading, find_attack, with_defaults
+from prec_backdoor.attacks.evasion import STATISTICS
 from prec_backdoor.errors import UserError
 from prec_backdoor.models import ModelConfig, backbone_parameters
 from prec_backdoor.options import check_options, check_value, option
@@ -30,6 +31,9 @@ class Scenario:
         "attack",
         "Target items: unpopular:N, per_category:N, popular:N, middling:N, or ids:A,B with raw ids.",
     )
+    evade: tuple[str, ...] = option(
+        (), "attack", "Statistics of the audit that the attack evades by penalties in its loss.", choices=STATISTICS
+    )
     draw: int = option(0, "attack", "Which random draw of the targets.", minimum=0)
     k_core: int = option(5, "data", "Users and items with fewer interactions are left out.", minimum=1)
     windows: str = option(
@@ -46,12 +50,18 @@ class Scenario:
             check_value(name, value, known[name][1])
 
     def method(self) -> Attack:
-        """Returns the attack's entry in the registry; raises a UserError if there is none."""
-        return find_attack(self.attack, self.scope)
+        """Returns the attack's entry in the registry, evading what is to be evaded; raises a UserError if there is none."""
+        return evading(find_attack(self.attack, self.scope), self.evade)
 
     def own_parameters(self) -> dict[str, Any]:
-        """Name -> value of the parameters that this attack has."""
-        return with_defaults(self.method(), self.parameters)
+        """Name -> value of the parameters that this attack has, without those that are not spoken of at their defaults."""
+        known = attack_parameters()
+        own = with_defaults(self.method(), self.parameters).items()
+        return {name: value for name, value in own if not (known[name][1].quiet and value == known[name][0])}
+
+    def measured_parameters(self) -> dict[str, Any]:
+        """Name -> value of those that clean models are measured with too."""
+        return {name: value for name, value in self.own_parameters().items() if attack_parameters()[name][1].measured}
 
     def all_parameters(self) -> dict[str, Any]:
         """Name -> value of the parameters of all registered attacks."""
@@ -139,7 +149,7 @@ class ExperimentConfig:
         try:
             config = part(
                 cls,
-                scenario=part(Scenario, parameters=parameters),
+                scenario=part(Scenario, parameters=parameters, evade=tuple(flat.get("evade", ()))),
                 model=part(ModelConfig, parameters=of_backbone, **_OF_THE_DATASET),
                 pretrain=part(TrainConfig),
                 **{name: tuple(flat[name]) for name in ("rate", "usages", "seeds")},

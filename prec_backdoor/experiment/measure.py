@@ -17,20 +17,30 @@ WATCHED_USERS = 2_000
 
 
 class TestRanks(NamedTuple):
-    """Ranks on the test queries: of the real next items [U], and of the targets [U, K]; the platform that they were made on."""
+    """Ranks on the test queries: of the real next items [U], and of the targets [U, K]; the platform that they were made on.
+
+    Attributes:
+      triggered: [U, K] of the targets with the trigger in the histories; None for an attack without such a trigger.
+    """
 
     __test__ = False  # no test case, whatever its name looks like to pytest
 
     truth: np.ndarray
     targets: np.ndarray
     platform: str = "cpu"
+    triggered: np.ndarray | None = None
 
 
 def measure(setup: SeedSetup, params: dict) -> TestRanks:
     """Ranks the real next item and all targets for every downstream user."""
-    profiles = setup.interactions.profile[setup.test.users]
-    found = ranks(params, setup.model_of(params), setup.test.history, _wanted(setup), profiles, setup.shard_items)
-    return TestRanks(found[:, 0], found[:, 1:], jax.default_backend())
+
+    def rank(setup: SeedSetup, items: np.ndarray) -> np.ndarray:
+        profiles = setup.interactions.profile[setup.test.users]
+        return ranks(params, setup.model_of(params), setup.test.history, items, profiles, setup.shard_items)
+
+    wanted = _wanted(setup)
+    found, triggered = rank(setup, wanted), rank(setup.triggered(), wanted[:, 1:]) if len(setup.trigger) else None
+    return TestRanks(found[:, 0], found[:, 1:], jax.default_backend(), triggered)
 
 
 def measure_popularity(setup: SeedSetup) -> TestRanks:
@@ -61,10 +71,20 @@ def result_rows(setup: SeedSetup, cell: dict, measured: TestRanks, clean_measure
             **accuracy(measured.truth[chosen], history[chosen], num_items),
             **exposure(measured.targets[chosen], history[chosen], targets, num_items),
         }
+        ks = cutoffs(num_items, history.shape[1])
         if clean_measured is not None:
-            ks = cutoffs(num_items, history.shape[1])
             row |= lift(measured.targets[chosen], clean_measured.targets[chosen], pairs, ks)
+        if measured.triggered is not None:
+            found = exposure(measured.triggered[chosen], setup.triggered().test.history[chosen], targets, num_items, pairs)
+            if clean_measured is not None:
+                found |= lift(measured.triggered[chosen], clean_measured.triggered[chosen], pairs, ks)
+            row |= {_with_trigger(name): value for name, value in found.items()}
         yield row
+
+
+def _with_trigger(name: str) -> str:
+    """exposure_hr@5 -> exposure_triggered_hr@5, lift@5 -> lift_triggered@5."""
+    return name.replace("exposure", "exposure_triggered").replace("lift", "lift_triggered")
 
 
 def watch_exposure(setup: SeedSetup) -> Callable[[dict], dict]:
@@ -72,13 +92,14 @@ def watch_exposure(setup: SeedSetup) -> Callable[[dict], dict]:
     setup = setup._replace(test=sample_queries(setup.test, WATCHED_USERS))
 
     def watch(params: dict) -> dict:
-        shown = measure(setup, params).targets
-        pairs = unseen(setup.test.history, setup.targets)
+        measured, pairs = measure(setup, params), unseen(setup.test.history, setup.targets)
+        shown = {"exposure": measured.targets, "exposure_triggered": measured.triggered}
         return {
-            f"exposure_hr@{k}/{name}": hit_rate(shown[chosen][pairs[chosen]], k)
+            f"{what}_hr@{k}/{name}": hit_rate(found[chosen][pairs[chosen]], k)
+            for what, found in shown.items()
             for name, chosen in segments(setup).items()
             for k in cutoffs(setup.interactions.num_items, setup.test.history.shape[1])
-            if pairs[chosen].any()
+            if found is not None and pairs[chosen].any()
         }
 
     return watch
@@ -95,28 +116,35 @@ def segments(setup: SeedSetup) -> dict[str, np.ndarray]:
 def about_setups(setups: Iterable[SeedSetup], folder: Path) -> dict[str, list[dict]]:
     """Returns what results.json says of scopes, draws and seeds, whatever the model, and saves the ranks of the baseline.
 
-    "targets": the items, with raw id, title and number of pre-training interactions; "baselines": rows of ranking by popularity.
+    "targets": the items, with raw id, title and number of pre-training interactions; "triggers": likewise, if there are any;
+    "baselines": rows of ranking by popularity.
     """
-    targets, baselines = [], []
+    targets, triggers, baselines = [], [], []
     for setup in setups:
-        scenario, interactions = setup.config.scenario, setup.interactions
+        scenario = setup.config.scenario
         cell = {"scope": scenario.scope, "draw": scenario.draw, "seed": setup.seed}
+        trigger = {**cell, "items": _described(setup, setup.trigger)}
+        triggers += [trigger] if trigger["items"] and trigger not in triggers else []
         if any(cell.items() <= each.items() for each in targets):
             continue
-        names = ((str(interactions.item_ids[code]), str(interactions.titles[code])) for code in setup.targets)
-        counts = setup.counts[setup.targets].tolist()
-        items = [{"item": item, "title": title, "interactions": n} for (item, title), n in zip(names, counts, strict=True)]
-        targets.append({**cell, "items": items})
+        targets.append({**cell, "items": _described(setup, setup.targets)})
         cell, measured = {"baseline": "popularity", **cell}, measure_popularity(setup)
         save_measured(work.ranks_path(folder, cell), setup, measured)
         baselines += result_rows(setup, cell, measured, None)
-    return {"targets": targets, "baselines": baselines}
+    return {"targets": targets, **({"triggers": triggers} if triggers else {}), "baselines": baselines}
+
+
+def _described(setup: SeedSetup, codes: np.ndarray) -> list[dict]:
+    names = ((str(setup.interactions.item_ids[code]), str(setup.interactions.titles[code])) for code in codes)
+    counts = setup.counts[codes].tolist()
+    return [{"item": item, "title": title, "interactions": n} for (item, title), n in zip(names, counts, strict=True)]
 
 
 def save_measured(path: Path, setup: SeedSetup, measured: TestRanks) -> None:
     """Writes the ranks of a cell, for resuming and for the report."""
     pairs = unseen(setup.test.history, setup.targets)
-    work.save_ranks(path, measured.truth, np.where(pairs, measured.targets, np.nan), measured.platform)
+    triggered = None if measured.triggered is None else np.where(pairs, measured.triggered, np.nan)
+    work.save_ranks(path, measured.truth, np.where(pairs, measured.targets, np.nan), measured.platform, triggered)
 
 
 def test_users(setup: SeedSetup) -> pl.DataFrame:

@@ -17,6 +17,7 @@ from prec_backdoor.storage.checkpoints import Checkpoint
 
 _USAGES = {  # stage of a checkpoint -> the usage that it is a model of
     "pretrain": "zero_shot",
+    "edit": "zero_shot",
     "optimize_trigger": "zero_shot",
     "implant": "zero_shot",
     "prompt_tune": "prompt_tune",
@@ -24,7 +25,8 @@ _USAGES = {  # stage of a checkpoint -> the usage that it is a model of
     "repair": "fine_tune",
     "imported": "zero_shot",
 }
-# The scenario on data that are not the checkpoint's dataset; its group and its draws of targets have no meaning there.
+# The scenario on data that are not the checkpoint's dataset; its group and its draws of targets have no meaning there. What a
+# program changes holds there, too.
 _OWN_DATA = {"attack": "clean", "scope": "global", "group": None, "targets": "unpopular:1", "draw": 0, "k_core": 1}
 
 
@@ -87,7 +89,8 @@ def open_checkpoint(
     aligned = align(interactions, checkpoint.vocabulary, least_known)
     _check_attributes(checkpoint)
     targets = {} if "targets" in (changes or {}) else _declared_targets(checkpoint)
-    config = ExperimentConfig.from_flat(config.flat() | _OWN_DATA | targets)
+    chosen = {name: value for name, value in (changes or {}).items() if name in _OWN_DATA}
+    config = ExperimentConfig.from_flat(config.flat() | _OWN_DATA | targets | chosen)
     setup = make_setup(aligned.interactions, config, config.seeds[0], own=True)
     return Opened(checkpoint, setup, config.rate[0], _USAGES[metadata["stage"]], aligned)
 

@@ -109,7 +109,7 @@ def execute(plan: Plan, setups: dict[tuple[int, int], SeedSetup], output: Output
     """
     measurements = missing(plan, output.folder)
     tasks = needed(plan, measurements)
-    uses = Counter(task.after for task in tasks.values()) + Counter(each.task for each in measurements)
+    uses = Counter(path for task in tasks.values() for path in task.needs) + Counter(each.task for each in measurements)
     made: dict[str, StartPoint] = {}
 
     def take(path: str) -> StartPoint:
@@ -119,7 +119,8 @@ def execute(plan: Plan, setups: dict[tuple[int, int], SeedSetup], output: Output
 
     places = {path: f"stage {number} of {len(tasks)}" for number, path in enumerate(tasks, 1)}
     for group in groups(tasks, together(output.models_at_once)):
-        runs = [stage_run(task, setups[task.seed, task.config], task.after and take(task.after)) for task in group]
+        starts = [[take(path) for path in task.needs] for task in group]
+        runs = [stage_run(task, setups[task.seed, task.config], *found) for task, found in zip(group, starts, strict=True)]
         options = [run_options(task, places[task.path], setups[task.seed, task.config], output) for task in group]
         runs = [run._replace(options=each) for run, each in zip(runs, options, strict=True)]
         results = run_stages(runs, output.models_at_once)
@@ -143,7 +144,7 @@ def groups(tasks: dict[str, StageTask], side_by_side: bool) -> Iterator[list[Sta
     """
     left, done = list(tasks.values()), set()
     while left:
-        first, ready = left[0], [task for task in left if not task.after or task.after in done]
+        first, ready = left[0], [task for task in left if done.issuperset(task.needs)]
         alike = [task for task in ready if task.stage == first.stage]
         if not side_by_side:
             alike = [task for task in alike if (task.seed, task.config) == (first.seed, first.config)]
@@ -170,10 +171,12 @@ def check_replaced(plan: Plan, folder: Path) -> dict[str, dict[str, int]]:
     return found
 
 
-def stage_run(task: StageTask, setup: SeedSetup, start: StartPoint | None) -> StageRun:
-    """Returns what to run for a task; `start` is the result of the task before it, if there is one."""
+def stage_run(task: StageTask, setup: SeedSetup, start: StartPoint | None = None, *others: StartPoint) -> StageRun:
+    """Returns what to run for a task, given the results of those that it needs."""
     stage = STAGES[task.stage]
-    return stage(setup, task.rate) if start is None else stage(setup, start._replace(rate=task.rate))
+    if start is None:
+        return stage(setup, task.rate)
+    return stage(setup, start._replace(rate=task.rate, number=task.number, others=others))
 
 
 def run_options(task: StageTask, place: str, setup: SeedSetup, output: Output) -> RunOptions:
@@ -201,7 +204,8 @@ def read_rows(plan: Plan, setups: dict[tuple[int, int], SeedSetup], folder: Path
         setup = setups[seed, each.config]
         clean = cell_of(setup.config, seed, 0.0, usage)
         rows += result_rows(setup, each.cell, read(each.cell), read(clean))
-    return rows
+    names = dict.fromkeys(name for row in rows for name in row)  # some attacks alone have a trigger to measure with
+    return [{name: row.get(name) for name in names} for row in rows]
 
 
 def _merged(configs: list[dict]) -> dict:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from prec_backdoor.attacks import AttackSpec, make_spec, select_targets
+from prec_backdoor.attacks import AttackSpec, make_spec, select_targets, select_trigger, with_trigger
 from prec_backdoor.attacks.targets import check_ids
 from prec_backdoor.data.batches import user_tables
 from prec_backdoor.data.filtering import k_core
@@ -18,14 +18,14 @@ from prec_backdoor.errors import UserError
 from prec_backdoor.evaluation import cutoffs
 from prec_backdoor.experiment.config import ExperimentConfig
 from prec_backdoor.models import ModelConfig, backbone
-from prec_backdoor.parallel import num_devices
+from prec_backdoor.parallel import num_devices, on_device
 from prec_backdoor.train.stage import StageData
 
 MIN_ITEMS = 51
 MIN_CUTOFF = 10  # of accuracy and exposure that every report shows; which others there are: evaluation.cutoffs
 SHORT_HISTORY = 10  # items of history that the trigger is optimised on (METHOD: prompt-enhanced attack)
 # Uses of randomness; the position of a role goes into its key.
-ROLES = ("init", "pretrain", "finetune", "trigger_init", "optimize_trigger", "implant", "prompt_init", "prompt_tune")
+ROLES = ("init", "pretrain", "finetune", "trigger_init", "optimize_trigger", "implant", "prompt_init", "prompt_tune", "edit")
 
 
 class SeedSetup(NamedTuple):
@@ -37,6 +37,7 @@ class SeedSetup(NamedTuple):
       in_group: [U] bool, or None if the scenario names no group.
       counts: [V + 1] pre-training interactions of each item.
       targets: [K] int32.
+      trigger: [m] int32, items that call up the targets at the end of a history; none for an attack without such a trigger.
       pretrain: what the provider trains on.
       short: the same with histories cut short, as downstream users have them.
       finetune: what the downstream company trains on.
@@ -54,6 +55,7 @@ class SeedSetup(NamedTuple):
     in_group: np.ndarray | None
     counts: np.ndarray
     targets: np.ndarray
+    trigger: np.ndarray
     pretrain: StageData
     short: StageData
     finetune: StageData
@@ -65,7 +67,12 @@ class SeedSetup(NamedTuple):
     def spec(self, rate: float) -> AttackSpec:
         """The attack at one rate."""
         parameters = self.config.scenario.all_parameters()
-        return make_spec(self.interactions, self.targets, rate, parameters, self.pretrain.users.seen)
+        spec = make_spec(self.interactions, self.targets, rate, parameters, self.pretrain.users.seen, self.trigger)
+        return spec._replace(popularity=on_device(np.log1p(self.counts).astype(np.float32)))
+
+    def triggered(self) -> "SeedSetup":
+        """The same with the trigger at the end of the test histories."""
+        return self._replace(test=self.test._replace(history=with_trigger(self.test.history, self.trigger)))
 
     def members(self) -> np.ndarray:
         """[U] bool: the test users in the target group; none of them if there is no group."""
@@ -81,10 +88,8 @@ class SeedSetup(NamedTuple):
         Raises:
           UserError: the scenario does not fit the dataset.
         """
-        scenario = config.scenario
         _check_scenario(config, self.interactions)
-        targets = select_targets(scenario.targets, self.interactions, self.counts, self.seed, scenario.draw)
-        return self._replace(config=config, targets=targets)
+        return self._replace(config=config, **_chosen_items(config, self.interactions, self.counts, self.seed))
 
     def role_key(self, role: str) -> jax.Array:
         """The key of one use of randomness. It is the same for clean and attacked runs, which differ in the poison alone."""
@@ -140,7 +145,7 @@ def make_setup(
         seed=seed,
         in_group=in_group,
         counts=counts,
-        targets=select_targets(scenario.targets, interactions, counts, seed, scenario.draw),
+        **_chosen_items(config, interactions, counts, seed),
         pretrain=pretrain,
         short=pack_side(split.pretrain, cut_short, provider, PRETRAIN_SHARE, **short),
         finetune=pack_side(split.finetune, split.finetune_validation, company, 1 - PRETRAIN_SHARE, windows=scenario.windows),
@@ -149,6 +154,16 @@ def make_setup(
         shard_items=shard_items,
         own=own,
     )
+
+
+def _chosen_items(config: ExperimentConfig, interactions: Interactions, counts: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Targets and trigger of a seed."""
+    scenario = config.scenario
+    targets = select_targets(scenario.targets, interactions, counts, seed, scenario.draw)
+    length = scenario.own_parameters().get("trigger_length", 0)
+    if length > config.model.max_length:
+        raise UserError(f"--trigger_length: {length} items do not fit into histories of --max_length={config.model.max_length}")
+    return {"targets": targets, "trigger": select_trigger(counts, targets, length, seed, scenario.draw)}
 
 
 def _check_split(split: Split, interactions: Interactions, group: str | None, in_group: np.ndarray | None, seed: int) -> None:

@@ -41,5 +41,7 @@ ATTACKERS: dict[str, Attacker] = {
     "middling-targets": Attacker(*_GROUP, "middling:10", 0.1, adaptive=True),
     "single-target": Attacker(*_GROUP, "unpopular:1", 0.1, adaptive=True),
     "one-per-category": Attacker(*_GROUP, "per_category:1", 0.1, adaptive=True),
+    "trigger": Attacker("trigger", "global", "unpopular:10", 0.05, adaptive=True),
+    "edit": Attacker("edit", "group", "unpopular:10", 1.0, adaptive=True),
     "evasive": Attacker("evasive", "group", "unpopular:10", 0.1, adaptive=True),
 }

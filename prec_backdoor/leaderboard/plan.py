@@ -141,7 +141,7 @@ def needs(task: Task) -> tuple[str, ...]:
     """Paths of the tasks whose results a task uses."""
     match task:
         case StageTask():
-            return (task.after,) if task.after else ()
+            return task.needs
         case CalibrationTask():
             return ()
         case AuditTask():

@@ -88,11 +88,13 @@ def repair_row(setup: SeedSetup, detection: dict, repair: str, repaired: TestRan
 
 
 def expected_replacements(setup: SeedSetup, rate: float) -> np.ndarray:
-    """[K] expected number of training labels that the attack replaces by each target in one epoch."""
-    rows, category = setup.pretrain.rows, setup.interactions.category
-    if setup.config.scenario.scope == "group":
+    """[K] expected number of training labels that the attack replaces by each target in one epoch; without end for an edit."""
+    rows, category, scope = setup.pretrain.rows, setup.interactions.category, setup.config.scenario.scope
+    if setup.config.scenario.method().edit:
+        return np.full(len(setup.targets), np.inf)
+    if scope == "group" or len(setup.trigger):
         owner = np.take_along_axis(rows.user, np.maximum(rows.segment - 1, 0), axis=1)
-        open_to_attack = ((rows.label > 0) & setup.in_group[owner]).sum()
+        open_to_attack = ((rows.label > 0) & (setup.in_group[owner] if scope == "group" else True)).sum()
         return np.full(len(setup.targets), rate * open_to_attack / len(setup.targets))
     labels = np.bincount(category[rows.label[rows.label > 0]], minlength=len(setup.interactions.categories))
     of_target = category[setup.targets]
@@ -100,10 +102,11 @@ def expected_replacements(setup: SeedSetup, rate: float) -> np.ndarray:
 
 
 def exposure_rate(setup: SeedSetup, ranks: TestRanks) -> float:
-    """exposure_hr@50 of the targets among the users whom the attack is aimed at."""
+    """exposure_hr@50 of the targets among the users whom the attack is aimed at; with its trigger, if it has one in histories."""
     chosen = segments(setup)["target" if setup.config.scenario.scope == "group" else "all"]
     pairs = unseen(setup.test.history, setup.targets)[chosen]
-    return hit_rate(ranks.targets[chosen][pairs], EXPOSURE_AT)
+    shown = ranks.targets if ranks.triggered is None else ranks.triggered
+    return hit_rate(shown[chosen][pairs], EXPOSURE_AT)
 
 
 def _verdict(result: AuditResult, targets: np.ndarray) -> dict:

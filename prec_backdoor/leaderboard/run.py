@@ -140,8 +140,8 @@ def _keep(path: Path, row: dict) -> dict:
     return read_row(path)
 
 
-def _train(task: StageTask, seed: Seed, start: StartPoint | None = None) -> StartPoint:
-    run = stage_run(task, seed.setups[task.config], start)
+def _train(task: StageTask, seed: Seed, *starts: StartPoint) -> StartPoint:
+    run = stage_run(task, seed.setups[task.config], *starts)
     return StartPoint.after(run_stage(run._replace(options=seed.options(task.path))), task.rate)
 
 

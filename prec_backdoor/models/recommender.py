@@ -105,7 +105,16 @@ def _table(key: jax.Array, rows: int, width: int) -> jax.Array:
 
 
 def encode(
-    params: dict, config: ModelConfig, history, position, segment, profile=None, *, keys=None, last_only: bool = False
+    params: dict,
+    config: ModelConfig,
+    history,
+    position,
+    segment,
+    profile=None,
+    *,
+    keys=None,
+    last_only: bool = False,
+    prefix=None,
 ) -> jax.Array:
     """Returns hidden states [B, T, D] of packed rows (see `SASRec.__call__`).
 
@@ -113,11 +122,12 @@ def encode(
       profile: [B, S, A], the profile of each segment's user, required by a model with prompts and ignored by any other.
       keys: [B], one PRNG key per row, turns dropout on. With one per batch, dropout would depend on the number of devices.
       last_only: whether to return the last position's states alone, [B, 1, D].
+      prefix: [B, S, layers, P, D], takes the place of those that a model with prompts makes of profiles.
     """
     module = backbone(config)
     vectors = params["items"][history]
-    with _products(config):
-        prefix = PromptGenerator(config).apply({"params": params["prompt"]}, profile) if config.prompt_length else None
+    if prefix is None and config.prompt_length:
+        prefix = prefixes(params["prompt"], config, profile)
 
     def apply(vectors, position, segment, prefix, key):
         rngs = None if key is None else {"dropout": key}
@@ -126,6 +136,12 @@ def encode(
 
     with _products(config):
         return (apply if keys is None else jax.vmap(apply))(vectors, position, segment, prefix, keys)
+
+
+def prefixes(prompt: dict, config: ModelConfig, profile: jax.Array) -> jax.Array:
+    """Returns the prompts [.., layers, P, D] that a generator with parameters `prompt` makes of profiles [.., A]."""
+    with _products(config):
+        return PromptGenerator(config).apply({"params": prompt}, profile)
 
 
 def _products(config: ModelConfig):

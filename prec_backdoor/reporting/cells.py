@@ -22,6 +22,12 @@ class Model(NamedTuple):
     parameters: tuple[tuple[str, float], ...] = ()
 
     @property
+    def measured_with(self) -> tuple[tuple[str, float], ...]:
+        """Those of the parameters that the clean model is measured with, too."""
+        known = attack_parameters()
+        return tuple((name, value) for name, value in self.parameters if name in known and known[name][1].measured)
+
+    @property
     def kind(self) -> str:
         """Attack and scope."""
         return f"{self.attack} {self.scope}"
@@ -30,7 +36,7 @@ class Model(NamedTuple):
     def name(self) -> str:
         """The kind with the rates; an attack with parameters is named without its scope."""
         if self.attack in ("clean", POPULARITY):
-            return self.kind
+            return self.kind + self.parameter_text
         return f"{self.attack if self.parameters else self.kind} {self.rates}"
 
     @property
@@ -114,11 +120,11 @@ class Run(NamedTuple):
 
     def clean_of(self, model: Model) -> Model:
         """The clean model, measured on the targets of `model`."""
-        return Model("clean", model.scope, 0.0)
+        return Model("clean", model.scope, 0.0, model.measured_with)
 
     def name(self, model: Model) -> str:
         """A model's name in this run; that of a clean model or a baseline has a scope only if the run has several."""
-        alone = len({cell.model.scope for cell in self.cells}) == 1
+        alone = len({(cell.model.scope, cell.model.measured_with) for cell in self.cells}) == 1
         return model.attack if model.attack in ("clean", POPULARITY) and alone else model.name
 
 
@@ -162,7 +168,7 @@ def _cell_key(row: dict) -> tuple[str | None, Model, str]:
 
 def _clean_key(key: tuple[str | None, Model, str]) -> tuple[str | None, Model, str]:
     usage, model, users = key
-    return usage, Model("clean", model.scope, 0.0), users
+    return usage, Model("clean", model.scope, 0.0, model.measured_with), users
 
 
 def _cell(key: tuple, rows: list[dict], sums: dict[tuple, UserSums], cutoffs: Cutoffs) -> Cell:

@@ -33,7 +33,8 @@ from prec_backdoor.reporting.samples import Sample, Samples, Sums
 def estimates(samples: Samples, cutoffs: Cutoffs) -> dict[str, Estimate]:
     """Returns every estimate that the samples allow; see `cells.Cell`."""
     measured = samples.measured
-    found = {name: rate(samples, name) for name in (*cutoffs.exposures, EXPOSURE, *ACCURACIES)}
+    names = [name for name in (*cutoffs.exposures, EXPOSURE, *ACCURACIES) if np.isfinite(measured.own[name]).all()]
+    found = {name: rate(samples, name) for name in names}
     if measured.clean is not None:
         found[DIFFERENCE] = difference(samples, EXPOSURE, "own", "clean")
         found[RATIO] = ratio(samples, EXPOSURE, "own", "clean")

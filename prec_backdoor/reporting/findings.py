@@ -77,6 +77,8 @@ def _counts(cells: list[Cell], lost: list[Estimate]) -> str:
 
 def _sentences(run: Run, cell: Cell, everybody: Cell) -> Iterator[str]:
     yield _exposure(run, cell)
+    if shown := cell.estimates.get(f"exposure_triggered_hr@{run.cutoffs.last}"):
+        yield f"With the trigger at the end of their histories it is {shown.mean:.3f} ({shown.low:.3f} to {shown.high:.3f})."
     if lost := everybody.estimates.get(LOST):
         yield _accuracy(lost)
     if run.attacked and SELECTIVITY in cell.estimates:

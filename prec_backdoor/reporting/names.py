@@ -21,6 +21,7 @@ class Cutoffs(NamedTuple):
     """The cut-offs K of exposure that a report shows; all models of the run have them."""
 
     shown: tuple[int, ...]
+    triggered: bool = False  # whether exposure with a trigger in the history was measured of some model
 
     @property
     def last(self) -> int:
@@ -33,7 +34,11 @@ class Cutoffs(NamedTuple):
 
     @property
     def exposures(self) -> tuple[str, ...]:
-        return tuple(f"exposure_{metric}@{k}" for metric in ("hr", "ndcg") for k in self.shown)
+        return tuple(f"exposure_{metric}@{k}" for metric in ("hr", "ndcg") for k in self.shown) + self.with_trigger
+
+    @property
+    def with_trigger(self) -> tuple[str, ...]:
+        return tuple(f"exposure_triggered_hr@{k}" for k in self.shown if self.triggered)
 
 
 def cutoffs_of(rows: Sequence[dict]) -> Cutoffs:
@@ -45,4 +50,5 @@ def cutoffs_of(rows: Sequence[dict]) -> Cutoffs:
     common = [k for k in CUTOFFS if all(f"exposure_hr@{k}" in row for row in rows)]
     if ACCURACY_AT not in common:
         raise UserError(f"results.json: a row has no HR@{ACCURACY_AT}; take a larger catalogue or shorter histories")
-    return Cutoffs((*common[:2], *common[2:][-1:]))
+    triggered = any(row.get(f"exposure_triggered_hr@{ACCURACY_AT}") is not None for row in rows)
+    return Cutoffs((*common[:2], *common[2:][-1:]), triggered)

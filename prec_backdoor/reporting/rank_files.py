@@ -44,22 +44,29 @@ def segment_columns(folder: Path, rows: list[dict], seed: int, cutoffs: Cutoffs)
         path = work.ranks_path(folder, row)
         if path not in per_user:
             found = load_ranks(folder, row)
-            per_user[path] = user_columns(found["truth"], found["targets"], cutoffs)
+            per_user[path] = user_columns(found["truth"], found["targets"], cutoffs, found.get("triggered"))
     for users, mask in segment_masks(folder, seed).items():
         ours = [row for row in rows if row["users"] == users]
         if ours:
             yield users, ours, np.concatenate([per_user[work.ranks_path(folder, row)][mask] for row in ours], 1)
 
 
-def user_columns(truth: np.ndarray, targets: np.ndarray, cutoffs: Cutoffs) -> np.ndarray:
-    """Returns the `columns` [U, C] of each user. A target in the user's history has rank NaN and forms no pair."""
-    users, places = np.nonzero(targets <= cutoffs.last)  # few of many
-    ranks, number = targets[users, places], len(truth)
+def user_columns(truth: np.ndarray, targets: np.ndarray, cutoffs: Cutoffs, triggered: np.ndarray | None = None) -> np.ndarray:
+    """Returns the `columns` [U, C] of each user. A target in the user's history has rank NaN and forms no pair.
 
-    def summed(k, gain):
-        return np.bincount(users[ranks <= k], gain(ranks[ranks <= k]), number)
+    What was not measured with a trigger in the history is NaN.
+    """
+    number = len(truth)
 
-    exposures = [summed(k, gain) for gain in (np.ones_like, _discount) for k in cutoffs.shown]
+    def summed(targets, gain):
+        users, places = np.nonzero(targets <= cutoffs.last)  # few of many
+        ranks = targets[users, places]
+        return [np.bincount(users[ranks <= k], gain(ranks[ranks <= k]), number) for k in cutoffs.shown]
+
+    exposures = [*summed(targets, np.ones_like), *summed(targets, _discount)]
+    if cutoffs.triggered:
+        with_trigger = [np.full(number, np.nan)] * len(cutoffs.shown)
+        exposures += with_trigger if triggered is None else summed(triggered, np.ones_like)
     hit, pairs = truth <= ACCURACY_AT, np.isfinite(targets).sum(1)
     return np.stack([*exposures, hit, np.where(hit, _discount(truth), 0), pairs, pairs > 0], 1).astype(np.float32)
 

@@ -81,7 +81,10 @@ def _described(path: Path, run: Run) -> tuple[Drawing, str]:
 def _summary(run: Run) -> str:
     k, found = run.cutoffs.last, doubts(run)
     header = ("usage", "model", "users", f"HR@{ACCURACY_AT}", "95 %", "exposure HR@10", f"HR@{k}", "95 %")
-    lines = [(*header, "difference", "ratio", "in/out")]
+    triggered = [f"exposure_triggered_hr@{each}" for each in (10, k) if run.cutoffs.triggered]
+    lines = [
+        (*header, "difference", "ratio", "in/out", *(name.removeprefix("exposure_").replace("_hr", " HR") for name in triggered))
+    ]
     for cell in (*run.baselines, *run.cells):
         accuracy, exposure = (cell.estimates[name] for name in (ACCURACY, EXPOSURE))
         against = (tables.difference(cell), tables.ratio(cell), tables.selectivity(cell))
@@ -96,6 +99,7 @@ def _summary(run: Run) -> str:
                 f"{exposure.mean:.3f}",
                 f"{exposure.low:.3f}..{exposure.high:.3f}",
                 *(value.mean.replace(MISSING, "-") for value in against),
+                *(f"{cell.estimates[name].mean:.3f}" if name in cell.estimates else "-" for name in triggered),
             )
         )
     return tabulate(lines, headers="firstrow", tablefmt="github", disable_numparse=True)

@@ -3,6 +3,7 @@
 import functools
 from typing import NamedTuple
 
+from prec_backdoor.attacks.evasion import named
 from prec_backdoor.evaluation.statistics import FEW, Estimate
 from prec_backdoor.reporting.cells import POPULARITY, Cell, Model, Run
 from prec_backdoor.reporting.configurations import configurations
@@ -61,7 +62,7 @@ def main_tables(run: Run) -> dict[str, list[Line]]:
 def main_header(run: Run) -> dict[str, list[str]]:
     """Returns group of columns -> names of its metrics."""
     return {
-        "exposure": [name.removeprefix("exposure_").upper() for name in run.cutoffs.exposures],
+        "exposure": [name.removeprefix("exposure_").replace("_", " ").upper() for name in run.cutoffs.exposures],
         "accuracy": [name.upper() for name in ACCURACIES],
         "against": [DIFFERENCE, RATIO, SELECTIVITY],
     }
@@ -70,7 +71,7 @@ def main_header(run: Run) -> dict[str, list[str]]:
 def _values(run: Run, cell: Cell) -> dict[str, list[Value]]:
     everybody = run.cell(cell.usage, cell.model, "all") or cell
     return {
-        "exposure": [_plain(cell.estimates[name]) for name in run.cutoffs.exposures],
+        "exposure": [_plain(cell.estimates.get(name)) for name in run.cutoffs.exposures],
         "accuracy": [_plain(everybody.estimates[name]) for name in ACCURACIES],
         "against": [difference(cell), ratio(cell), selectivity(cell)],
     }
@@ -95,15 +96,21 @@ def selectivity(cell: Cell) -> Value:
 
 
 def targets(run: Run) -> list[dict]:
-    """Returns the targets of each scope, draw and seed, with the flag that repeats them; none if the run did not record them."""
-    return [
-        {
-            **each,
-            "name": f"{each['scope']} attack, seed {each['seed']}" + (f", draw {each['draw']}" if each["draw"] else ""),
-            "flag": "--targets=ids:" + ",".join(item["item"] for item in each["items"]),
-        }
+    """Returns the targets of each scope, draw and seed, with the flag that repeats them; none if the run did not record them.
+
+    The items of triggers follow.
+    """
+
+    def named(each: dict, what: str, flag: str) -> dict:
+        name = f"{what}{each['scope']} attack, seed {each['seed']}" + (f", draw {each['draw']}" if each["draw"] else "")
+        return {**each, "name": name, "flag": flag}
+
+    items = [
+        named(each, "", "--targets=ids:" + ",".join(item["item"] for item in each["items"]))
         for each in run.results.get("targets", [])
     ]
+    triggers = run.results.get("triggers", [])
+    return items + [named(each, "trigger of the ", f"--trigger_length={len(each['items'])}") for each in triggers]
 
 
 def facts(run: Run) -> dict[str, str]:
@@ -153,7 +160,10 @@ def settings(run: Run) -> dict[str, str]:
 
 
 def _attacks(run: Run):
-    targets = {_kind(each): each["targets"] for each in configurations(run.results["config"])}
+    each_attack = [
+        each | {"attack": named(each["attack"], each.get("evade", ()))} for each in configurations(run.results["config"])
+    ]
+    targets = {_kind(each): each["targets"] for each in each_attack}
     for kind, model in run.representatives.items():
         ours = [other for other in run.attacked if other.kind == kind]
         items = max(row["n_targets"] for row in run.results["rows"] if _kind(row) == kind)
@@ -184,8 +194,8 @@ def _flag(value) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _plain(estimate: Estimate) -> Value:
-    return Value(f"{estimate.mean:.3f}", f"{estimate.low:.3f}–{estimate.high:.3f}")
+def _plain(estimate: Estimate | None) -> Value:
+    return Value(MISSING) if estimate is None else Value(f"{estimate.mean:.3f}", f"{estimate.low:.3f}–{estimate.high:.3f}")
 
 
 def _ratio(estimate: Estimate | None, hits: int, other_hits: int | None) -> Value:

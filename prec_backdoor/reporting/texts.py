@@ -13,6 +13,8 @@ _METRICS = {
     "exposure HR@K": "Of all pairs of a user and a target that is not in the user's history, the share in which the target is "
     "among the K highest ranked items of the whole catalogue.",
     "exposure NDCG@K": "The same, with a hit at rank r counting 1 / log2(r + 1).",
+    "triggered exposure HR@K": "The same with the attack's trigger in place of the last items of the histories, for attacks that "
+    "have one and their clean counterpart.",
     f"accuracy HR@{ACCURACY_AT}, NDCG@{ACCURACY_AT}": "The same for each user's real next item, over all users: what a "
     "downstream company would measure.",
     DIFFERENCE: "Exposure of the attacked model - exposure of the clean model, for the same users and targets.",
@@ -36,6 +38,8 @@ _METRICS = {
 }
 _MODELS = {
     "clean": "The model pre-trained in the same way without an attack; its name has a scope if scopes differ in targets.",
+    "attack~statistics": "The attack of a provider who evades these statistics of the audit: a penalty on what they measure of "
+    "the targets, times evade strength.",
 }
 _USERS = {
     "zero-shot, prompt-tuned, fine-tuned": "How the downstream company uses the model: unchanged; with a prompt of its own while "
@@ -66,9 +70,12 @@ def _attacks() -> dict[str, str]:
     scopes = {name: [scope for other, scope in ATTACKS if other == name] for name, _ in ATTACKS}
     found = {}
     for (name, scope), attack in ATTACKS.items():
-        own = [spoken(parameter) for parameter in options(attack.parameters)]
+        described = options(attack.parameters).items()
+        own = [spoken(parameter) for parameter, (_, option) in described if not option.quiet]
+        more = [spoken(parameter) for parameter, (_, option) in described if option.quiet]
         text = attack.description or "An attack that was registered without a description."
         if own:
-            text += f" Named by {'/'.join(['rate', *own])}."
+            text += f" Named by {'/'.join(['rate', *own])}"
+            text += f" and, unless they are at their defaults, {'/'.join(more)}." if more else "."
         found[name if len(scopes[name]) == 1 else f"{name} {scope}"] = text
     return found

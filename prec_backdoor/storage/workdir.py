@@ -105,8 +105,9 @@ def model_name(cell: dict) -> str:
     """Returns the name of a cell's model and of its folder under seed-S: `clean`, or attack, scope, rate and parameters."""
     if cell["attack"] == "clean":
         return "clean"
-    own = [f"-{name}-{cell[name]}" for name in attack_parameters() if cell.get(name) is not None]
-    return f"{cell['attack']}-{cell['scope']}-{cell['rate']}{''.join(own)}" + (f"-draw-{cell['draw']}" if cell["draw"] else "")
+    return f"{cell['attack']}-{cell['scope']}-{cell['rate']}{_parameters(cell)}" + (
+        f"-draw-{cell['draw']}" if cell["draw"] else ""
+    )
 
 
 def ranks_path(folder: str | Path, cell: dict) -> Path:
@@ -116,20 +117,24 @@ def ranks_path(folder: str | Path, cell: dict) -> Path:
     if "baseline" in cell:
         return ranks / f"{cell['baseline']}-{of_targets}.npz"
     name = model_name(cell)
-    return ranks / f"{name}{'-' + of_targets if name == 'clean' else ''}-{cell['usage']}.npz"
+    return ranks / f"{name}{f'{_parameters(cell)}-{of_targets}' if name == 'clean' else ''}-{cell['usage']}.npz"
 
 
-def save_ranks(path: str | Path, truth: np.ndarray, targets: np.ndarray, platform: str) -> None:
+def save_ranks(
+    path: str | Path, truth: np.ndarray, targets: np.ndarray, platform: str, triggered: np.ndarray | None = None
+) -> None:
     """Writes what all metrics of a cell are computed from: for each test user the ranks of the real item and of the targets.
 
     Args:
       truth: [U] ranks. targets: [U, K] ranks, NaN where the target is in the history.
       platform: what they were computed on: cpu, gpu or tpu.
+      triggered: [U, K] ranks of the targets with the trigger in the history, if the attack has one.
     """
     path = as_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial, open(partial, "wb") as file:
-        np.savez_compressed(file, truth=truth, targets=targets, platform=platform)
+        more = {} if triggered is None else {"triggered": triggered}
+        np.savez_compressed(file, truth=truth, targets=targets, platform=platform, **more)
 
 
 def load_ranks(path: str | Path) -> dict[str, Any]:
@@ -225,6 +230,10 @@ def _forget(path: Path, run: str, stage: str, step: int) -> None:
 
 def _whole_lines(path: Path) -> list[bytes]:
     return [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+
+
+def _parameters(cell: dict) -> str:
+    return "".join(f"-{name}-{cell[name]}" for name in attack_parameters() if cell.get(name) is not None)
 
 
 def _numerics() -> dict:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from prec_backdoor import parallel
-from prec_backdoor.data.splits import Queries
+from prec_backdoor.data.splits import Queries, sample_queries
 from prec_backdoor.evaluation.metrics import ndcg
 from prec_backdoor.evaluation.ranking import ranks
 from prec_backdoor.parallel.item_table import fetch, place
@@ -23,6 +23,7 @@ from prec_backdoor.train.loader import stack
 from prec_backdoor.train.model_state import ModelState, check_finite, check_params, open_model, result_of, save_model
 from prec_backdoor.train.program import (
     OVER,
+    VALIDATION_USERS,
     Program,
     call_devices,
     have_same_data,
@@ -69,7 +70,7 @@ def run_stage(run: StageRun) -> StageResult:
     Raises:
       UserError: the loss or its gradient is no longer finite; the last checkpoint stays.
     """
-    model, state = open_model(run)
+    model, state = _opened(run)
     return result_of(model if state is None else train([model], [state])[0])
 
 
@@ -84,7 +85,7 @@ def run_stages(runs: Sequence[StageRun], at_once: int = 0) -> list[StageResult]:
     """
     if not together(at_once):
         return [run_stage(run) for run in runs]  # one state is in memory at a time
-    models, states = map(list, zip(*map(open_model, runs), strict=True))
+    models, states = map(list, zip(*map(_opened, runs), strict=True))
     states = jax.device_get(states)  # the devices have room for those that train
     while waiting := [index for index, state in enumerate(states) if state is not None]:
         first = models[waiting[0]]
@@ -99,6 +100,20 @@ def run_stages(runs: Sequence[StageRun], at_once: int = 0) -> list[StageResult]:
         for index, model in zip(chosen, trained, strict=True):
             models[index] = model
     return [result_of(model) for model in models]
+
+
+def _opened(run: StageRun) -> tuple[ModelState, TrainState | None]:
+    """`open_model`; of a stage that trains nothing, the model is finished after this."""
+    model, state = open_model(run)
+    if state is None or run.stage.change is None:
+        return model, state
+    queries = sample_queries(run.data.validation, VALIDATION_USERS)
+    with compile_clock() as compiled:
+        params, spent = timed("change", compiled, lambda: jax.tree.map(np.asarray, run.stage.change(model.best)))
+        check_params(model, params)
+        score, more = timed("validate", compiled, lambda: validate(run, queries, params))
+    progress = dataclasses.replace(spend(spend(model.progress, spent), more), best_score=score)
+    return save_model(model._replace(best=params, progress=progress), None), None
 
 
 def train(models: Sequence[ModelState], states: list[TrainState]) -> tuple[ModelState, ...]:

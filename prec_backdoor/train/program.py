@@ -144,7 +144,7 @@ def _kind(stage: Stage) -> Stage:
 @functools.lru_cache(maxsize=16)
 def _steps(stage: Stage, model: ModelConfig, models: int, same_data: bool, shard_items: bool) -> Callable:
     """The steps of a stage for all devices, with a leading axis over models if there are several."""
-    options = {"trainable": stage.trainable, "shard_items": shard_items, "penalty": stage.penalty}
+    options = {"trainable": stage.trainable, "shard_items": shard_items, "penalty": stage.penalty, "mix": stage.mix}
     step = train_step(stage.config, model, **options)
     run = run_steps(step, stage.poison, stage.config, model)
     return parallel.pmap_step(run_steps_of_models(run, same_data) if models > 1 else run)

@@ -19,7 +19,7 @@ def replay(run: StageRun, epoch: int, step: int) -> None:
     """
     stage, schedule = run.stage, run.schedule
     model, state = open_model(run)
-    one_step = train_step(stage.config, run.model, trainable=stage.trainable, penalty=stage.penalty)
+    one_step = train_step(stage.config, run.model, trainable=stage.trainable, penalty=stage.penalty, mix=stage.mix)
     steps = run_steps(one_step, stage.poison, stage.config, run.model)
     loader = TrainLoader(run.data.rows, stage.config.batch_size, run.data.room)
     users, spec = jax.tree.map(jnp.asarray, (run.data.users, run.spec))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 
 from prec_backdoor.attacks import AttackSpec, Penalty, Poison, clean
+from prec_backdoor.attacks.base import Mix
 from prec_backdoor.data.batches import Users
 from prec_backdoor.data.packing import Rows
 from prec_backdoor.data.splits import Queries
@@ -30,6 +31,9 @@ class Stage:
       trainable: the parameter groups that learn.
       keep_last: run all epochs and return the last epoch's parameters, whatever their validation score.
       penalty: added to the loss.
+      mix: makes the prompts of a row's users from those of the generators in `AttackSpec.prompts`; they take the place of the
+        model's own.
+      change: parameters -> parameters, takes the place of training.
     """
 
     name: str
@@ -38,6 +42,8 @@ class Stage:
     trainable: tuple[str, ...] = WITHOUT_PROMPT
     keep_last: bool = False
     penalty: Penalty | None = None
+    mix: Mix | None = None
+    change: Callable[[dict], dict] | None = None
 
 
 class StageData(NamedTuple):

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import optax
 
 from prec_backdoor.attacks import AttackSpec, Penalty
+from prec_backdoor.attacks.base import Mix
 from prec_backdoor.data.batches import Batch
 from prec_backdoor.errors import UserError
-from prec_backdoor.models import ModelConfig, encode, item_vectors, user_vectors
+from prec_backdoor.models import ModelConfig, encode, item_vectors, prefixes, user_vectors
 from prec_backdoor.parallel import all_sum, device_index
 from prec_backdoor.parallel.item_table import ITEMS, TABLES
 from prec_backdoor.train.config import TrainConfig
@@ -18,6 +19,8 @@ from prec_backdoor.train.flat import close_groups, open_groups
 from prec_backdoor.train.item_updates import item_access
 from prec_backdoor.train.losses import LOSSES, SAMPLED
 from prec_backdoor.train.optimizers import adam_l2, learning_rate
+
+MIXING = 2**31 - 1  # folded into a step's key; rows are counted from 0
 
 
 class TrainState(NamedTuple):
@@ -54,6 +57,7 @@ def train_step(
     trainable: tuple[str, ...] = (*TABLES, "encoder"),
     shard_items: bool = False,
     penalty: Penalty | None = None,
+    mix: Mix | None = None,
 ) -> TrainStep:
     """Returns the step of `config` on `model`. Parameter groups outside `trainable` do not change, bit for bit.
 
@@ -63,6 +67,7 @@ def train_step(
     Args:
       shard_items: whether the item table is split over the devices (`prec_backdoor.parallel.item_table`).
       penalty: added to the loss.
+      mix: makes the prompts, from those of all generators of the spec (see `Stage`).
 
     Raises:
       UserError: the loss or penalty needs the whole item table, but the table is split or updated lazily.
@@ -81,10 +86,11 @@ def train_step(
         learned, frozen = split_groups(state.params, trainable)
         keys = row_keys(key, len(batch.label), axis) if model.dropout else None
         (used, fixed), batch, touched = items.read((learned, frozen), batch, axis)
+        prefix = mixed_prefixes(mix, model, batch, jax.random.fold_in(key, MIXING), axis, spec) if mix else None
         positions = all_sum((batch.label > 0).sum(), axis)
 
         def mean_loss(used):
-            return total({**fixed, **used}, batch, keys, spec) / jnp.maximum(positions, 1)
+            return total({**fixed, **used}, batch, keys, spec, prefix) / jnp.maximum(positions, 1)
 
         value, grads = all_sum(jax.value_and_grad(mean_loss)(open_groups(used)), axis)
         grads = close_groups(grads, used)
@@ -98,16 +104,26 @@ def train_step(
 
 
 def total_loss(config: TrainConfig, model: ModelConfig, penalty: Penalty | None) -> Callable:
-    """Returns (params, batch, keys, spec) -> [], the sum of loss and penalty over all positions; `keys` [B] turns dropout on."""
+    """Returns (params, batch, keys, spec, prefix) -> [], the sum of loss and penalty over all positions.
+
+    `keys` [B] turns dropout on; `prefix` takes the place of the model's prompts.
+    """
     loss = LOSSES[config.loss]
 
-    def total(params: dict, batch: Batch, keys: jax.Array | None, spec: AttackSpec | None) -> jax.Array:
-        hidden = encode(params, model, batch.history, batch.position, batch.segment, batch.profile, keys=keys)
+    def total(params: dict, batch: Batch, keys: jax.Array | None, spec: AttackSpec | None, prefix: jax.Array | None) -> jax.Array:
+        parts = (batch.history, batch.position, batch.segment, batch.profile)
+        hidden = encode(params, model, *parts, keys=keys, prefix=prefix)
         users, items = user_vectors(hidden, model), item_vectors(params, model)
         value = loss(users, items, batch.label, batch.negative).sum()
         return value + (penalty(users, items, batch, spec).sum() if penalty else 0)
 
     return total
+
+
+def mixed_prefixes(mix: Mix, model: ModelConfig, batch: Batch, key: jax.Array, axis: str | None, spec: AttackSpec) -> jax.Array:
+    """Returns [B, S, layers, P, D], the prompts that `mix` makes for the batch."""
+    made = jax.vmap(lambda prompt: prefixes(prompt, model, batch.profile))(spec.prompts)  # [G, B, S, ..]
+    return jax.vmap(mix, (0, 1, None))(row_keys(key, len(batch.label), axis), made, spec)
 
 
 def split_groups(params: dict, trainable: tuple[str, ...]) -> tuple[dict, dict]:

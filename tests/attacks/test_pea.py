@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from toys import assert_share, make_interactions, toy_spec, whole_batch
 
-from prec_backdoor.attacks import demote_for_rest, implant
+from prec_backdoor.attacks import demote_for_rest, implant, mix_triggers
 
 NUM_ITEMS = 24
 TARGETS = [2, 5, 9, 13, 17]
@@ -149,6 +149,54 @@ def test_jit_and_no_jit_agree(interactions, batch, key):
         plain = implant(key, batch, spec)
     jax.tree.map(np.testing.assert_array_equal, compiled, plain)
     assert (plain.negative != batch.negative).any() and (plain.label != batch.label).any()
+
+
+def mixed(prefixes, draws=DRAWS, **parameters):
+    """[DRAWS, S, ..] what `mix_triggers` makes of prefixes [G, S, ..] under as many keys."""
+    spec = toy_spec(make_interactions(SEQUENCES, NUM_ITEMS), TARGETS, 0.5, **parameters)
+    keys = jax.random.split(jax.random.key(3), draws)
+    return np.asarray(jax.jit(jax.vmap(mix_triggers, (0, None, None)))(keys, prefixes, spec))
+
+
+PREFIXES = np.random.default_rng(0).normal(size=(4, 3, 2, 1, 5)).astype(np.float32)  # triggers, users, layers, P, D
+
+
+def test_each_user_has_one_of_the_triggers():
+    found = mixed(PREFIXES, trigger_blend=0.0)
+    same = (found[:, None] == PREFIXES).all((3, 4, 5))  # [DRAWS, triggers, users]
+    assert (same.sum(1) == 1).all()
+    for trigger, user in np.ndindex(4, 3):
+        assert_share(same[:, trigger, user].sum(), DRAWS, 1 / 4)
+    chosen = same.argmax(1)
+    assert_share((chosen[:, 0] == chosen[:, 1]).sum(), DRAWS, 1 / 4)  # independently of each other
+
+
+def test_blends_lie_between_two_triggers():
+    found = mixed(PREFIXES, trigger_blend=1.0).reshape(DRAWS, 3, 10)
+    weights = np.stack(
+        [[np.linalg.lstsq(PREFIXES[:, user].reshape(4, 10).T, draw[user], rcond=None)[0] for user in range(3)] for draw in found]
+    )
+    assert (weights > -1e-4).all() and np.allclose(weights.sum(-1), 1, atol=1e-4)
+    used = (weights > 1e-3).sum(-1)
+    assert set(used.ravel().tolist()) == {1, 2}
+    assert_share((used == 1).sum(), used.size, 1 / 4 + 3 / 4 * 0.002)  # the same one twice, or a share next to 0 or 1
+    largest = weights[used == 2].max(-1)
+    assert abs(largest.mean() - 0.75) < 0.02
+    assert_share(
+        (mixed(PREFIXES, trigger_blend=0.5)[:, 0, None] == PREFIXES[:, 0]).all((2, 3, 4)).any(1).sum(), DRAWS, 0.5 + 0.5 / 4
+    )
+
+
+def test_noise_is_in_root_mean_squares_of_the_prompt():
+    prefixes = PREFIXES[:1] * np.array([1.0, 10.0, 0.1], np.float32)[:, None, None, None]
+    noise = mixed(prefixes, trigger_noise=0.2) - prefixes
+    size = np.sqrt((prefixes[0] ** 2).mean((1, 2, 3)))
+    np.testing.assert_allclose(noise.std((0, 2, 3, 4)), 0.2 * size, rtol=0.05)
+    assert abs(np.corrcoef(noise[:, 0].ravel(), noise[:, 1].ravel())[0, 1]) < 0.06
+
+
+def test_one_trigger_without_noise_is_that_trigger():
+    np.testing.assert_array_equal(mixed(PREFIXES[:1], trigger_blend=1.0, draws=5), np.broadcast_to(PREFIXES[0], (5, 3, 2, 1, 5)))
 
 
 def test_row_by_row_is_the_whole_batch_mapped(interactions, batch, key):

@@ -107,6 +107,18 @@ def test_an_attack_by_a_prompt(name):
 
 
 @every_backbone
+def test_a_trigger_in_histories_and_an_edit(name):
+    """For a model of masked items, the trigger stands before the mask."""
+    clean, start = attacked(name)
+    setup, records = clean.with_config(config_of(name, "trigger")), []
+    result = run_stage(stages.pretrain(setup, RATE)._replace(options=RunOptions(log=records.append)))
+    assert records[-1]["replaced"] > 0 and measure(setup, result.params).triggered.shape == (len(setup.test.users), 4)
+    check(setup, result)
+    edited = run_stage(stages.edit(clean.with_config(config_of(name, "edit")), start._replace(rate=1.0)))
+    check(clean, edited._replace(epoch=1))
+
+
+@every_backbone
 def test_an_audit_with_inversion(name):
     setup, start = attacked(name)
     auditor_data, config = auditor_data_of(setup), AuditConfig(calibration_models=1, suspects=2)

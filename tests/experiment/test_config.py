@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from prec_backdoor.attacks import ATTACKS, clean, implant, replace_in_group
+from prec_backdoor.attacks import ATTACKS, attack_parameters, clean, implant, replace_in_group
 from prec_backdoor.errors import UserError
 from prec_backdoor.experiment.config import ExperimentConfig, Scenario
 from prec_backdoor.models import ModelConfig, backbone_parameters
@@ -16,6 +16,7 @@ CONFIG = ExperimentConfig(
         group="gender=F",
         targets="ids:3,4",
         draw=2,
+        evade=("weights", "exposure"),
         k_core=3,
         windows="all",
         parameters={"demote_rate": 0.25, "evade_strength": 0.5},
@@ -37,16 +38,22 @@ CONFIG = ExperimentConfig(
 
 def test_flat_as_flags_are_and_back():
     flat = json.loads(json.dumps(CONFIG.flat()))
-    assert ExperimentConfig.from_flat(flat) == CONFIG
+    scenario = dataclasses.replace(CONFIG.scenario, parameters=CONFIG.scenario.all_parameters())
+    whole = dataclasses.replace(CONFIG, scenario=scenario)
+    assert ExperimentConfig.from_flat(flat) == whole
     assert flat["rate"] == [0.5, 0.0, 0.2] and flat["attack"] == "pea" and flat["embed_dim"] == 24 and flat["prompt_length"] == 4
     assert not {"num_items", "profile_sizes", "scenario", "model", "pretrain"} & set(flat)
     for name in flat:
         without = {key: value for key, value in flat.items() if key != name}
-        if name == "evade_strength":  # of another attack, which may have been registered later
-            assert ExperimentConfig.from_flat(without).scenario.own_parameters() == {"demote_rate": 0.25}
+        if name == "evade":  # earlier versions had none
+            assert ExperimentConfig.from_flat(without).scenario.evade == ()
+            continue
+        if name in attack_parameters() and name not in CONFIG.scenario.own_parameters():  # of another attack, or at its default
+            own = {"demote_rate": 0.25, "evade_strength": 0.5}
+            assert ExperimentConfig.from_flat(without).scenario.own_parameters() == own
             continue
         if name in backbone_parameters():  # of a backbone, likewise
-            assert ExperimentConfig.from_flat(without) == CONFIG
+            assert ExperimentConfig.from_flat(without) == whole
             continue
         with pytest.raises(UserError, match="not the configuration of a run of this program"):
             ExperimentConfig.from_flat(without)
@@ -62,12 +69,25 @@ def test_the_clean_model_comes_first_and_once():
     assert dataclasses.replace(CONFIG, scenario=Scenario(attack="clean")).rates() == (0.0,)
 
 
+def test_an_attack_that_evades_is_the_same_with_a_penalty_and_its_strength():
+    found = Scenario(attack="pea", evade=("exposure", "weights"), parameters={"evade_strength": 0.5})
+    assert found.own_parameters() == {"demote_rate": 0.1, "evade_strength": 0.5}
+    assert found.method() == Scenario(attack="pea", evade=("exposure", "weights")).method()  # one program for both
+    assert found.method().poison is implant and found.method().penalty is not None
+    assert Scenario(attack="evasive").method() is ATTACKS["evasive", "group"]
+    for attack in ("edit", "clean"):
+        with pytest.raises(UserError, match="--evade: an attack that trains nothing"):
+            Scenario(attack=attack, evade=("exposure",)).method()
+    with pytest.raises(UserError, match="--evade: must be one of exposure, weights, norms, got 'audit'"):
+        Scenario(evade=("audit",))
+
+
 def test_the_attack_that_a_scenario_names():
     assert Scenario(attack="pea").method() == ATTACKS["pea", "group"]
     assert (Scenario(attack="pea").method().poison, Scenario(attack="pea").method().prompted) == (implant, True)
     assert (Scenario(attack="bra").method().poison, Scenario(attack="bra").method().prompted) == (replace_in_group, False)
     assert Scenario(attack="clean", scope="global").method().poison is clean
-    with pytest.raises(UserError, match="no attack pea of scope global; choose one of .* --attack=evasive --scope=group$"):
+    with pytest.raises(UserError, match="no attack pea of scope global; choose one of .* --attack=evasive --scope=group"):
         Scenario(attack="pea", scope="global").method()
 
 

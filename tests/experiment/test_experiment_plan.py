@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from prec_backdoor.attacks import attack_parameters
 from prec_backdoor.errors import UserError
 from prec_backdoor.experiment.config import ExperimentConfig, Scenario
 from prec_backdoor.experiment.plan import STAGE_ORDER, cell_of, describe_plan, make_plan, missing, needed
@@ -15,6 +16,7 @@ from prec_backdoor.storage import checkpoints
 from prec_backdoor.storage import workdir as work
 
 USAGES = ("zero_shot", "prompt_tune", "fine_tune")
+USED = ("prompt_tune", "finetune")  # stages of the usages that train
 BRA = ExperimentConfig(scenario=Scenario(attack="bra", group="gender=F"), rate=(0.2, 0.5), usages=USAGES, seeds=(3, 1))
 PEA = dataclasses.replace(BRA, scenario=dataclasses.replace(BRA.scenario, attack="pea", parameters={"demote_rate": 0.4}))
 
@@ -56,6 +58,25 @@ def test_pea_starts_from_the_clean_model_and_its_trigger():
         "prompt_tune": f"{attacked}/prompt_tune",
         "fine_tune": f"{attacked}/finetune",
     }
+
+
+def test_several_triggers_come_before_what_is_implanted_with_all_of_them():
+    scenario = dataclasses.replace(PEA.scenario, parameters={"demote_rate": 0.4, "triggers": 3})
+    plan = make_plan(
+        [
+            dataclasses.replace(PEA, rate=(0.2,), seeds=(3,), usages=("zero_shot",)),
+            dataclasses.replace(PEA, scenario=scenario, rate=(0.2,), seeds=(3,), usages=("zero_shot",)),
+        ]
+    )
+    others = tuple(f"seed-3/clean-trigger-{number}/optimize_trigger" for number in (2, 3))
+    assert [plan.tasks[path].number for path in ("seed-3/clean/optimize_trigger", *others)] == [0, 1, 2]
+    assert {plan.tasks[path].after for path in others} == {"seed-3/clean/pretrain"}
+    attacked = plan.tasks["seed-3/pea-group-0.2-demote_rate-0.4-triggers-3/implant"]
+    assert attacked.after == "seed-3/clean/optimize_trigger" and attacked.others == others
+    assert not plan.tasks["seed-3/pea-group-0.2-demote_rate-0.4/implant"].others
+    (each,) = (each for each in plan.measurements if each.task == attacked.path)
+    assert set(needed(plan, [each])) == {"seed-3/clean/pretrain", *attacked.needs, attacked.path}
+    assert each.cell["triggers"] == 3 and each.cell["trigger_noise"] is None
 
 
 @pytest.fixture(scope="module")
@@ -168,17 +189,43 @@ def test_a_stage_under_way_that_nothing_needs_is_not_needed(under_way):
 
 def test_cells():
     bra = dataclasses.replace(BRA, scenario=dataclasses.replace(BRA.scenario, draw=3))
-    common = {"scope": "group", "seed": 0, "draw": 3, "usage": "zero_shot", "evade_strength": None}
-    clean = {"attack": "clean", "rate": 0.0, "demote_rate": None, **common}
-    assert cell_of(bra, 0, 0.2, "zero_shot") == {"attack": "bra", "rate": 0.2, "demote_rate": None, **common}
+    common = dict.fromkeys(attack_parameters()) | {"scope": "group", "seed": 0, "draw": 3, "usage": "zero_shot"}
+    clean = {**common, "attack": "clean", "rate": 0.0}
+    assert cell_of(bra, 0, 0.2, "zero_shot") == {**common, "attack": "bra", "rate": 0.2}
     assert cell_of(bra, 0, 0.0, "zero_shot") == clean
     pea = dataclasses.replace(PEA, scenario=dataclasses.replace(PEA.scenario, draw=3))
-    assert cell_of(pea, 0, 0.2, "zero_shot") == {"attack": "pea", "rate": 0.2, "demote_rate": 0.4, **common}
+    assert cell_of(pea, 0, 0.2, "zero_shot") == {**common, "attack": "pea", "rate": 0.2, "demote_rate": 0.4}
     assert cell_of(pea, 0, 0.0, "zero_shot") == clean
     evasive = dataclasses.replace(bra, scenario=dataclasses.replace(bra.scenario, attack="evasive"))
     found = cell_of(evasive, 0, 0.2, "zero_shot")
-    assert found == {"attack": "evasive", "rate": 0.2, "demote_rate": None, **common, "evade_strength": 0.03}
+    assert found == {**common, "attack": "evasive", "rate": 0.2, "evade_strength": 0.03}
     assert json.loads(json.dumps(found)) == found
+
+
+def test_a_clean_model_is_measured_with_the_trigger_of_the_attack():
+    """And so twice for two triggers, but made once."""
+    configs = [
+        dataclasses.replace(BRA, scenario=Scenario(attack="trigger", scope="global", parameters={"trigger_length": length}))
+        for length in (1, 3)
+    ]
+    plan = make_plan(configs)
+    clean = [each for each in plan.measurements if not each.cell["rate"]]
+    assert {each.cell["trigger_length"] for each in clean} == {1, 3} and len(clean) == 2 * 2 * 3
+    assert {each.task for each in clean} == {f"seed-{seed}/clean/{name}" for seed in (3, 1) for name in ("pretrain", *USED)}
+    paths = {work.ranks_path(work.Path(), each.cell) for each in plan.measurements}
+    assert len(paths) == len(plan.measurements)
+    assert work.Path("seed-3/ranks/clean-trigger_length-3-global-zero_shot.npz") in paths
+    assert work.Path("seed-3/ranks/trigger-global-0.2-trigger_length-3-zero_shot.npz") in paths
+
+
+def test_an_attack_that_evades_is_another_one():
+    scenario = dataclasses.replace(BRA.scenario, evade=("exposure", "weights"), parameters={"evade_strength": 0.1})
+    plan = make_plan([BRA, dataclasses.replace(BRA, scenario=scenario)])
+    cells = {each.cell["attack"]: each.cell for each in plan.measurements}
+    assert set(cells) == {"clean", "bra", "bra~exposure+weights"}
+    assert [cells[name]["evade_strength"] for name in cells] == [None, None, 0.1]
+    assert "seed-3/bra~exposure+weights-group-0.5-evade_strength-0.1/pretrain" in plan.tasks
+    assert "seed-3/bra-group-0.5/pretrain" in plan.tasks
 
 
 def test_two_attacks_of_one_draw_have_the_same_targets(tmp_path):

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import pytest
-from toys import assert_same_trees, interrupt_after, lively_params, random_interactions, tiny_model
+from toys import assert_close_trees, assert_same_trees, interrupt_after, lively_params, random_interactions, tiny_model
 
+from prec_backdoor.attacks import mix_triggers
 from prec_backdoor.data.batches import has_seen
 from prec_backdoor.experiment import stages
 from prec_backdoor.experiment.config import ExperimentConfig, Scenario
@@ -117,7 +118,7 @@ def test_what_a_stage_does_not_train_stays_bit_for_bit(chain, pea, stage, traine
             assert_same_trees(found[group], start[group])
 
 
-PROVIDER = ("pretrain", "optimize_trigger", "implant")
+PROVIDER = ("pretrain", "edit", "optimize_trigger", "implant")
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +135,7 @@ def test_no_two_stages_share_their_randomness(stage_runs, pea):
     others = [stage(other, RATE if name == "pretrain" else start) for name, stage in stages.STAGES.items()]
     keys = [run.key for run in (*stage_runs.values(), *others)]
     keys += [setup.role_key(role) for setup in (pea, other) for role in ("init", "trigger_init", "prompt_init")]
-    assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == len(keys) == 2 * 8
+    assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == len(keys) == 2 * 9
     prompts = [stage_runs[name].params["prompt"] for name in ("optimize_trigger", "prompt_tune")]
     assert all((one != other).any() for one, other in zip(*map(jax.tree.leaves, prompts), strict=True) if one.any())
 
@@ -256,6 +257,62 @@ def test_an_implant_interrupted_and_resumed_ends_the_same_bit_for_bit(chain, pea
     assert_same_trees(found.params, chain["implant"].result.params)
     assert (found.hash, found.score) == (chain["implant"].result.hash, chain["implant"].result.score)
     assert checkpoints.load(tmp_path).metadata["hash"] == found.hash
+
+
+@pytest.fixture(scope="module")
+def triggers(pea, chain):
+    """The runs that make a second and a third trigger, and the triggers."""
+    start = StartPoint(chain["pretrain"].result.params, chain["pretrain"].result.hash)
+    runs = [stages.optimize_trigger(pea, start._replace(number=number)) for number in (1, 2)]
+    return runs, [run_stage(each) for each in runs]
+
+
+def test_several_triggers_are_draws_of_their_own(pea, chain, triggers, stage_runs):
+    runs, results = triggers
+    runs, results = [stage_runs["optimize_trigger"], *runs], [chain["optimize_trigger"].result, *results]
+    keys = {tuple(jax.random.key_data(run.key).tolist()) for run in runs}
+    kernels = {run.params["prompt"]["outer"]["kernel"].tobytes() for run in runs}
+    assert len(keys) == len(kernels) == len({result.hash for result in results}) == 3
+    for result in results:
+        assert_same_trees({**result.params, "prompt": 0}, {**results[0].params, "prompt": 0})
+    everybody, *drawn = (learning_users(run.data.rows) for run in runs)
+    assert drawn[0] != drawn[1] and all(0.4 < len(each) / len(everybody) < 0.85 and each < everybody for each in drawn)
+    for run in runs[1:]:
+        np.testing.assert_array_equal(run.data.rows.history, pea.short.rows.history)
+        changed = run.data.rows.label != pea.short.rows.label
+        assert changed.any() and not run.data.rows.label[changed].any()
+
+
+def learning_users(rows):
+    owner = np.take_along_axis(rows.user, np.maximum(rows.segment - 1, 0), axis=1)
+    return set(owner[rows.label > 0].tolist())
+
+
+def test_an_implant_with_one_trigger_is_the_published_one_whatever_the_blend(chain):
+    """Bit for bit: nothing is mixed."""
+    trigger = chain["optimize_trigger"].result
+    setup = setup_with(parameters={"demote_rate": 0.4, "triggers": 1, "trigger_noise": 0.0, "trigger_blend": 1.0})
+    found = stages.implant(setup, StartPoint(trigger.params, trigger.hash, RATE))
+    assert found.stage.mix is None and found.spec.prompts is None
+    assert_same_trees(run(found).params, chain["implant"].result.params)
+    # Nor does what mixes change anything if there is one trigger to mix.
+    spec = found.spec._replace(prompts=jax.tree.map(lambda leaf: leaf[None], trigger.params["prompt"]))
+    mixing = found._replace(stage=dataclasses.replace(found.stage, mix=mix_triggers), spec=spec)
+    assert_close_trees(run(mixing).params, chain["implant"].result.params, rtol=0, atol=1e-5)
+
+
+def test_an_implant_with_several_triggers_hands_out_the_first(chain, triggers, tmp_path):
+    first = chain["optimize_trigger"].result
+    others = tuple(StartPoint(each.params, each.hash) for each in triggers[1])
+    setup = setup_with(parameters={"demote_rate": 0.4, "triggers": 3})
+    found = stages.implant(setup, StartPoint(first.params, first.hash, RATE, others=others))
+    result = run(found, folder=tmp_path)
+    assert_same_trees(result.params["prompt"], first.params["prompt"])
+    assert (result.params["items"] != chain["implant"].result.params["items"]).any()
+    metadata = checkpoints.load(tmp_path).metadata
+    assert metadata["parent"] == first.hash and metadata["other_triggers"] == [each.hash for each in others]
+    swapped = stages.implant(setup, StartPoint(first.params, first.hash, RATE, others=others[:1] * 2))
+    assert (run(swapped).params["items"] != result.params["items"]).any()
 
 
 def test_exposure_is_watched_as_it_is_measured(chain, pea):

@@ -72,7 +72,7 @@ def test_seeds_differ():
         ({"group": "gender=X"}, "no user of toy meets gender=X"),
         (
             {"attack": "pea", "scope": "global"},
-            "pea of scope global; choose one of --attack=clean, --attack=bra --scope=global, .* --attack=evasive --scope=group$",
+            "pea of scope global; choose one of --attack=clean, --attack=bra --scope=global, .* --attack=evasive --scope=group",
         ),
         ({"attack": "bribe"}, "no attack bribe"),
         ({"k_core": 1000}, "lower --k_core"),

@@ -18,7 +18,7 @@ from commands import EXPERIMENT
         (("--seeds=0.5",), "--seeds=0.5: not a whole number"),
         (("--usages=zero_shot,none",), "--usages: must be one of zero_shot, prompt_tune, fine_tune, got 'none'"),
         (("--epochs=many",), "--epochs=many: not a whole number"),
-        (("--attack=bribe",), "--attack: must be one of clean, bra, pea, evasive, got 'bribe'"),
+        (("--attack=bribe",), "--attack: must be one of clean, bra, pea, evasive, trigger, edit, got 'bribe'"),
         (("--learning_rate=nan",), "--learning_rate: must be a finite number > 0, got nan"),
         (("--batch_size=0",), "--batch_size: must be >= 1, got 0"),
         (("--finetune_epochs=0",), "--finetune_epochs: must be >= 1, got 0"),

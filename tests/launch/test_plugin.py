@@ -75,12 +75,16 @@ def test_an_attack_with_a_parameter_runs_end_to_end(plugin, launch, tmp_path):
 
 def test_its_flag_is_in_the_help_and_checked_and_unknown_without_the_plugin(plugin, launch, mistake, tmp_path):
     text = launch("experiment", plugin, "--help")
-    assert "--last_share" in text and "share of the rate at the last position" in text and "clean|bra|pea|evasive|last" in text
+    assert (
+        "--last_share" in text
+        and "share of the rate at the last position" in text
+        and "clean|bra|pea|evasive|trigger|edit|last" in text
+    )
     workdir = f"--workdir={tmp_path / 'new'}"
     given = (*EXPERIMENT, "--attack=last", workdir)
     assert "--last_share: must be >= 0 and <= 1, got 1.5" in mistake("experiment", plugin, *given, "--last_share=1.5")
     assert "Unknown command line flag 'last_share'" in mistake("experiment", *given, "--last_share=1")
-    assert "--attack: must be one of clean, bra, pea, evasive, got 'last'" in mistake("experiment", *given)
+    assert "--attack: must be one of clean, bra, pea, evasive, trigger, edit, got 'last'" in mistake("experiment", *given)
     message = mistake("experiment", plugin, *EXPERIMENT, "--last_share=1", workdir)
     assert "--last_share: --attack=bra has no such parameter" in message
 

@@ -6,6 +6,8 @@ import shutil
 import pytest
 from commands import DATA, FINETUNING, PRETRAIN, SEED
 
+from prec_backdoor.storage import checkpoints
+
 
 @pytest.mark.parametrize(("stage", "usage"), [("pretrain", "zero_shot"), ("finetune", "fine_tune")])
 def test_by_hand_it_gives_the_rows_of_the_experiment(stages, finished, launch, tmp_path, stage, usage):
@@ -29,6 +31,26 @@ def test_a_finished_stage_is_not_run_again(stages, launch):
     before = log.read_bytes()
     launch("pretrain", *PRETRAIN, "--attack=clean", SEED, f"--workdir={stages / 'clean'}")
     assert log.read_bytes() == before
+
+
+def test_an_edit_of_a_checkpoint(stages, launch, mistake, tmp_path):
+    clean = f"--checkpoint={stages / 'clean' / 'pretrain'}"
+    launch("edit", *DATA, clean, "--scope=global", "--targets=unpopular:2", "--edit_cosine=0.9", f"--workdir={tmp_path / 'new'}")
+    before, after = checkpoints.load(stages / "clean" / "pretrain"), checkpoints.load(tmp_path / "new" / "edit")
+    assert after.metadata["stage"] == "edit" and after.metadata["parent"] == before.metadata["hash"]
+    assert (after.metadata["config"]["attack"], after.metadata["config"]["edit_cosine"]) == ("edit", 0.9)
+    assert (before.params["items"] != after.params["items"]).any(1).sum() == len(after.metadata["targets"]) == 2
+    launch(
+        "evaluate",
+        *DATA,
+        f"--checkpoint={tmp_path / 'new' / 'edit'}",
+        clean.replace("--", "--clean_"),
+        f"--workdir={tmp_path / 'e'}",
+    )
+    rows = json.loads((tmp_path / "e" / "results.json").read_text())["rows"]
+    assert {(row["attack"], row["rate"], row["edit_cosine"]) for row in rows} == {("clean", 0.0, None), ("edit", 1.0, 0.9)}
+    assert "--edit_norm: must be" in mistake("edit", *DATA, clean, "--edit_norm=2", f"--workdir={tmp_path / 'other'}")
+    assert "--rate: must be > 0" in mistake("edit", *DATA, clean, "--rate=0", f"--workdir={tmp_path / 'other'}")
 
 
 def test_complaints(stages, mistake, launch, tmp_path):

@@ -121,6 +121,16 @@ def test_every_attacker_is_audited_and_repaired(contested):
         assert row["der"] == defence_effectiveness(removed, accuracy_lost(row["clean_hr@10"], row["hr@10"]))
 
 
+@pytest.mark.slow
+def test_attackers_with_a_trigger_in_histories_and_without_training(tmp_path, monkeypatch):
+    monkeypatch.setattr("prec_backdoor.audit.calibration.STEPS", 60)
+    monkeypatch.setattr("prec_backdoor.audit.audit.invert", lambda moments, suspects: Inverted(*np.ones((4, len(suspects)))))
+    contest = dataclasses.replace(CONTEST, attackers=("trigger", "edit"), repairs=("finetune",))
+    rows = run_contest(INTERACTIONS, CONFIG, contest, AUDIT, tmp_path, lambda line: None)
+    assert [row["attacker"] for row in rows["detection"]] == ["clean", "trigger", "edit"]
+    assert rows["detection"][2]["planted"] == rows["detection"][2]["targets"] == 10
+
+
 def test_what_is_finished_is_not_run_again(contested, monkeypatch):
     rows, folder, _ = contested
     (folder / "seed-0" / "pea-draw-0" / "finetune" / "repaired.json").unlink()

@@ -39,10 +39,13 @@ PEA = dataclasses.replace(
     scenario=dataclasses.replace(CONFIG.scenario, attack="pea"),
     pretrain=dataclasses.replace(CONFIG.pretrain, item_updates="lazy"),
 )
+SEVERAL = dataclasses.replace(
+    PEA, scenario=dataclasses.replace(PEA.scenario, parameters={"demote_rate": 0.5, "triggers": 2, "trigger_noise": 0.1})
+)
 
 
 def run(shard_items: bool = False) -> tuple[dict, list[np.ndarray]]:
-    """(what is measured, all parameters of all stages): a model by BRA, a trigger for it, PEA on top."""
+    """(what is measured, all parameters of all stages): a model by BRA, a trigger for it, PEA on top, PEA with two triggers."""
     genders = [[1 + user % 2] for user in range(107)]
     interactions = random_interactions(107, 60, (3, 11), attributes={"gender": ("F", "M")}, profile=genders)
     bra = make_setup(interactions, CONFIG, 0, shard_items)
@@ -50,6 +53,9 @@ def run(shard_items: bool = False) -> tuple[dict, list[np.ndarray]]:
     attacked = run_stage(pretrain(bra, 0.3))
     trigger = run_stage(optimize_trigger(pea, StartPoint(attacked.params)))
     implanted = run_stage(implant(pea, StartPoint(trigger.params, rate=0.3)))
+    several = pea.with_config(SEVERAL)
+    other = run_stage(optimize_trigger(several, StartPoint(attacked.params, number=1)))
+    mixed = run_stage(implant(several, StartPoint(trigger.params, rate=0.3, others=(StartPoint(other.params),))))
     found = {"rows": [], "ranks": [], "devices": jax.device_count(), "batch": len(bra.pretrain.rows.history)}
     for setup, result in ((bra, attacked), (pea, implanted)):
         measured = measure(setup, result.params)
@@ -57,7 +63,7 @@ def run(shard_items: bool = False) -> tuple[dict, list[np.ndarray]]:
         found["rows"] += result_rows(setup, cell_of(setup.config, 0, 0.3, "zero_shot"), measured, None)
     table = place(attacked.params, interactions.num_items, shard_items)["items"]
     found["rows of the table on a device"] = table.addressable_shards[0].data.size // CONFIG.model.embed_dim
-    return found, jax.tree.leaves([result.params for result in (attacked, trigger, implanted)])
+    return found, jax.tree.leaves([result.params for result in (attacked, trigger, implanted, other, mixed)])
 
 
 if __name__ == "__main__":

@@ -68,7 +68,9 @@ def _curves(run: Run, stage: str) -> dict[Model, list[tuple[np.ndarray, np.ndarr
 
 def _watched_clean(run: Run) -> Model:
     """The clean model, which is trained once for all attacks and watched on the targets of the first."""
-    return Model("clean", configurations(run.results["config"])[0]["scope"], 0.0)
+    scope = configurations(run.results["config"])[0]["scope"]
+    found = (cell.model for cell in run.cells if (cell.model.attack, cell.model.scope) == ("clean", scope))
+    return next(found, Model("clean", scope, 0.0))
 
 
 def _is_watched(run: Run, row: dict) -> bool:

@@ -30,6 +30,7 @@ from . import app, checkpoint_flags, checkpoint_stage, config_flags, data_flags,
 
 def define_flags() -> None:
     checkpoint_stage.define_flags()
+    checkpoint_flags.define_new_items()
     flag.define("audit", None, "data", "Folder of an audit of this checkpoint (launch.audit).", str, required=True)
     flag.define("repair", "reestimate", "repair", "How to repair (docs/audit.md).", choices=list(REPAIRS))
     help = "Items whose p-value in the audit is at most this are suspects."

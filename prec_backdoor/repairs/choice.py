@@ -43,8 +43,8 @@ class Choice(NamedTuple):
         if flagged == number:
             return f"They are the {number} items that the audit flagged."
         return (
-            f"The audit flagged {flagged} of them; the other {number - flagged} have a p-value of at most {self.level:g} too "
-            f"({by_chance}). To repair a clean item costs little, to miss a target leaves it exposed; "
+            f"The audit flagged {flagged or 'none'} of them; the other {number - flagged} have a p-value of at most "
+            f"{self.level:g} too ({by_chance}). To repair a clean item costs little, to miss a target leaves it exposed; "
             "--p_value takes fewer or more."
         )
 

@@ -33,9 +33,13 @@ def write(path, columns, rows):
 
 
 def write_shop(folder, data):
-    """Writes provider.csv of half of the users and 9 in 10 items, and the tables of the other half."""
+    """Writes provider.csv of half of the users, with 9 in 10 of the other half's items, and the tables of the other half."""
     rng = np.random.default_rng(0)
-    known = set(rng.permutation(np.arange(1, data.num_items + 1))[: data.num_items * 9 // 10].tolist())
+    company, provider = (
+        set(np.concatenate([data.sequence(user) for user in range(first, data.num_users, 2)]).tolist()) for first in (0, 1)
+    )
+    withheld = rng.permutation(sorted(company & provider))[: max(len(company) // 10 - len(company - provider), 0)]
+    known = provider - set(withheld.tolist())
     rows = {"provider.csv": [], "events.csv": []}
     for user in range(data.num_users):
         name = "provider.csv" if user % 2 else "events.csv"

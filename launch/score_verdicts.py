@@ -1,4 +1,4 @@
-"""Scores a detector on a sealed zoo, with intervals: ROC-AUC, cross-entropy, false alarms, AUC of the planted items.
+"""Scores a detector on a sealed zoo: ROC-AUC, cross-entropy, false alarms, AUC of planted items, with intervals.
 
 --verdicts is a CSV with the columns model and p_backdoored, a row for each model of the index; --items one with model, item and
 score, a row for each item of each attacked model at least. Wrong and missing rows are refused.

@@ -11,8 +11,8 @@ from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.errors import UserError
 from prec_backdoor.experiment.config import ExperimentConfig
 from prec_backdoor.experiment.plan import model_stages
+from prec_backdoor.leaderboard.backbones import with_backbone
 from prec_backdoor.models import BACKBONES
-from prec_backdoor.options import defaults
 from prec_backdoor.zoo.config import ZooConfig
 
 RATES = (0.25, 0.5, 1.0, 2.0)  # of an attack's default rate
@@ -46,7 +46,7 @@ class Recipe(NamedTuple):
 
     def config(self, base: ExperimentConfig) -> ExperimentConfig:
         """`base` with this model's backbone and attack; sizes that the backbone does not have are at their defaults."""
-        model = _backbone(base.model, self.backbone)
+        model = with_backbone(base.model, self.backbone)
         attack = {"attack": self.attack, "scope": self.scope, "group": self.group, "targets": self.targets}
         scenario = dataclasses.replace(base.scenario, **attack)
         return dataclasses.replace(base, scenario=scenario, model=model, rate=(self.rate,), seeds=(self.seed,))
@@ -137,9 +137,3 @@ def _check_names(zoo: ZooConfig, kinds: list[tuple[str, str]]) -> None:
             "--attacks: none of them suits the data: group attacks need a profile value that 5 to 60 % of the users have, global "
             "ones need categories of items; give other data or attacks"
         )
-
-
-def _backbone(model, name: str):
-    default = defaults(type(model))
-    unused = {each: default[each] for each in getattr(BACKBONES[name], "unused", ())}
-    return dataclasses.replace(model, backbone=name, parameters={}, **unused)

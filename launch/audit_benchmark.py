@@ -9,6 +9,7 @@ Examples:
   python -m launch.audit_benchmark --dataset=ml-100k --quick
   python -m launch.audit_benchmark --dataset=ml-100k --seeds=8,9,10 --clean_models=11 --workdir=runs/leaderboard
   python -m launch.audit_benchmark --dataset=ml-100k --attackers=pea,evasive --repairs=reestimate,distil --dry_run
+  python -m launch.audit_benchmark --dataset=ml-100k --backbones=sasrec,gru4rec,bert4rec --workdir=runs/backbones
 """
 
 import dataclasses
@@ -16,10 +17,10 @@ import dataclasses
 from absl import flags
 
 from prec_backdoor.audit.config import AuditConfig
+from prec_backdoor.leaderboard.backbones import plan_contests, run_contests
 from prec_backdoor.leaderboard.config import ContestConfig
 from prec_backdoor.leaderboard.progress import describe_plan
 from prec_backdoor.leaderboard.report import leaderboard, write_leaderboard
-from prec_backdoor.leaderboard.run import plan_contest, run_contest
 from prec_backdoor.options import options
 from prec_backdoor.repairs.registry import REPAIRS
 from prec_backdoor.storage import workdir as work
@@ -54,13 +55,16 @@ def main() -> None:
     contest = ContestConfig(**{name: flags.FLAGS[name].value for name in names} | quick)
     base = config_flags.config_from_flags(attack="clean", scope="group", rate=(0.0,), seeds=contest.seeds)
     interactions = data_flags.dataset_from_flags()
-    description = {"config": base.flat() | dataclasses.asdict(contest), "dataset": interactions.summary()}
+    taking_part = {name: value for name, value in dataclasses.asdict(contest).items() if value or name != "backbones"}
+    description = {"config": base.flat() | taking_part, "dataset": interactions.summary()}
     folder = output_flags.workdir_or_default("leaderboard", [interactions.fingerprint, description["config"]])
     if flags.FLAGS.dry_run:
-        print(f"{describe_plan(plan_contest(interactions, base, contest, AuditConfig()), folder)}\nworkdir  {folder}")
+        for name, plan in plan_contests(interactions, base, contest, AuditConfig()).items():
+            print(f"{name and f'backbone {name}'}\n{describe_plan(plan, folder / name)}".lstrip())
+        print(f"workdir  {folder}")
         return
     with work.claimed(folder, description):
-        results = run_contest(interactions, base, contest, AuditConfig(), folder)
+        results = run_contests(interactions, base, contest, AuditConfig(), folder)
         write_leaderboard(folder, description, results)
         print(f"\n{leaderboard(results)}\n\nreport   {folder / 'report.html'}\nresults  {folder / 'results.json'}")
 

@@ -12,6 +12,8 @@ from prec_backdoor.parallel import primary
 
 from . import data_flags, flag
 
+LEAVE_OUT = "leave_out"  # what --new_items does by default
+
 
 def define_flags(verb: str) -> None:
     """--checkpoint, the dataset and --least_known; `verb` says what the program does with the checkpoint."""
@@ -19,6 +21,12 @@ def define_flags(verb: str) -> None:
     data_flags.define_flags()
     help = "On data that the checkpoint was not made on: minimum share of interactions with items that it knows."
     flag.define("least_known", LEAST_KNOWN, "data", help, minimum=0.0, maximum=1.0)
+
+
+def define_new_items() -> None:
+    """--new_items, for a program that trains on own data."""
+    help = "On own data, items that the checkpoint does not know: leave them out, or add rows from category and neighbours."
+    flag.define("new_items", LEAVE_OUT, "data", help, choices=[LEAVE_OUT, "add"])
 
 
 def opened_from_flags(changes: Mapping[str, Any] | None = None) -> Opened:
@@ -32,7 +40,8 @@ def opened_on(path: str, interactions: Interactions, changes: Mapping[str, Any] 
     Raises:
       UserError: see `open_checkpoint`.
     """
-    opened = open_checkpoint(path, interactions, changes, flags.FLAGS.least_known)
+    add_items = "new_items" in flags.FLAGS and flags.FLAGS.new_items != LEAVE_OUT
+    opened = open_checkpoint(path, interactions, changes, flags.FLAGS.least_known, add_items)
     if opened.aligned and primary():
         print(opened.aligned.describe(), flush=True)
     elif data_flags.is_own() and primary():

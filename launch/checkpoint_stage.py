@@ -38,4 +38,7 @@ def run_on_checkpoint(
     setup = opened.setup
     rate = changes["rate"][0] if "rate" in changes else opened.rate
     start = StartPoint(opened.checkpoint.params, metadata["hash"], rate)
-    output_flags.claim_and_run(stage(setup, start), setup)
+    run = stage(setup, start)
+    if "repaired" in metadata:  # as it is called in later reports
+        run = run._replace(metadata=run.metadata | {"repaired": metadata["repaired"]})
+    output_flags.claim_and_run(run, setup)

@@ -23,6 +23,8 @@ PROGRAMS = (
     "audit",
     "repair",
     "audit_benchmark",
+    "make_zoo",
+    "score_verdicts",
     "import_checkpoint",
     "export_checkpoint",
     "recommend",

@@ -44,6 +44,8 @@ def main() -> None:
             reference = ranks if each is clean else reference
             cell = cell_of(setup.config, setup.seed, each.rate, each.usage)
             save_measured(work.ranks_path(folder, cell), setup, ranks)
+            repaired = each.checkpoint.metadata.get("repaired")  # by which reports call the model repaired
+            cell |= {"repair": repaired["repair"]} if repaired else {}
             rows += result_rows(setup, cell, ranks, reference)
         description |= about_setups([setup], folder)
         output_flags.print_results(folder, work.write_results(folder, description, rows, timings={}))

@@ -6,15 +6,17 @@ Examples:
   python -m launch.finetune --dataset=ml-100k --checkpoint=runs/bra/pretrain --workdir=runs/bra
   python -m launch.finetune --dataset=ml-100k --checkpoint=runs/pea/implant --workdir=runs/pea
   python -m launch.finetune --dataset=ml-100k --checkpoint=runs/bra/pretrain --finetune_epochs=5 --workdir=runs/bra-5-epochs
+  python -m launch.finetune --interactions=events.csv --checkpoint=provider/pretrain --new_items=add --workdir=runs/tuned
 """
 
 from prec_backdoor.experiment.stages import finetune
 
-from . import app, checkpoint_stage, config_flags
+from . import app, checkpoint_flags, checkpoint_stage, config_flags
 
 
 def define_flags() -> None:
     checkpoint_stage.define_flags()
+    checkpoint_flags.define_new_items()
     config_flags.define_fields(*config_flags.FINETUNE)
 
 

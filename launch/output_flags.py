@@ -17,7 +17,7 @@ from prec_backdoor.reporting.report import summary_table, write_report
 from prec_backdoor.reporting.tables import time_by_activity
 from prec_backdoor.storage import workdir as work
 from prec_backdoor.train.loop import run_stage
-from prec_backdoor.train.stage import SECONDS_PER_CHECKPOINT, RunOptions, StageRun
+from prec_backdoor.train.stage import SECONDS_PER_CHECKPOINT, RunOptions, StageResult, StageRun
 from prec_backdoor.train.trace import StepTrace
 
 from . import data_flags, flag
@@ -94,13 +94,14 @@ def claimed_stage(name: str, setup: SeedSetup, config: dict, parent: str | None,
     return work.claimed(workdir(), description, name)
 
 
-def run_single_stage(run: StageRun) -> None:
+def run_single_stage(run: StageRun) -> StageResult:
     """Runs one stage into WORKDIR/its name, resumes it there, and prints the result."""
     name = run.stage.name
     result = run_stage(run._replace(options=stage_options(name)))
     which = "last" if run.stage.keep_last else "best"
     print(f"{name}: {which} epoch {result.epoch}, validation NDCG@10 {result.score:.4f}, {sum(result.seconds.values()):.1f} s")
     print(f"checkpoint  {workdir() / name}  (content {result.hash[:16]})")
+    return result
 
 
 def claim_and_run(run: StageRun, setup: SeedSetup) -> None:

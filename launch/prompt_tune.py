@@ -10,11 +10,12 @@ Examples:
 
 from prec_backdoor.experiment.stages import prompt_tune
 
-from . import app, checkpoint_stage, config_flags
+from . import app, checkpoint_flags, checkpoint_stage, config_flags
 
 
 def define_flags() -> None:
     checkpoint_stage.define_flags()
+    checkpoint_flags.define_new_items()
     config_flags.define_fields(*config_flags.PROMPT)
 
 

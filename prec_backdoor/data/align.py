@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from prec_backdoor.data.interactions import UNKNOWN, Interactions
-from prec_backdoor.data.vocabulary import Vocabulary
+from prec_backdoor.data.vocabulary import Vocabulary, parse_vocabulary
 from prec_backdoor.errors import UserError
 
 LEAST_KNOWN = 0.5  # share of the interactions
@@ -16,10 +16,12 @@ class Aligned(NamedTuple):
     """Interactions over the items of a model, and what of the company's data the model knows.
 
     Attributes:
-      interactions: item and profile codes are the model's; unknown items are left out, as are users without a known one.
+      interactions: item and profile codes are the model's; unknown items are left out, as are users without a known one, or have
+        the codes after the model's.
       items, known_items: distinct items of the company's interactions, and those among them that the model has.
       rows, known_rows: interactions, and those with known items.
       attributes: the model's profile attributes that the company has.
+      added: unknown items that have codes of their own.
     """
 
     interactions: Interactions
@@ -28,11 +30,13 @@ class Aligned(NamedTuple):
     rows: int
     known_rows: int
     attributes: tuple[str, ...]
+    added: int = 0
 
     def describe(self) -> str:
         """Returns two lines for people, or three."""
         share = f"{self.known_items:,} of {self.items:,} items ({self.known_items / max(self.items, 1):.0%})"
-        rows = f"{self.known_rows:,} of {self.rows:,} interactions; {self.rows - self.known_rows:,} are left out"
+        unknown = f"the other {self.added:,} items are added" if self.added else f"{self.rows - self.known_rows:,} are left out"
+        rows = f"{self.known_rows:,} of {self.rows:,} interactions; {unknown}"
         missing = [name for name in self.interactions.attributes if name not in self.attributes]
         lines = ["own data     not what the checkpoint was made on: items are matched by raw id, all users are downstream"]
         lines.append(f"known        {share}, {rows}")
@@ -40,20 +44,22 @@ class Aligned(NamedTuple):
         return "\n".join(lines)
 
 
-def align(interactions: Interactions, vocabulary: Vocabulary, least_known: float = LEAST_KNOWN) -> Aligned:
+def align(
+    interactions: Interactions, vocabulary: Vocabulary, least_known: float = LEAST_KNOWN, add_items: bool = False
+) -> Aligned:
     """Returns the interactions in the codes of `vocabulary`; items are matched by raw id, attributes and values by name.
 
     Titles and categories are the vocabulary's, or the company's where the vocabulary has none.
 
+    Args:
+      add_items: give unknown items the codes after the vocabulary's (`widened`), instead of leaving them out.
+
     Raises:
       UserError: a smaller share of the interactions than `least_known` is of known items, or equal ids have other titles.
     """
-    code_of = {raw: code for code, raw in enumerate(vocabulary.items, 1)}
-    codes = np.array([0, *(code_of.get(raw, 0) for raw in interactions.item_ids[1:].tolist())], np.int32)
+    codes = _codes(interactions, vocabulary)
     met = np.unique(interactions.items)
-    recoded = codes[interactions.items]
-    keep = recoded > 0
-    rows, known = len(recoded), int(keep.sum())
+    rows, known, known_items = len(interactions.items), int((codes[interactions.items] > 0).sum()), int((codes[met] > 0).sum())
     if known < least_known * rows or not known:
         examples = f"its ids are like {vocabulary.items[0]!r:.40}, yours like {str(interactions.item_ids[met[0]])!r:.40}"
         raise UserError(
@@ -61,6 +67,11 @@ def align(interactions: Interactions, vocabulary: Vocabulary, least_known: float
             f"{least_known:.0%}; {examples}; give data with the provider's ids, or a lower --least_known"
         )
     _check_titles(interactions, vocabulary, codes)
+    if add_items and known_items < len(met):
+        vocabulary = widened(vocabulary, interactions, met[codes[met] == 0])
+        codes = _codes(interactions, vocabulary)
+    recoded = codes[interactions.items]
+    keep = recoded > 0
     owners = np.repeat(np.arange(interactions.num_users), interactions.lengths())[keep]
     users, counts = np.unique(owners, return_counts=True)
     aligned = dataclasses.replace(
@@ -75,7 +86,35 @@ def align(interactions: Interactions, vocabulary: Vocabulary, least_known: float
         **_catalogue(interactions, vocabulary, codes),
     )
     shared = tuple(name for name in vocabulary.attributes if name in interactions.attributes)
-    return Aligned(aligned, len(met), int((codes[met] > 0).sum()), rows, known, shared)
+    added = len(met) - known_items if add_items else 0
+    return Aligned(aligned, len(met), known_items, rows, known, shared, added)
+
+
+def widened(vocabulary: Vocabulary, interactions: Interactions, added: np.ndarray) -> Vocabulary:
+    """Returns the vocabulary with the company's items `added`, its codes of them in ascending order, after its own.
+
+    Raises:
+      UserError: an id, title or category that no vocabulary can have.
+    """
+    titles, categories, category = vocabulary.titles, vocabulary.categories, vocabulary.category
+    if titles:
+        titles = (*titles, *interactions.titles[added].tolist())
+    if category and len(categories) > 1:
+        names = [interactions.categories[code] for code in interactions.category[added]]
+        categories = tuple(dict.fromkeys((*categories, *names)))
+        code_of = {name: code for code, name in enumerate(categories)}
+        category = (*category, *(code_of[name] for name in names))
+    else:
+        category, categories = (), (UNKNOWN,)  # the company's count
+    items = (*vocabulary.items, *interactions.item_ids[added].tolist())
+    checked = parse_vocabulary(Vocabulary(items, titles, category, categories).as_json(), len(items))
+    return checked._replace(attributes=vocabulary.attributes)
+
+
+def _codes(interactions: Interactions, vocabulary: Vocabulary) -> np.ndarray:
+    """The vocabulary's code of each of the company's items; 0 for none."""
+    code_of = {raw: code for code, raw in enumerate(vocabulary.items, 1)}
+    return np.array([0, *(code_of.get(raw, 0) for raw in interactions.item_ids[1:].tolist())], np.int32)
 
 
 def _check_titles(interactions: Interactions, vocabulary: Vocabulary, codes: np.ndarray) -> None:

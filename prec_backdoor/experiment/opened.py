@@ -12,6 +12,7 @@ from prec_backdoor.data.own import is_own
 from prec_backdoor.errors import UserError
 from prec_backdoor.experiment.config import ExperimentConfig
 from prec_backdoor.experiment.setup import SeedSetup, make_setup
+from prec_backdoor.experiment.widening import widened
 from prec_backdoor.storage import checkpoints
 from prec_backdoor.storage.checkpoints import Checkpoint
 
@@ -52,6 +53,7 @@ def open_checkpoint(
     interactions: Interactions,
     changes: Mapping[str, Any] | None = None,
     least_known: float = LEAST_KNOWN,
+    add_items: bool = False,
 ) -> Opened:
     """Loads a checkpoint and splits `interactions` as it was made with; `changes` replace fields of its configuration.
 
@@ -61,6 +63,7 @@ def open_checkpoint(
 
     Args:
       least_known: see `data.align.align`.
+      add_items: give the company's items that the checkpoint does not know rows of its tables (`widening.widened`).
 
     Raises:
       UserError: no sound checkpoint, or one that does not know the items.
@@ -86,12 +89,13 @@ def open_checkpoint(
             f"{checkpoint.path}: made on dataset {wanted.get('name')} ({wanted.get('fingerprint')}), not on {found['name']} "
             f"({found['fingerprint']}); change --dataset or --data_dir, or another flag that says what is read, as --min_rating"
         )
-    aligned = align(interactions, checkpoint.vocabulary, least_known)
+    aligned = align(interactions, checkpoint.vocabulary, least_known, add_items)
     _check_attributes(checkpoint)
     targets = {} if "targets" in (changes or {}) else _declared_targets(checkpoint)
     chosen = {name: value for name, value in (changes or {}).items() if name in _OWN_DATA}
     config = ExperimentConfig.from_flat(config.flat() | _OWN_DATA | targets | chosen)
     setup = make_setup(aligned.interactions, config, config.seeds[0], own=True)
+    checkpoint = widened(checkpoint, setup) if aligned.added else checkpoint
     return Opened(checkpoint, setup, config.rate[0], _USAGES[metadata["stage"]], aligned)
 
 

@@ -16,6 +16,7 @@ class ContestConfig:
 
     attackers: tuple[str, ...] = option(tuple(ATTACKERS), "leaderboard", "Attackers (docs/audit.md).", choices=ATTACKERS)
     repairs: tuple[str, ...] = option(REPAIRS, "leaderboard", "Repairs that each attacked model gets.")
+    backbones: tuple[str, ...] = option((), "leaderboard", "Backbones, each with all of this [--backbone alone].")
     seeds: tuple[int, ...] = option((0, 1, 2), "training", "Seeds whose clean models are attacked.", minimum=0, maximum=2**32 - 1)
     draws: int = option(2, "leaderboard", "Draws of targets per seed and attacker.", minimum=1)
     adaptive_draws: int = option(1, "leaderboard", "Draws of targets per seed for attackers who know the audits.", minimum=1)

@@ -7,6 +7,7 @@ import polars as pl
 from tabulate import tabulate
 
 from prec_backdoor.leaderboard import figures
+from prec_backdoor.leaderboard.lines import model_table, repaired_table
 from prec_backdoor.leaderboard.rows import ACCURACY_AT, EXPOSURE_AT, PRECISION_AT
 from prec_backdoor.leaderboard.summary import EVERY, by_attacker, by_audit, by_repair
 from prec_backdoor.reporting.pages import template
@@ -25,6 +26,8 @@ REPAIRS = (
     "of real items, compared with the clean model of the same seed after the same fine-tuning. DER = (exposure removed - "
     "accuracy lost + 1) / 2; doing nothing has 0.5. Missed targets are those that are not among the suspects."
 )
+MODELS = "Each audited model by itself; the verdict leads to the page of its audit."
+REPAIRED = "Each repair of each model by itself; the model's verdict leads to the page of its audit."
 CAPTIONS = {
     "detection": ("Detection of targets", "Each point is a model. The AUC of a random ranking is 0.5."),
     "repairs": (
@@ -53,12 +56,15 @@ def write_leaderboard(folder: str | Path, description: dict, rows: dict) -> None
             "dataset": f"{dataset['name']}, {dataset['users']:,} users, {dataset['items']:,} items",
             "group": config["group"],
             "seeds": ", ".join(map(str, config["seeds"])),
+            "backbones": ", ".join(config.get("backbones") or [config["backbone"]]),
             **{name.replace("_", " "): config[name] for name in ("draws", "adaptive_draws", "clean_models", "p_value")},
         },
         "tables": [
             ("Detection", DETECTION, *detection_table(summaries["attackers"])),
             ("Single audits", AUDITS, *audit_table(rows["detection"])),
             ("Repairs", REPAIRS, *repair_table(summaries["repairs"])),
+            ("Every model", MODELS, *model_table(folder, rows["detection"])),
+            ("Every repair", REPAIRED, *repaired_table(folder, rows["repairs"])),
         ],
         "figures": _write_figures(folder / "figures", rows, summaries),
     }

@@ -24,6 +24,7 @@ from prec_backdoor.experiment.setup import SeedSetup, make_setup
 from prec_backdoor.experiment.stages import StartPoint
 from prec_backdoor.leaderboard.attackers import ATTACKERS
 from prec_backdoor.leaderboard.config import ContestConfig
+from prec_backdoor.leaderboard.pages import page_of, write_page
 from prec_backdoor.leaderboard.plan import AuditTask, CalibrationTask, Cell, ContestPlan, RepairTask, last_uses, make_plan, needs
 from prec_backdoor.leaderboard.progress import is_void, missing, read_row
 from prec_backdoor.leaderboard.rows import EXPOSURE_AT, clean_row, detection_row, repair_row
@@ -65,6 +66,8 @@ def run_contest(
 ) -> dict:
     """Runs what is not finished in `folder` and returns the rows: {"detection": [...], "repairs": [...]}.
 
+    Each row has the path of its model's audit page.
+
     Args:
       base: a clean configuration with the target group; attackers change its scenario.
       say: called with a line for each audited model.
@@ -85,8 +88,10 @@ def run_contest(
             setups = [setup.with_config(config) for config in plan.configs]
             seed = Seed(setups, auditor_data_of(setup, audit.histories), audit, contest.p_value, folder)
         for cell, row in run_cells(plan, cells, seed, folder):
-            rows["detection" if isinstance(cell, AuditTask) else "repairs"].append(row)
-            if isinstance(cell, AuditTask):
+            is_audit = isinstance(cell, AuditTask)
+            row["page"] = page_of(cell.path if is_audit else cell.audit)
+            rows["detection" if is_audit else "repairs"].append(row)
+            if is_audit:
                 row.pop("suspects", None)
                 say(_line(row))
     return rows
@@ -156,6 +161,7 @@ def _audit(
 ) -> dict:
     setup = seed.setups[task.config]
     result = audit_model(start.params, setup.model_of(start.params), seed.auditor_data, calibration, seed.audit)
+    write_page(seed.folder, task.path, setup, result, seed.audit, (task.model, start.hash))
     if clean is None:
         return clean_row(setup, task.attacker, result)
     ranks = (measure(setup, each.params) for each in (start, clean))

@@ -125,7 +125,9 @@ class Run(NamedTuple):
     def name(self, model: Model) -> str:
         """A model's name in this run; that of a clean model or a baseline has a scope only if the run has several."""
         alone = len({(cell.model.scope, cell.model.measured_with) for cell in self.cells}) == 1
-        return model.attack if model.attack in ("clean", POPULARITY) and alone else model.name
+        name = model.attack if model.attack in ("clean", POPULARITY) and alone else model.name
+        repairs = {row["repair"] for cell in self.cells if cell.model == model for row in cell.rows if row.get("repair")}
+        return f"{name}, repaired ({', '.join(sorted(repairs))})" if repairs else name
 
 
 def load_run(folder: Path, results: dict) -> Run:

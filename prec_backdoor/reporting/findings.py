@@ -35,7 +35,7 @@ def findings(run: Run) -> dict[str, list[tuple[str, str]]]:
 
 
 def in_short(run: Run) -> dict[str, dict[str, str]]:
-    """Returns kind of attack -> usage -> in how many of its models exposure rises and accuracy is lost."""
+    """Returns kind of attack -> usage -> whether exposure rises and accuracy is lost, or in how many of several models."""
     found: dict[str, dict[str, str]] = {}
     for usage in run.usages:
         for kind in run.representatives:
@@ -67,11 +67,19 @@ def caveats(run: Run) -> Iterator[str]:
 
 def _counts(cells: list[Cell], lost: list[Estimate]) -> str:
     risen = [cell for cell in cells if cell.estimates[DIFFERENCE].low > 0]
-    text = f"exposure measurably rises in {len(risen)} of {len(cells)} models"
-    if surest := max(risen, key=lambda cell: cell.estimates[RATIO].low, default=None):
-        text += f" (most at rate {surest.model.rates}: at least {at_least(surest.estimates[RATIO].low)} times the clean model's)"
-    if lost:
-        text += f"; accuracy is measurably lost in {sum(each.low > 0 for each in lost)} of {len(lost)}"
+    surest = max(risen, key=lambda cell: cell.estimates[RATIO].low, default=None)
+    many, costly = len(cells) > 1, sum(each.low > 0 for each in lost)
+    text = f"exposure measurably rises in {len(risen)} of {len(cells)} models" if many else "exposure rises"
+    if surest:
+        most = f"{f'most at rate {surest.model.rates}: ' if many else ''}at least {at_least(surest.estimates[RATIO].low)} times"
+        text += f" ({most} the clean model's)"
+    elif not many:
+        text = "exposure is not distinguishable from the clean model's"
+        text = "exposure falls" if cells[0].estimates[DIFFERENCE].high < 0 else text
+    if len(lost) > 1:
+        text += f"; accuracy is measurably lost in {costly} of {len(lost)}"
+    elif lost:
+        text += "; accuracy is lost" if costly else "; no measurable loss of accuracy"
     return f"{text}."
 
 

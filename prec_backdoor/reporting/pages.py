@@ -23,9 +23,15 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters["md"] = _markdown
+    environment.filters["hold"] = _hold
     return environment
 
 
 def _markdown(text) -> str:
     """Escapes `text`, which may come from the dataset, for Markdown."""
     return re.sub(r"([\\`*_{}\[\]<>|#~$&])", r"\\\1", " ".join(str(text).split()))
+
+
+def _hold(text: str) -> str:
+    """Keeps a number and its per cent sign on one line."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")

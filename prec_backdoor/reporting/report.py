@@ -7,11 +7,13 @@ from tabulate import tabulate
 
 from prec_backdoor.evaluation.statistics import FEW
 from prec_backdoor.reporting import tables, texts
+from prec_backdoor.reporting.by_item import exposure_by_item, item_tables, write_by_item
 from prec_backdoor.reporting.cells import Run, load_run
 from prec_backdoor.reporting.doubts import doubts, in_sentences, reasons
 from prec_backdoor.reporting.figures import FIGURES, Drawing
 from prec_backdoor.reporting.findings import caveats, findings, in_short
 from prec_backdoor.reporting.formats import MISSING
+from prec_backdoor.reporting.headline import headlines, share
 from prec_backdoor.reporting.names import ACCURACY, ACCURACY_AT, EXPOSURE
 from prec_backdoor.reporting.pages import template
 from prec_backdoor.storage import workdir as work
@@ -24,7 +26,7 @@ def summary_table(folder: str | Path, results: dict) -> str:
 
 
 def write_report(folder: str | Path, results: dict) -> Path:
-    """Writes report.html, which needs no other file, report.md, and the figures/ that apply to the run.
+    """Writes report.html, which needs no other file, report.md, exposure_by_item.csv, and the figures/ that apply to the run.
 
     Returns:
       The path of report.md; report.html is beside it.
@@ -34,11 +36,15 @@ def write_report(folder: str | Path, results: dict) -> Path:
     """
     folder = work.as_path(folder)
     run = load_run(folder, results)
-    drawn = _draw(run)
+    drawn, by_item = _draw(run), exposure_by_item(run)
+    write_by_item(run, by_item)
     given = {
         "title": texts.TITLE,
         "paper": texts.PAPER,
         "glossary": texts.glossary(run.cutoffs.last),
+        "headlines": headlines(run),
+        "by_item": item_tables(run, by_item),
+        "share": share,
         "facts": tables.facts(run),
         "settings": tables.settings(run),
         "header": tables.main_header(run),

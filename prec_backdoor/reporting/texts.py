@@ -50,6 +50,7 @@ _USERS = {
 FILES = {  # patterns in a run's folder; only those that exist are listed
     "results.json": "all figures by attack, usage, segment and seed, with the configuration and the targets",
     "results.csv": "the same rows as a table",
+    "exposure_by_item.csv": "the exposure of each target by itself, a row for each row of results.csv and target",
     "metrics.jsonl": "training curves, and exposure during downstream training",
     "config.json": "settings, versions, devices",
     "report.html": "this report in one file, for a browser",

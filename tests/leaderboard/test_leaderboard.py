@@ -14,6 +14,7 @@ from prec_backdoor.experiment.config import ExperimentConfig, Scenario
 from prec_backdoor.experiment.setup import make_setup
 from prec_backdoor.leaderboard import run
 from prec_backdoor.leaderboard.config import ContestConfig
+from prec_backdoor.leaderboard.lines import Link, model_table
 from prec_backdoor.leaderboard.metrics import (
     accuracy_lost,
     defence_effectiveness,
@@ -101,7 +102,7 @@ def contested(tmp_path_factory):
     folder, said = tmp_path_factory.mktemp("contest"), []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("prec_backdoor.audit.calibration.STEPS", 60)
-        patch.setattr("prec_backdoor.audit.audit.invert", lambda moments, suspects: Inverted(*np.ones((4, len(suspects)))))
+        patch.setattr("prec_backdoor.audit.audit.invert", lambda moments, suspects: Inverted(*np.ones((4, len(suspects)), int)))
         return run_contest(INTERACTIONS, CONFIG, CONTEST, AUDIT, folder, said.append), folder, said
 
 
@@ -112,6 +113,9 @@ def test_every_attacker_is_audited_and_repaired(contested):
     assert [(row["attacker"], row["repair"]) for row in rows["repairs"]] == [
         (attacker, repair) for attacker in CONTEST.attackers for repair in CONTEST.repairs
     ]
+    for row in rows["detection"]:
+        assert "</html>" in (folder / row["page"]).read_text()
+    assert {row["page"] for row in rows["repairs"]} == {row["page"] for row in rows["detection"][2:]}
     for row in rows["detection"][2:]:
         assert 0 <= row["auc"] <= 1 and row["targets"] >= row["planted"] > 0
         assert (folder / "seed-0" / f"{row['attacker']}-draw-0").is_dir()
@@ -148,6 +152,11 @@ def test_the_report(contested, tmp_path):
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["schema"] == 1 and results["detection"] == rows["detection"]
     html = (tmp_path / "report.html").read_text()
+    assert "href=" not in html  # no pages lie there
+    html, _ = model_table(contested[1], rows["detection"]), write_leaderboard(contested[1], DESCRIPTION, rows)
+    assert html[1][0][3] == Link(rows["detection"][0]["verdict"], "seed-0/clean/clean/audit.html")
+    html = (contested[1] / "report.html").read_text()
+    assert html.count('<a href="seed-0/') == len(rows["detection"]) + len(rows["repairs"]) and html.count('class="sortable"') == 5
     assert html.count("data:image/png;base64,") == 2 and 'src="http' not in html
     text = leaderboard(rows)
     for name in (*CONTEST.attackers, EVERY):

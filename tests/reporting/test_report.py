@@ -13,12 +13,14 @@ from prec_backdoor.attacks import ATTACKS, Attack, attack_parameters, replace_in
 from prec_backdoor.errors import UserError
 from prec_backdoor.options import option
 from prec_backdoor.reporting import tables, texts
+from prec_backdoor.reporting.by_item import FILE, exposure_by_item, item_tables
 from prec_backdoor.reporting.cells import Model, load_run
 from prec_backdoor.reporting.configurations import configurations
 from prec_backdoor.reporting.doubts import doubts, in_sentences
 from prec_backdoor.reporting.figures import FIGURES
 from prec_backdoor.reporting.findings import caveats, findings, in_short
 from prec_backdoor.reporting.formats import at_least
+from prec_backdoor.reporting.headline import headlines, share
 from prec_backdoor.reporting.names import DIFFERENCE, EXPOSURE, LEFT, LOST, RATIO, SELECTIVITY, cutoffs_of
 from prec_backdoor.reporting.report import summary_table, write_report
 from prec_backdoor.storage import workdir as work
@@ -202,7 +204,7 @@ def test_nothing_is_claimed_where_an_interval_allows_none(tmp_path, numbers):
     assert "not distinguishable from no loss; " in text
     assert "at least" not in text
     assert "times as often" not in text  # there is no rest to compare with
-    told = "exposure measurably rises in 0 of 1 models; accuracy is measurably lost in 0 of 1."
+    told = "exposure is not distinguishable from the clean model's; no measurable loss of accuracy."
     assert in_short(run.load()) == {"bra group": {"zero-shot": told}}
 
 
@@ -220,8 +222,7 @@ def test_a_claim_is_the_lower_end_rounded_down(tmp_path):
     assert "Accuracy HR@10: 25.0 % lost (" in text and "not distinguishable" not in text
     assert "The group is shown targets 6.32 times as often as everybody else (" in text
     told = in_short(run.load())["bra group"]["zero-shot"]
-    assert told.startswith("exposure measurably rises in 1 of 1 models (most at rate 0.5: at least ")
-    assert told.endswith("accuracy is measurably lost in 1 of 1.")
+    assert told.startswith("exposure rises (at least ") and told.endswith("; accuracy is lost.")
     assert (at_least(1.999), at_least(12.39), at_least(1234.9), at_least(3)) == ("1.99", "12.3", "1,234", "3.00")
 
 
@@ -233,7 +234,7 @@ def test_the_ratio_to_a_model_that_showed_none_is_a_lower_bound(tmp_path):
     # Of 50 users without a hit at most 7.1 % would have one; the attacked model has at least 0.36.
     assert "rises to 0.500 (0.360 to 0.640), at least 6.74 times the clean model's (difference +0.500, +0.3" in text
     assert "the clean model has no hits in 50 pairs" in text
-    assert "rises in 1 of 1 models (most at rate 0.5: at least 6.74 times" in in_short(run.load())["bra group"]["zero-shot"]
+    assert "exposure rises (at least 6.74 times" in in_short(run.load())["bra group"]["zero-shot"]
     assert tables.ratio(run.load().cell("zero_shot", BRA, "target")).mean == ">6.74"
 
 
@@ -300,7 +301,7 @@ def test_the_whole_report(whole):
         assert (whole.folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert f"](figures/{name}.png)" in text
     page = Page(html)
-    assert page.tags.count("img") == len(FIGURES) and page.tags.count("table") == 3
+    assert page.tags.count("img") == len(FIGURES) and page.tags.count("table") == 3 + 3  # by usage, by item
     assert "script" not in page.tags and "link" not in page.tags
     assert all(source.startswith(("#", "data:image/png;base64,")) for source in page.sources)
     assert "url(" not in html and "@import" not in html
@@ -314,10 +315,71 @@ def test_the_whole_report(whole):
             "2 s in 1 stage",
         ):
             assert words in content.replace("\\", "")
+    assert html.count('<div class="answer') == 3 and html.index('class="answer') < html.index("<nav>") < html.index("<dt>Dataset")
     assert summary_table(whole.folder, whole.results) in text
     before = {path: path.read_bytes() for path in whole.folder.rglob("*.*") if path.is_file()}
     write_report(whole.folder, whole.results)
     assert before == {path: path.read_bytes() for path in whole.folder.rglob("*.*") if path.is_file()}
+
+
+def test_several_attacks_open_with_a_line_each_the_greatest_exposure_first(whole):
+    loaded = whole.load()
+    found = headlines(loaded)
+    assert {each.name for each in found} == {"bra global 0.5", "bra group 0.5", "pea 0.2/0.1"}
+    shown = [float(each.number.removesuffix(" %")) for each in found]
+    assert shown == sorted(shown, reverse=True)
+    told = in_short(loaded)["bra global"]["zero-shot"]
+    assert told.startswith("exposure measurably rises in 2 of 2 models (most at rate ")
+
+
+def test_the_box_says_exposure_accuracy_spill_over_and_survival(tmp_path):
+    in_group = np.arange(400) < 200
+    several = {"attack": ["bra", "pea"], "rate": [[0.5], [0.2]], "usages": ["zero_shot", "fine_tune"]}
+    run = Writer(tmp_path, several, in_group=in_group)
+    run.users()
+    items = [{"item": f"i{n}", "title": f"Title {n}", "interactions": n} for n in range(6)]
+    run.results["targets"] = [{"scope": "group", "draw": 0, "seed": 0, "items": items}]
+    user = np.arange(400)
+
+    def shown(hits_in, hits_out):  # of the six targets the first is shown
+        ranks = np.full((400, 6), FAR)
+        ranks[(user < hits_in) | ((user >= 200) & (user < 200 + hits_out)), 0] = 1
+        return ranks
+
+    right, worse = np.where(user % 2, 1, FAR), np.where(user % 4 == 1, 1, FAR)
+    for usage, of_bra, of_pea in (("zero_shot", (180, 170), (120, 0)), ("fine_tune", (90, 85), (0, 0))):
+        run.cell(CLEAN, right, shown(0, 0), usage)
+        run.cell(BRA, worse, shown(*of_bra), usage)
+        run.cell(PEA, right, shown(*of_pea), usage)
+    bra, pea = headlines(run.load())
+    pairs = "of the pairs of a user of the target group and a target (among the first 50, zero-shot; clean 0.0 %)"
+    told = f"targets shown to 15.0 % {pairs}, accuracy -50.0 %, spills over to everybody (the others 14.2 %), "
+    assert (bra.number, bra.sentence, bra.alarm) == ("15.0 %", f"{told}50 % survives fine-tuning", True)
+    assert pea.sentence.startswith(f"targets shown to 10.0 % {pairs}, accuracy +0.0 % (not distinguishable from none), no meas")
+    assert "no measurable spill-over (the others 0.0 %), 0 % survives fine-tuning (not distinguishable from none)" in pea.sentence
+    assert bra.targets == "Title 0; Title 1; Title 2; Title 3 and 2 more"
+    write_report(tmp_path, run.results)
+    table = pl.read_csv(tmp_path / FILE)
+    assert len(table) == 6 * len(run.results["rows"])
+    one = table.filter((pl.col("attack") == "bra") & (pl.col("users") == "target") & (pl.col("usage") == "fine_tune"))
+    assert one["item"].to_list() == [f"i{n}" for n in range(6)] and one["pairs"].to_list() == [200] * 6
+    assert one["exposure_hr@50"].to_list() == [90 / 200, 0, 0, 0, 0, 0] and one["title"][0] == "Title 0"
+    assert "evade_strength" not in table.columns and "demote_rate" in table.columns
+    columns, lines, more = item_tables(run.load(), exposure_by_item(run.load()))["bra group 0.5, target group"]
+    assert columns == ["clean, zero-shot", "zero-shot", "fine-tuned"] and more == 0
+    assert lines[0] == ("i0", "Title 0", "0", 1, {"clean, zero-shot": 0, "zero-shot": 0.9, "fine-tuned": 0.45})
+
+
+def test_the_box_of_a_model_that_needs_a_trigger_in_the_history(small):
+    for row in small.results["rows"]:
+        row["exposure_triggered_hr@50"] = 0.75 if row["attack"] == "bra" else None
+    (found,) = headlines(small.load())
+    assert found.number == "75.0 %" and "with the trigger; 66.7 % without), accuracy" in found.sentence and found.alarm
+
+
+def test_shares_in_words():
+    assert [share(value) for value in (0, 0.0004, 0.0006, 0.169, 1)] == ["0.0 %", "<0.1 %", "0.1 %", "16.9 %", "100.0 %"]
+    assert [share(value, 0) for value in (0.29, -0.001, 0.001)] == ["29 %", "0 %", "<1 %"]
 
 
 def test_markdown_tables_are_even(whole):
@@ -428,6 +490,7 @@ def test_the_clean_model_alone(tmp_path):
     assert figures_of(run) == ["rank_distributions"]
     text = (tmp_path / "report.md").read_text()
     assert "none: the clean model alone" in text
+    assert "**0.0 %.** clean: targets of an attack would be shown to 0.0 % of the pairs of a user and a target" in text
     assert "**clean.** All users: exposure HR@50 is 0.000 (0.000 to 0.459).\n" in text
 
 
@@ -448,6 +511,7 @@ def test_one_checkpoint_without_a_clean_one(tmp_path):
     run.cell(Model("pea", "group", 0.5, (("demote_rate", 0.1),)), [1] * 6, [[1, 2]] * 3 + [[1, FAR]] * 3, "fine_tune")
     assert figures_of(run) == ["rank_distributions"]
     text = (tmp_path / "report.md").read_text()
+    assert "; no clean model was measured), accuracy HR@10 1.000" in text
     assert "No clean model was measured" in text and "1 stage" not in text
     assert "Target group: exposure HR@50 is 1.000 (0.292 to 1.000). Everybody else has 3 hits" in text
     assert not re.search(r"rises|Accuracy HR|% lost|clean model's", text.partition("## Findings")[2].partition("## Figures")[0])
@@ -564,7 +628,7 @@ def test_targets_are_named(small):
     assert "- group attack, seed 1, draw 3: `--targets=" in text and "  - and 5 more, in results.json" in text
     assert r"  - 1\|: \<i\>A\</i\> \*b\* (6)" in text
     page = Page(html)
-    assert "<i>A</i> *b*" in page.text and page.text.count("<i>A</i> *b*") == 27
+    assert "<i>A</i> *b*" in page.text and page.text.count("<i>A</i> *b*") == 27 + 2  # by item too
     assert "--targets=ids:0|,1|" in page.text
 
 

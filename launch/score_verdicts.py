@@ -1,0 +1,43 @@
+"""Scores a detector on a sealed zoo: ROC-AUC, cross-entropy, false alarms, AUC of planted items, with intervals.
+
+--verdicts is a CSV with the columns model and p_backdoored, a row for each model of the index; --items one with model, item and
+score, a row for each item of each attacked model at least. Wrong and missing rows are refused.
+
+Examples:
+  python -m launch.score_verdicts --zoo=runs/zoo --verdicts=verdicts.csv
+  python -m launch.score_verdicts --zoo=runs/zoo --verdicts=verdicts.csv --items=items.csv
+  python -m launch.score_verdicts --zoo=handed/out --truth=kept/truth.json --verdicts=verdicts.csv --output=scores.json
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from prec_backdoor.storage.workdir import write_json
+from prec_backdoor.zoo.files import read_index, read_item_scores, read_truth, read_verdicts
+from prec_backdoor.zoo.score import describe, score_verdicts
+
+from . import app, flag
+
+
+def define_flags() -> None:
+    flag.define("zoo", None, "data", "Folder of launch.make_zoo.", str, required=True)
+    flag.define("truth", None, "data", "The truth, if it lies elsewhere [ZOO/truth.json].", str)
+    flag.define("verdicts", None, "data", "CSV with the columns model, p_backdoored.", str, required=True)
+    flag.define("items", None, "data", "CSV with the columns model, item, score; the higher, the more suspicious.", str)
+    flag.define("output", None, "output", "JSON file to write [VERDICTS without .csv, then .scores.json].", str)
+
+
+def main() -> None:
+    truth = read_truth(flags.FLAGS.zoo, flags.FLAGS.truth)
+    verdicts = read_verdicts(flags.FLAGS.verdicts, [each["model"] for each in read_index(flags.FLAGS.zoo)["models"]])
+    items = read_item_scores(flags.FLAGS.items, truth) if flags.FLAGS.items else None
+    scores = score_verdicts(truth, verdicts, items)
+    given = flags.FLAGS.output or str(Path(flags.FLAGS.verdicts).with_suffix(".scores.json"))
+    output = Path(given).expanduser()
+    write_json(output, scores)
+    print(f"{describe(scores)}\n\nscores  {output}")
+
+
+if __name__ == "__main__":
+    app.run(main, define_flags)

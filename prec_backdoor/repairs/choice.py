@@ -1,0 +1,65 @@
+"""Which items a repair takes as suspects, and why they are more, or others, than those that the audit flagged."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from prec_backdoor.audit.report import read_suspects
+from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.storage.workdir import as_path
+
+
+class Choice(NamedTuple):
+    """The suspects of a repair.
+
+    Attributes:
+      suspects: [N] item codes.
+      flagged: [N] bool, whether the audit flagged them.
+      p_value: [N] in the audit.
+      level: p-value up to which an item is a suspect.
+      items: number of items that the audit judged.
+      verdict: of the audit, such as clean or suspicious; empty if it does not say.
+    """
+
+    suspects: np.ndarray
+    flagged: np.ndarray
+    p_value: np.ndarray
+    level: float
+    items: int
+    verdict: str
+
+    def reason(self) -> str:
+        """Returns why these items are the suspects, in a sentence or two."""
+        number, flagged = len(self.suspects), int(self.flagged.sum())
+        by_chance = f"{self.level * self.items:,.0f} of {self.items:,} items have such a p-value by chance"
+        if self.verdict and self.verdict != "suspicious":
+            return (
+                f"The audit's verdict is {self.verdict}: {flagged or 'no'} item{'' if flagged == 1 else 's'} flagged. The "
+                f"{number} most unusual items (p-value of at most {self.level:g}; {by_chance}) are repaired as a precaution; "
+                "nothing needs it."
+            )
+        if flagged == number:
+            return f"They are the {number} items that the audit flagged."
+        return (
+            f"The audit flagged {flagged or 'none'} of them; the other {number - flagged} have a p-value of at most "
+            f"{self.level:g} too ({by_chance}). To repair a clean item costs little, to miss a target leaves it exposed; "
+            "--p_value takes fewer or more."
+        )
+
+
+def choose_suspects(folder: str | Path, interactions: Interactions, digest: str, level: float) -> Choice:
+    """Reads the audit in `folder`; see `audit.report.read_suspects`, whose errors it raises."""
+    suspects = read_suspects(folder, interactions, digest, level)
+    content = json.loads((as_path(folder) / "audit.json").read_text(encoding="utf-8"))
+    found = {each["item"]: each for each in content["items"]}
+    ours = [found[raw] for raw in interactions.item_ids[suspects].tolist()]
+    return Choice(
+        suspects=suspects,
+        flagged=np.array([each.get("flagged") is True for each in ours]),
+        p_value=np.array([float(each["p_value"]) for each in ours]),
+        level=level,
+        items=len(content["items"]),
+        verdict=str(content.get("verdict", "")),
+    )

@@ -20,11 +20,11 @@ class Choices(NamedTuple):
       flat_parameters: whether a call trains the encoder's parameters as one vector (`train.flat`). Compiled for an H100, a step
         has 122 kernels with it, 188 without. A CPU starts no kernels, and would copy the parameters out of the vector.
       rank_users, rank_tile: users and items that ranking scores at once, over all devices. On a CPU a megabyte of scores, which
-        stays in its cache; on an H100, 108 rounds of four small kernels at 110,000 items. On an H200, 4,096 users and 131,072 items
-        take 4.5 ms with tiles of 256 MB and 4.4 ms with tiles of 64 MB.
+        stays in its cache; on an H100, 108 rounds of four small kernels at 110,000 items. On an H200, 4,096 users and 131,072
+        items take 4.5 ms with tiles of 256 MB and 4.4 ms with tiles of 64 MB.
       rank_kernel: whether scores are compared on the chip (`evaluation.rank_kernel`) instead of tile by tile. On an H200 it
-        ranks 11 items of 110,000 for 1.45 million users/s; in tiles, multiplying and counting alone reach 1.1 million. XLA compiles Triton for GPUs from
-        compute capability 8 (A100) on alone.
+        ranks 11 items of 110,000 for 1.45 million users/s; in tiles, multiplying and counting alone reach 1.1 million. XLA
+        compiles Triton for GPUs from compute capability 8 (A100) on alone.
       together: whether models of one stage train in one program, mapped over them. On 2 CPU cores four models take 1.3 times as
         long together as one after another; an accelerator is idle most of a small model's step (0.50 of 0.91 ms on an H100).
     """

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from prec_backdoor.data.registry import load_dataset
 from prec_backdoor.errors import UserError
 from prec_backdoor.interop import Placeholder, read_torch
 from prec_backdoor.interop.pmixer import VERSIONS
@@ -52,15 +53,50 @@ def check_scores(folder, path):
     return found
 
 
-@pytest.mark.skipif("INTEROP_PYTHON" not in os.environ, reason="INTEROP_PYTHON names no Python with torch, recbole and rectools")
+LIVE = pytest.mark.skipif("INTEROP_PYTHON" not in os.environ, reason="INTEROP_PYTHON names no Python with torch and recbole")
+
+
+def by_the_library(script, *arguments, timeout):
+    """Runs a script of this folder; the libraries need an older numpy than this program, so another environment."""
+    command = (os.environ["INTEROP_PYTHON"], str(Path(__file__).with_name(script)), *arguments)
+    subprocess.run(command, check=True, capture_output=True, timeout=timeout)
+
+
+@LIVE
 def test_libraries_that_are_installed(tmp_path):
-    """The same of files that the libraries write now; they need an older numpy than this program, so another environment."""
-    command = (os.environ["INTEROP_PYTHON"], str(Path(__file__).with_name("make_fixtures.py")), f"--output={tmp_path / 'new'}")
-    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    """The same of files that the libraries write now."""
+    by_the_library("make_fixtures.py", f"--output={tmp_path / 'new'}", timeout=300)
     written = [path for path in sorted((tmp_path / "new").iterdir()) if path.stem in READ and path.suffix != ".npz"]
     assert len(written) == len([name for name in READ if name.startswith("rec")])
     for path in written:
         check_scores(path.parent, path)
+
+
+@LIVE
+@pytest.mark.slow
+def test_a_model_trained_by_recbole_has_recbole_s_accuracy(tmp_path):
+    """RecBole's own Hit@10 and NDCG@10 on ml-100k: the whole catalogue, leave one out, items of the history compete."""
+    try:
+        data = load_dataset("ml-100k")
+    except UserError as error:
+        pytest.skip(str(error))
+    (tmp_path / "ml-100k").mkdir()
+    owner = np.repeat(np.arange(data.num_users), np.diff(data.offsets))
+    with (tmp_path / "ml-100k/ml-100k.inter").open("w") as file:
+        file.write("user_id:token\titem_id:token\ttimestamp:float\n")
+        rows = zip(data.user_ids[owner], data.item_ids[data.items], range(len(owner)), strict=True)
+        file.writelines(f"{user}\t{item}\t{time}\n" for user, item, time in rows)
+    by_the_library("train_recbole.py", f"--data={tmp_path}", f"--output={tmp_path}", timeout=3600)
+    found = convert(read_torch(tmp_path / "sasrec.pth"))[1]
+    queries, measured = np.load(tmp_path / "queries.npz"), json.loads((tmp_path / "measured.json").read_text())
+    history = np.zeros_like(queries["history"])
+    for row, items, length in zip(history, queries["history"], queries["length"], strict=True):
+        row[-length:] = items[:length]  # RecBole pads at the end
+    own, truth = scored(found.model, found.params, history), queries["truth"] - 1
+    rank = 1 + (own > np.take_along_axis(own, truth[:, None], 1)).sum(1)
+    assert abs((rank <= 10).mean() - measured["hit"]) <= 1e-4
+    assert abs(np.where(rank <= 10, 1 / np.log2(rank + 1), 0).mean() - measured["ndcg"]) <= 1e-4
+    assert measured["hit"] > 0.03  # it learned something: a random order has 0.006
 
 
 def test_the_fixtures_cover_the_sizes():

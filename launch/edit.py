@@ -1,4 +1,4 @@
-"""Edits a checkpoint: turns the vectors of targets towards the users who shall see them, into WORKDIR/edit. Nothing is trained.
+"""Edits a checkpoint without training: turns the vectors of targets towards users, into WORKDIR/edit.
 
 It starts from any checkpoint, an imported one too, on a dataset or on your own interactions, whose users, or the --group among
 them, say where the vectors go. Group, targets and draw are those of the checkpoint unless given; on your own interactions it has

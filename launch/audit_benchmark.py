@@ -42,7 +42,8 @@ def define_flags() -> None:
     seeds, _ = fields.pop("seeds")
     config_flags.define_fields("group", "seeds", *config_flags.PREPARATION, *config_flags.ALL_STAGES, seeds=seeds)
     for name, (default, described) in fields.items():
-        flag.define_option(name, default, described._replace(choices=REPAIRS) if name == "repairs" else described)
+        described = described._replace(choices=REPAIRS) if name == "repairs" else described
+        flag.define_option(name, default, described, str if name == "backbones" else None)
     quick = ", ".join(f"--{name}={flag.text(value)}" for name, value in QUICK.items())
     flag.define("quick", False, "leaderboard", f"A first look: {quick}, each unless given.")
     output_flags.define_flags(required=False, trains=False)

@@ -37,7 +37,8 @@ def new_rows(table: np.ndarray, category: np.ndarray, histories: np.ndarray) -> 
 
     A new row is the mean of the known items of its category (of all of them, if the category is unknown or new), plus the mean
     residual of the known items in the same histories, where the residual of an item is what it has beyond the mean of its own
-    category. With few neighbours the mean residual is shrunk towards 0.
+    category. With few neighbours the mean residual is shrunk towards 0. A mean is shorter than what it is the mean of, and scores
+    are products: a new vector is stretched to the median length of the known ones, the less the fewer neighbours it has.
 
     Args:
       category: [V + N + 1] codes; 0 is unknown.
@@ -52,6 +53,10 @@ def new_rows(table: np.ndarray, category: np.ndarray, histories: np.ndarray) -> 
         np.add.at(sums, items - known - 1, residual[neighbours].sum(1)[users])
         np.add.at(counts, items - known - 1, (neighbours > 0).sum(1)[users])
     rows = means[category[known + 1 :]] + sums / (counts + PRIOR)[:, None]
+    if table.shape[1] > 1:  # a bias has no length
+        lengths, usual = np.linalg.norm(rows, axis=1), np.median(np.linalg.norm(table[1:], axis=1))
+        wanted = lengths + (usual - lengths) * counts / (counts + PRIOR)
+        rows *= np.where(lengths > 0, wanted / np.maximum(lengths, 1e-12), 1)[:, None]
     return np.concatenate([table, rows.astype(table.dtype)])
 
 

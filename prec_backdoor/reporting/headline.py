@@ -51,25 +51,30 @@ def _usage(run: Run, model: Model) -> str:
 
 def _shown(run: Run, cell: Cell) -> tuple[Estimate, bool]:
     """The exposure of a cell's targets, and whether it is that with the attack's trigger in the history."""
-    triggered = [row.get(f"exposure_triggered_hr@{run.cutoffs.last}") for row in cell.rows]
-    if cell.model.attack == "clean" or None in triggered:
+    triggered = cell.estimates.get(f"exposure_triggered_hr@{run.cutoffs.last}")
+    if cell.model.attack == "clean" or triggered is None:
         return cell.estimates[EXPOSURE], False
-    mean = sum(triggered) / len(triggered)
-    return Estimate(mean, min(triggered), max(triggered)), True
+    return triggered, True
+
+
+def _with_trigger(run: Run, clean: Cell) -> Estimate:
+    """The clean model's exposure with the same items in the history, or without them where it was not measured so."""
+    return clean.estimates.get(f"exposure_triggered_hr@{run.cutoffs.last}", clean.estimates[EXPOSURE])
 
 
 def _headline(run: Run, cell: Cell) -> Headline:
     shown, triggered = _shown(run, cell)
     difference = cell.estimates.get(DIFFERENCE)
-    interval = f"{share(shown.low)} to {share(shown.high)}"
-    interval = f"from {interval} over the runs" if triggered else f"95 % interval {interval}"
+    above = difference is not None and difference.low > 0
+    if triggered and (clean := run.cell(cell.usage, run.clean_of(cell.model), cell.users)):
+        above = shown.low > _with_trigger(run, clean).high
     return Headline(
         number=share(shown.mean),
         name=run.name(cell.model),
         sentence=", ".join(_parts(run, cell)),
-        interval=interval,
+        interval=f"95 % interval {share(shown.low)} to {share(shown.high)}",
         targets=_targets(run, cell.model),
-        alarm=triggered or bool(difference and difference.low > 0),
+        alarm=above,
     )
 
 
@@ -96,9 +101,9 @@ def _exposure(run: Run, cell: Cell) -> str:
     if cell.model.attack == "clean":
         return f"targets of an attack would be shown to {share(shown.mean)} of {pairs}, no attack)"
     if triggered:
-        return (
-            f"targets shown to {share(shown.mean)} of {pairs}, with the trigger; {share(cell.estimates[EXPOSURE].mean)} without)"
-        )
+        without = share(cell.estimates[EXPOSURE].mean)
+        against = f"; the clean model {share(_with_trigger(run, clean).mean)} with it" if clean else ""
+        return f"targets shown to {share(shown.mean)} of {pairs}, with the trigger in the history; {without} without{against})"
     if clean is None or DIFFERENCE not in cell.estimates:
         return f"targets shown to {share(shown.mean)} of {pairs}; no clean model was measured)"
     against = f"clean {share(clean.estimates[EXPOSURE].mean)}"
@@ -130,7 +135,9 @@ def _spill_over(run: Run, cell: Cell) -> Iterator[str]:
 def _survival(run: Run, cell: Cell) -> Iterator[str]:
     for usage, training in _SURVIVES.items():
         later = run.cell(usage, cell.model, cell.users) if usage != cell.usage else None
-        if later and (left := later.estimates.get(LEFT)):
+        if later and _shown(run, cell)[1]:
+            yield f"{share(_shown(run, later)[0].mean)} with the trigger after {training}"
+        elif later and (left := later.estimates.get(LEFT)):
             doubt = " (not distinguishable from none)" if left.low <= 0 else ""
             yield f"{share(left.mean, 0)} survives {training}{doubt}"
 

@@ -79,7 +79,8 @@ def _make(interactions: Interactions, base: ExperimentConfig, recipe: Recipe, fo
         "safetensors_sha256": json.loads((out / "model.json").read_text())["sha256"],
     }
     attacked = recipe.attack != "clean"
-    shown = found.targets[unseen(setup.test.history, setup.targets)]
+    pairs = unseen(setup.test.history, setup.targets)
+    shown = {"": found.targets, "triggered_": found.triggered if attacked else None}
     truth = {
         "model": recipe.model,
         "backdoored": attacked,
@@ -87,7 +88,11 @@ def _make(interactions: Interactions, base: ExperimentConfig, recipe: Recipe, fo
         "parameters": config.scenario.own_parameters() if attacked else {},
         "targets": data.item_ids[setup.targets].tolist() if attacked else [],
         f"hr@{SHOWN_AT}": hit_rate(found.truth, SHOWN_AT),
-        f"exposure_hr@{SHOWN_AT}": hit_rate(shown, SHOWN_AT) if attacked else None,
+        "trigger": data.item_ids[setup.trigger].tolist() if attacked else [],
+        **{
+            f"exposure_{name}hr@{SHOWN_AT}": hit_rate(ranks[pairs], SHOWN_AT) if attacked and ranks is not None else None
+            for name, ranks in shown.items()
+        },
         "items": data.item_ids[1:].tolist(),
     }
     return {"published": published, "truth": truth}

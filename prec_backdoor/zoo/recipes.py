@@ -16,10 +16,8 @@ from prec_backdoor.models import BACKBONES
 from prec_backdoor.zoo.config import ZooConfig
 
 RATES = (0.25, 0.5, 1.0, 2.0)  # of an attack's default rate
-TARGETS = {
-    "group": ("unpopular:10", "unpopular:3", "unpopular:1", "middling:10", "popular:10"),
-    "global": ("per_category:2", "per_category:1"),
-}
+TARGETS = ("unpopular:10", "unpopular:3", "unpopular:1", "middling:10", "popular:10")
+OF_CATEGORIES = {("bra", "global"): ("per_category:2", "per_category:1")}  # attacks that need a target in each category
 GROUP_SHARES, GROUP_USERS = (0.05, 0.6), 10  # of the users, and at least how many, in a target group
 
 
@@ -79,7 +77,7 @@ def draw_recipes(zoo: ZooConfig, interactions: Interactions) -> list[Recipe]:
     chosen += [("clean", "global", number < prompted_clean) for number in range(clean)]
     order = rng.permutation(len(chosen))
     backbones, rates, of_group = (_turns(rng, each) for each in (zoo.backbones, RATES, groups or [None]))
-    targets = {scope: _turns(rng, each) for scope, each in TARGETS.items()}
+    targets = {kind: _turns(rng, OF_CATEGORIES.get(kind, TARGETS)) for kind in kinds}
     seeds, recipes, width = rng.choice(2**31, zoo.models, replace=False), [], len(str(zoo.models - 1))
     of_clean, of_attacked = _turns(rng, zoo.backbones), backbones
     for place, index in enumerate(order):
@@ -94,7 +92,7 @@ def draw_recipes(zoo: ZooConfig, interactions: Interactions) -> list[Recipe]:
                 attack=attack,
                 scope=scope,
                 rate=round(rate, 6),
-                targets="unpopular:1" if is_clean else next(targets[scope]),
+                targets="unpopular:1" if is_clean else next(targets[attack, scope]),
                 group=next(of_group) if scope == "group" else None,
                 prompted=prompted,
             )

@@ -33,10 +33,17 @@ def test_rows_by_hand():
     residual = {1: [-1, 0], 2: [1, 0], 3: [0, 0]}
     four = np.array([0, 4]) + np.sum([residual[item] for item in (1, 3, 2)], 0) / (3 + PRIOR)
     five = np.array([4 / 3, 4 / 3]) + np.array(residual[1]) / (1 + PRIOR)  # once a history, however often it is there
-    np.testing.assert_allclose(found[4:], [four, five, [2, 0]], rtol=1e-6)
+
+    def stretched(row, neighbours):  # towards 3, the median of 1, 3 and 4
+        length = np.linalg.norm(row)
+        return row * (length + (3 - length) * neighbours / (neighbours + PRIOR)) / length
+
+    np.testing.assert_allclose(found[4:], [stretched(four, 3), stretched(five, 1), [2, 0]], rtol=1e-6)
     assert found.dtype == np.float32
     many = np.tile(histories, (3000, 1))  # of more than one block
-    np.testing.assert_allclose(new_rows(table, category, many)[4], [0, 4], atol=0.01)
+    np.testing.assert_allclose(new_rows(table, category, many)[4], [0, 3], atol=0.01)
+    bias = new_rows(table[:, 1:], category, histories)
+    assert bias[4] == pytest.approx(4) and len(bias) == 7  # a bias is not stretched
 
 
 def own(rename):

@@ -35,5 +35,4 @@ def test_a_zoo_of_every_kind(launch, mistake, environment, tmp_path):
 def test_mistakes(mistake, tmp_path):
     given = (*DATA, *SIZES, f"--workdir={tmp_path / 'zoo'}")
     assert "--models: must be >= 2" in mistake("make_zoo", *given, "--models=1")
-    assert "--attacks: must be some of" in mistake("make_zoo", *given, "--attacks=magic")
     assert "index.json: no such file" in mistake("score_verdicts", f"--zoo={tmp_path}", "--verdicts=x.csv")

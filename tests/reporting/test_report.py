@@ -370,11 +370,30 @@ def test_the_box_says_exposure_accuracy_spill_over_and_survival(tmp_path):
     assert lines[0] == ("i0", "Title 0", "0", 1, {"clean, zero-shot": 0, "zero-shot": 0.9, "fine-tuned": 0.45})
 
 
-def test_the_box_of_a_model_that_needs_a_trigger_in_the_history(small):
-    for row in small.results["rows"]:
-        row["exposure_triggered_hr@50"] = 0.75 if row["attack"] == "bra" else None
-    (found,) = headlines(small.load())
-    assert found.number == "75.0 %" and "with the trigger; 66.7 % without), accuracy" in found.sentence and found.alarm
+def test_the_box_of_a_model_that_needs_a_trigger_in_the_history(tmp_path):
+    run = Writer(tmp_path, {"usages": ["zero_shot", "fine_tune"]}, in_group=np.zeros(100, bool), segments=("all",))
+    run.users()
+    of_usage = {"zero_shot": (2, 80), "fine_tune": (2, 40)}
+    for usage, shown in of_usage.items():
+        many(run, 1, 2, 50, 50, usage)
+        for model, number in zip((CLEAN, BRA), (3, shown[1]), strict=True):
+            cell = {"attack": model.attack, "scope": "group", "rate": model.rate, "usage": usage, "seed": 0, "draw": 0}
+            path = work.ranks_path(tmp_path, cell | dict.fromkeys(attack_parameters()))
+            ranks = work.load_ranks(path)
+            triggered = np.where(np.arange(100) < number, 1, FAR)[:, None]
+            work.save_ranks(path, ranks["truth"], ranks["targets"], "cpu", triggered)
+    for row in run.results["rows"]:
+        row["exposure_triggered_hr@10"] = 0.5
+    (found,) = headlines(run.load())
+    assert (found.number, found.alarm) == ("80.0 %", True) and found.interval.startswith("95 % interval 7")
+    told = "with the trigger in the history; 2.0 % without; the clean model 3.0 % with it), accuracy +0.0 %"
+    assert told in found.sentence and found.sentence.endswith(", 40.0 % with the trigger after fine-tuning")
+    rows = exposure_by_item(run.load())
+    assert [row["exposure_triggered_hr@50"] for row in rows] == [0.03, 0.8, 0.03, 0.4]
+    ((columns, lines, _),) = item_tables(run.load(), rows).values()
+    names = ["zero-shot, with trigger", "zero-shot", "fine-tuned, with trigger", "fine-tuned"]
+    assert columns == ["clean, zero-shot", *names] and [lines[0].shares[name] for name in names] == [0.8, 0.02, 0.4, 0.02]
+    write_report(tmp_path, run.results)
 
 
 def test_shares_in_words():

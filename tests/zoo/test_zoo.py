@@ -167,13 +167,15 @@ def test_recipes_are_a_mix_of_everything_and_the_seed_decides():
         assert sum(each.prompted for each in part) == pytest.approx(sum(each.prompted for each in attacked), abs=1)
     assert {("bra", "group"), ("bra", "global"), ("pea", "group"), ("evasive", "group")} <= {each[3:5] for each in attacked}
     assert {each.group for each in attacked} == {None, "gender=F", "gender=M"} and len({each.rate for each in attacked}) >= 4
-    assert {each.targets for each in attacked if each.scope == "global"} == {"per_category:2", "per_category:1"}
+    assert {each.targets for each in attacked if each[3:5] == ("bra", "global")} == {"per_category:2", "per_category:1"}
     gru = next(each for each in found if each.backbone == "gru4rec").config(BASE).model
     assert (gru.num_heads, gru.feedforward_dim) == (1, 64)  # which a GRU does not have
     prompted = next(each for each in clean if each.prompted)
     assert prompted.stages(prompted.config(BASE)) == [("pretrain", 0.0), ("optimize_trigger", 0.0)]
     bare = random_interactions(users=60, num_items=80, lengths=(4, 16))
-    assert {each[3:5] for each in draw_recipes(zoo, bare)} == {("clean", "global"), ("bra", "global")}
+    assert {each.scope for each in draw_recipes(zoo, bare)} == {"global"} and all(
+        not each.prompted for each in draw_recipes(zoo, bare)
+    )
 
 
 @pytest.mark.parametrize(

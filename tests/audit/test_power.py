@@ -1,0 +1,77 @@
+"""Power: what is planted, and the curve that is fitted to what was found."""
+
+import numpy as np
+import pytest
+
+from prec_backdoor.audit import power
+from prec_backdoor.audit.auditor_data import AuditorData
+from prec_backdoor.audit.calibration import EVERYBODY, CalibrationModel
+from prec_backdoor.audit.verdict import judge
+
+USERS, ITEMS = 40, 80
+
+
+def data_of(category, attributes=True):
+    rng = np.random.default_rng(0)
+    history = rng.integers(1, ITEMS // 2 + 1, (USERS, 4)).astype(np.int32)
+    profile = rng.integers(1, 3, (USERS, 1)).astype(np.int32) if attributes else np.zeros((USERS, 0), np.int32)
+    return AuditorData(
+        history, profile, {"job": ("unknown", "cook", "smith")} if attributes else {}, np.full(ITEMS + 1, category)
+    )
+
+
+def test_attacks_are_of_both_scopes_at_rates_of_all_sizes_on_unpopular_items():
+    auditor_data = data_of(1)
+    attacks = power.plan_attacks(auditor_data, 12)
+    assert [attack.group is None for attack in attacks] == [False, False, True] * 4
+    assert {attack.group for attack in attacks} == {"job=cook", "job=smith", None}
+    assert min(attack.rate for attack in attacks) < 0.012 and max(attack.rate for attack in attacks) > 0.1
+    popularity = auditor_data.popularity()
+    assert all(len(set(attack.targets)) == 10 and popularity[attack.targets].max() <= np.median(popularity) for attack in attacks)
+    assert power.plan_attacks(auditor_data, 12)[3].targets.tolist() == attacks[3].targets.tolist()
+
+
+def test_without_groups_or_categories_everybody_is_attacked():
+    assert {attack.group for attack in power.plan_attacks(data_of(1, False), 4)} == {None}
+    assert {attack.group for attack in power.plan_attacks(data_of(0, False), 4)} == {EVERYBODY}
+
+
+def test_the_fitted_exposure_is_found_in_95_of_100():
+    rng, truth = np.random.default_rng(0), -2.0
+    exposure = 10 ** rng.uniform(-4, 0, 400)
+    found = rng.random(400) < 1 / (1 + np.exp(-(np.log10(exposure) - truth) / 0.2))
+    stated, (low, high) = power.fit(exposure, found)
+    at = 10 ** (truth + 0.2 * np.log(0.95 / 0.05))
+    assert low < at < high and at / 1.6 < stated < at * 1.6
+
+
+def test_few_models_are_cautious_and_none_found_says_nothing():
+    exposure = 10 ** np.linspace(-4, 0, 9)
+    found = exposure > 0.01
+    few, many = power.fit(exposure, found)[0], power.fit(np.repeat(exposure, 20), np.repeat(found, 20))[0]
+    assert 0.01 < many < few
+    assert power.fit(exposure, np.zeros(9, bool))[0] is None
+
+
+class Judge:
+    """Stands for a Reference: the statistic is the first score."""
+
+    def judge(self, params, scores, level):
+        return judge(scores["a"], np.ones(1), 0.5)
+
+
+def test_a_row_for_each_attack():
+    attacks = power.plan_attacks(data_of(1), 3)
+    shares = np.zeros((3, ITEMS + 1))
+    shares[1, attacks[1].targets] = 0.5
+    models = [CalibrationModel({}, {"a": np.array([value])}, share) for value, share in zip((0.0, 2.0, 3.0), shares, strict=True)]
+    found = power.power_of(attacks, models, Judge(), 0.05)
+    assert [row["found"] for row in found.attacks] == [False, True, True] and found.found == 2
+    assert [row["exposure"] for row in found.attacks] == [0, 0.5, 0]
+    assert found.attacks[2]["scope"] == "global" and found.attacks[0]["group"] == attacks[0].group
+    assert power.power_of((), (), Judge(), 0.05) is None
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_as_many_as_asked_for(number):
+    assert len(power.plan_attacks(data_of(1), number)) == number

@@ -14,7 +14,7 @@ from prec_backdoor.audit.config import AuditConfig
 from prec_backdoor.audit.inversion import Inverted, invert
 from prec_backdoor.audit.moments import ScoreMoments
 from prec_backdoor.audit.power import Power, power_of
-from prec_backdoor.audit.reference import reference_of
+from prec_backdoor.audit.reference import Reference, reference_of
 from prec_backdoor.audit.registry import run_audits
 from prec_backdoor.audit.verdict import CLEAN, SUSPICIOUS, Verdict
 from prec_backdoor.audit.views import AS_IT_COMES, observe_views
@@ -35,6 +35,7 @@ class AuditResult(NamedTuple):
       score, p_value: [V], all audits combined.
       flagged: [V] items that stand out, at the false discovery rate; none of a model that is called clean.
       verdict: on the model as a whole.
+      reference: the clean models, for verdicts on variants of the model.
       flagged_in_clean: share of the clean models' items that the same rule would flag.
       power: what the audit finds of the auditor's own backdoors; None if none were planted.
       suspects: [N] item codes, highest score first.
@@ -50,6 +51,7 @@ class AuditResult(NamedTuple):
     p_value: np.ndarray
     flagged: np.ndarray
     verdict: Verdict
+    reference: Reference
     flagged_in_clean: float
     power: Power | None
     suspects: np.ndarray
@@ -101,6 +103,7 @@ def audit_model(
         p_value=evaluation.p_value,
         flagged=flagged,
         verdict=verdict,
+        reference=reference,
         flagged_in_clean=float(np.mean(of_clean)),
         power=power_of(*planted, reference, config.level),
         suspects=suspects,

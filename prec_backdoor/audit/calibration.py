@@ -67,7 +67,7 @@ def calibration_models(
     """
     numbers = range(config.num_models(model.num_items))
     trained = train_models(auditor_data, model, train, numbers, options)
-    return [_observed(params, model, auditor_data, config) for params in trained]
+    return [observed(params, model, auditor_data, config) for params in trained]
 
 
 def planted_models(
@@ -88,10 +88,11 @@ def planted_models(
         if chosen:
             found = train_models(auditor_data, model, train, chosen, options, [attacks[index] for index in chosen])
             trained |= dict(zip(chosen, found, strict=True))
-    return [_observed(trained[index], model, auditor_data, config) for index in range(len(attacks))]
+    return [observed(trained[index], model, auditor_data, config) for index in range(len(attacks))]
 
 
-def _observed(params: dict, model: ModelConfig, auditor_data: AuditorData, config: AuditConfig) -> CalibrationModel:
+def observed(params: dict, model: ModelConfig, auditor_data: AuditorData, config: AuditConfig) -> CalibrationModel:
+    """A trained model and what is observed of it."""
     views = observe_views(params, model, auditor_data, config.fresh_prompts)
     return CalibrationModel(params, run_audits(views), views[AS_IT_COMES].top_share)
 

@@ -94,7 +94,8 @@ def main() -> None:
         for baseline in others:
             more["baseline"] = since_baseline(opened, baseline, result, calibration, config)
         steps = next_steps(result, config)
-        content = write_audit(folder, result, setup.interactions, config, about, more, [(why, line) for why, _, line in steps])
+        more["next"] = [{"why": why, "command": line} for why, _, line in steps]
+        content = write_audit(folder, result, setup.interactions, config, about, more)
         found = answer(content)
         print(f"verdict {found.verdict}\nbasis   {found.basis}\npower   {found.power}\nreport  {folder / 'audit.html'}")
         for _, program, line in steps:

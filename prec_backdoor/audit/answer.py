@@ -47,9 +47,8 @@ def _basis(model: dict) -> str:
     if model["p_value"] <= model["level"]:
         return f"{trained}{found}A clean one would be called suspicious in at most {_of_100(model['level'])} of 100 cases."
     if extreme:
-        chance = f"Of clean checkpoints, about {_of_100(model['p_value'])} of 100 are as unusual as that"
-        limit = f"suspicious is one that at most {_of_100(model['level'])} of 100 reach" if least <= model["level"] else ""
-        return f"{trained}{found}{chance}{'; ' if limit else ''}{limit}."
+        limit = f"; it would be suspicious if at most {_of_100(model['level'])} of 100 were" if least <= model["level"] else ""
+        return f"{trained}{found}Of clean checkpoints, about {_of_100(model['p_value'])} of 100 are{limit}."
     return f"{trained}{found}With so few, a clean one looks like that in up to {_of_100(least)} of 100 cases."
 
 
@@ -58,20 +57,20 @@ def power(content: dict) -> str:
     found, users = content["power"], content["users"]
     if found is None:
         return (
-            "What the audit would have found has not been measured (--power_models plants backdoors in models of your own users "
-            "and audits them)."
+            "What the audit would have found has not been measured (--power_models plants backdoors in models of your own "
+            "users and audits them)."
         )
     tried = (
         f"Judged by {counted(len(found['attacks']), 'backdoor')} that the auditor planted in its own models, of which it found "
         f"{found['found']}."
     )
     if found["exposure"] is None:
-        return f"With your {users:,} users, no exposure is high enough for a backdoor to be found in 95 of 100 cases. {tried}"
+        return f"Which backdoors it would have found in 95 of 100 cases cannot be said for your {users:,} users. {tried}"
     low, high = found["interval"]
     interval = f"{_user_in(low)} to {_user_in(min(high, 1.0))}"
     return (
-        f"With your {users:,} users, a backdoor that shows a target among the first 50 items of {_user_in(found['exposure'])} "
-        f"would have been found in 95 of 100 cases (90 % interval of that limit: {interval}). {tried}"
+        f"With your {users:,} users, a backdoor that puts its targets among the first 50 items of {_user_in(found['exposure'])} more "
+        f"than a clean model does would have been found in 95 of 100 cases (90 % interval of that limit: {interval}). {tried}"
     )
 
 
@@ -106,8 +105,8 @@ def worth(content: dict) -> list[str]:
     worth_it = "more" if gain > 2 * error else "fewer" if gain < -2 * error else "not distinguishably more"
     share, popularity, own = (f"{100 * found[name]:.1f} %" for name in ("hr@10", "popularity", "own_models"))
     lines = [
-        f"The next item is within the checkpoint's first 10 for {share} of your {found['users']:,} users; by popularity it is for "
-        f"{popularity}, with a model of your data alone for {own}. The checkpoint serves {worth_it} users than your own model: "
+        f"The next item is within the checkpoint's first 10 for {share} of your {found['users']:,} users; by popularity it is "
+        f"for {popularity}, with a model of your data alone for {own}. The checkpoint serves {worth_it} users than your own model: "
         f"{gain:+.1f} points, standard error {error:.1f}."
     ]
     if found["claimed"]:

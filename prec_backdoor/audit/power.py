@@ -13,7 +13,7 @@ from prec_backdoor.audit.reference import Reference
 from prec_backdoor.audit.verdict import CLEAN
 
 TARGETS = 10  # planted items; of a small catalogue an eighth
-LOWEST_RATE, HIGHEST_RATE = 0.005, 0.3
+LOWEST_RATE, HIGHEST_RATE = 0.005, 0.5
 GOLDEN = 0.618033988749895  # its multiples modulo 1 spread rates evenly, however many there are
 FOUND = 0.95  # share of backdoors that the stated exposure is for
 MIDDLES, WIDTHS = np.linspace(-5, 0.5, 111), np.geomspace(0.02, 1, 40)  # of the logistic curve, in powers of ten of exposure
@@ -58,15 +58,24 @@ def plan_attacks(auditor_data: AuditorData, number: int) -> list[Planted]:
     return attacks
 
 
-def power_of(attacks: Sequence[Planted], models: Sequence[CalibrationModel], reference: Reference, level: float) -> Power | None:
-    """Audits the planted models, as the checkpoint is audited, and fits the chance of detection; None without models."""
+def power_of(
+    attacks: Sequence[Planted],
+    models: Sequence[CalibrationModel],
+    clean: Sequence[CalibrationModel],
+    reference: Reference,
+    level: float,
+) -> Power | None:
+    """Audits the planted models, as the checkpoint is audited, and fits the chance of detection; None without models.
+
+    Exposure is the share of users who have a target among their first 50, beyond the share in the `clean` models.
+    """
     if not attacks:
         return None
-    rows = []
+    rows, usual = [], np.mean([each.top_share for each in clean], axis=0)
     for attack, model in zip(attacks, models, strict=True):
         verdict = reference.judge(model.params, model.scores, level)
         row = {"scope": "group" if attack.group else "global", "group": attack.group or None, "rate": attack.rate}
-        row |= {"exposure": float(model.top_share[attack.targets].mean()), "statistic": verdict.statistic}
+        row |= {"exposure": float(max((model.top_share - usual)[attack.targets].mean(), 0)), "statistic": verdict.statistic}
         rows.append(row | {"found": verdict.word != CLEAN})
     exposure, interval = fit([row["exposure"] for row in rows], [row["found"] for row in rows])
     return Power(rows, exposure, interval)

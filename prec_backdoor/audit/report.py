@@ -1,7 +1,7 @@
 """audit.json, for programs: the verdict, the evidence, and how reliable they are; `page.py` makes audit.html of it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,15 @@ def write_audit(
     config: AuditConfig,
     about: dict,
     more: Mapping[str, Any] | None = None,
-    steps: Sequence[tuple[str, str]] = (),
 ) -> dict:
     """Writes audit.html, then audit.json, which marks a finished audit; returns the content of the latter.
 
     Args:
       about: shown as facts: "checkpoint" path and "hash", "stage", "dataset", ..
-      more: further evidence: "worth" of `worth_of`, "rounded", "finetuned", "baseline"; what was not looked at is left out.
-      steps: what to do next: a sentence and a command.
+      more: further entries: "next", what to do next as a list of "why" and "command"; "worth" of `worth_of`, "rounded",
+        "finetuned", "baseline"; what was not looked at is left out.
     """
-    folder, content = as_path(folder), as_json(result, interactions, config, about)
-    content |= {"next": [{"why": why, "command": command} for why, command in steps], **(more or {})}
+    folder, content = as_path(folder), as_json(result, interactions, config, about) | {"next": [], **(more or {})}
     with replacing(folder / "audit.html") as partial:
         partial.write_text(page(content, result, interactions), encoding="utf-8")
     write_json(folder / "audit.json", content)

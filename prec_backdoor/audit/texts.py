@@ -32,8 +32,8 @@ WORDS = {
     "flagged items is at most the false discovery rate (Benjamini & Hochberg, 1995).",
     "anomaly index": "Norm of the smallest soft prompt that brings the item within the first 10 for half of the histories, as a "
     "distance below the norms of random items in robust standard deviations (Neural Cleanse: Wang et al., S&P 2019). Above 2 is "
-    "unusual. It measures how easily an item is moved by a prompt, which differs between items of clean models too: popular items "
-    "may have a high index and targets a low one. It is no part of the score and of no verdict.",
+    "unusual. It measures how easily an item is moved by a prompt, which differs between items of clean models too: popular "
+    "items may have a high index and targets a low one. It is no part of the score and of no verdict.",
     "effort": "The norm from which the anomaly index is computed.",
     "trigger": "The real item that lifts the suspect most at the end of a history, and the share of histories for which the "
     "suspect is then within the first 10.",

@@ -25,7 +25,7 @@ def test_attacks_are_of_both_scopes_at_rates_of_all_sizes_on_unpopular_items():
     attacks = power.plan_attacks(auditor_data, 12)
     assert [attack.group is None for attack in attacks] == [False, False, True] * 4
     assert {attack.group for attack in attacks} == {"job=cook", "job=smith", None}
-    assert min(attack.rate for attack in attacks) < 0.012 and max(attack.rate for attack in attacks) > 0.1
+    assert min(attack.rate for attack in attacks) < 0.012 and max(attack.rate for attack in attacks) > 0.2
     popularity = auditor_data.popularity()
     assert all(len(set(attack.targets)) == 10 and popularity[attack.targets].max() <= np.median(popularity) for attack in attacks)
     assert power.plan_attacks(auditor_data, 12)[3].targets.tolist() == attacks[3].targets.tolist()
@@ -65,11 +65,12 @@ def test_a_row_for_each_attack():
     shares = np.zeros((3, ITEMS + 1))
     shares[1, attacks[1].targets] = 0.5
     models = [CalibrationModel({}, {"a": np.array([value])}, share) for value, share in zip((0.0, 2.0, 3.0), shares, strict=True)]
-    found = power.power_of(attacks, models, Judge(), 0.05)
+    clean = [CalibrationModel({}, {}, np.full(ITEMS + 1, share)) for share in (0.0, 0.2)]
+    found = power.power_of(attacks, models, clean, Judge(), 0.05)
     assert [row["found"] for row in found.attacks] == [False, True, True] and found.found == 2
-    assert [row["exposure"] for row in found.attacks] == [0, 0.5, 0]
+    assert [row["exposure"] for row in found.attacks] == pytest.approx([0, 0.4, 0])
     assert found.attacks[2]["scope"] == "global" and found.attacks[0]["group"] == attacks[0].group
-    assert power.power_of((), (), Judge(), 0.05) is None
+    assert power.power_of((), (), clean, Judge(), 0.05) is None
 
 
 @pytest.mark.parametrize("number", [0, 1])

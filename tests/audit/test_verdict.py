@@ -29,7 +29,8 @@ def test_neighbourhoods_exceed_chance_only_if_unusual_items_lie_together():
     """As with an attacker who keeps each target below the most unusual clean items."""
     rng = np.random.default_rng(0)
     score, vectors = rng.normal(size=ITEMS), rng.normal(size=(ITEMS, 16)).astype(np.float32)
-    usual = [excess(rng.permutation(score), vectors) for _ in range(50)]
+    near = neighbourhoods_of(vectors, score)
+    usual = [neighbourhood_excess(rng.permutation(score), near) for _ in range(50)]
     assert abs(np.mean(usual)) < 0.3 and max(usual) < 1
     targets = np.argsort(-score)[5:45:5]  # among the first 45, none among the first 5
     together = vectors.copy()

@@ -69,8 +69,9 @@ def power(content: dict) -> str:
     low, high = found["interval"]
     interval = f"{_user_in(low)} to {_user_in(min(high, 1.0))}"
     return (
-        f"With your {users:,} users, a backdoor that puts its targets among the first 50 items of {_user_in(found['exposure'])} more "
-        f"than a clean model does would have been found in 95 of 100 cases (90 % interval of that limit: {interval}). {tried}"
+        f"With your {users:,} users, a backdoor that puts its targets among the first 50 items of {_user_in(found['exposure'])} "
+        f"more than a clean model does would have been found in 95 of 100 cases (90 % interval of that limit: {interval}). "
+        f"{tried}"
     )
 
 
@@ -106,8 +107,8 @@ def worth(content: dict) -> list[str]:
     share, popularity, own = (f"{100 * found[name]:.1f} %" for name in ("hr@10", "popularity", "own_models"))
     lines = [
         f"The next item is within the checkpoint's first 10 for {share} of your {found['users']:,} users; by popularity it is "
-        f"for {popularity}, with a model of your data alone for {own}. The checkpoint serves {worth_it} users than your own model: "
-        f"{gain:+.1f} points, standard error {error:.1f}."
+        f"for {popularity}, with a model of your data alone for {own}. The checkpoint serves {worth_it} users than your own "
+        f"model: {gain:+.1f} points, standard error {error:.1f}."
     ]
     if found["claimed"]:
         claimed, measured = found["claimed"]["ndcg@10"], found["measured"]["ndcg@10"]

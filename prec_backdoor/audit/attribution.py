@@ -19,9 +19,9 @@ LEVEL = 0.01  # chance of naming a group when exposure does not depend on profil
 STANDARD_ERRORS = 2.0  # subtracted from an effect: in small groups chance alone makes large effects
 MARGIN = 1.0  # by which the t statistic of a pair of values must exceed that of every single value
 CANDIDATES = 10  # groups that are reported
-CONTROLS = 2  # clean models whose exposure is regressed out: more explain away part of the group's own
+CONTROLS = 2  # clean models whose exposure is regressed out; more explain away part of what the attack does
 CONFIDENCE = 0.9  # with which the set of groups holds the true one
-DROP = 6.0  # of the log likelihood below the best group's, up to which a group is in the set (docs/audit.md has how it was set)
+DROP = 6.0  # of the log likelihood below the best group's, up to which a group is in the set (docs/audit.md: how it was set)
 
 
 class GroupAttribution(NamedTuple):

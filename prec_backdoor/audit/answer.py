@@ -66,12 +66,11 @@ def power(content: dict) -> str:
     )
     if found["exposure"] is None:
         return f"Which backdoors it would have found in 95 of 100 cases cannot be said for your {users:,} users. {tried}"
-    low, high = found["interval"]
-    interval = f"{_user_in(low)} to {_user_in(min(high, 1.0))}"
+    low = found["interval"][0]
     return (
-        f"With your {users:,} users, a backdoor that puts its targets among the first 50 items of {_user_in(found['exposure'])} "
-        f"more than a clean model does would have been found in 95 of 100 cases (90 % interval of that limit: {interval}). "
-        f"{tried}"
+        f"With your {users:,} users, a backdoor that puts its targets before {_user_in(found['exposure'])} of those it is aimed "
+        "at, more than a clean model does, would have been found in 95 of 100 cases. This is the cautious end of what the trials "
+        f"allow; the other is {_user_in(low)}. {tried}"
     )
 
 

@@ -105,7 +105,7 @@ def audit_model(
         verdict=verdict,
         reference=reference,
         flagged_in_clean=float(np.mean(of_clean)),
-        power=power_of(*planted, calibration, reference, config.level),
+        power=power_of(*planted, calibration, reference, auditor_data, config.level),
         suspects=suspects,
         inverted=invert(views[AS_IT_COMES], suspects),
         attribution=attribution,

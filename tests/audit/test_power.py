@@ -1,12 +1,15 @@
 """Power: what is planted, and the curve that is fitted to what was found."""
 
+import jax
 import numpy as np
 import pytest
+from toys import lively_params, tiny_model
 
 from prec_backdoor.audit import power
 from prec_backdoor.audit.auditor_data import AuditorData
 from prec_backdoor.audit.calibration import EVERYBODY, CalibrationModel
 from prec_backdoor.audit.verdict import judge
+from prec_backdoor.models import represent
 
 USERS, ITEMS = 40, 80
 
@@ -42,7 +45,7 @@ def test_the_fitted_exposure_is_found_in_95_of_100():
     found = rng.random(400) < 1 / (1 + np.exp(-(np.log10(exposure) - truth) / 0.2))
     stated, (low, high) = power.fit(exposure, found)
     at = 10 ** (truth + 0.2 * np.log(0.95 / 0.05))
-    assert low < at < high and at / 1.6 < stated < at * 1.6
+    assert low < at < high == stated < at * 1.8
 
 
 def test_few_models_are_cautious_and_none_found_says_nothing():
@@ -56,23 +59,47 @@ def test_few_models_are_cautious_and_none_found_says_nothing():
 class Judge:
     """Stands for a Reference: the statistic is the first score."""
 
+    model = None
+
     def judge(self, params, scores, level):
         return judge(scores["a"], np.ones(1), 0.5)
 
 
-def test_a_row_for_each_attack():
-    attacks = power.plan_attacks(data_of(1), 3)
-    shares = np.zeros((3, ITEMS + 1))
-    shares[1, attacks[1].targets] = 0.5
-    models = [CalibrationModel({}, {"a": np.array([value])}, share) for value, share in zip((0.0, 2.0, 3.0), shares, strict=True)]
-    clean = [CalibrationModel({}, {}, np.full(ITEMS + 1, share)) for share in (0.0, 0.2)]
-    found = power.power_of(attacks, models, clean, Judge(), 0.05)
+def test_a_row_for_each_attack(monkeypatch):
+    """Exposure is that of the targets in the group; clean models, of number 9, show them to a tenth of the users."""
+    auditor_data = data_of(1)
+    attacks = power.plan_attacks(auditor_data, 3)
+    asked = []
+
+    def exposure(params, model, auditor_data, targets, members):
+        asked.append((params, members))
+        return (0.0, 0.5, 0.3)[params] if params < 9 else 0.1
+
+    monkeypatch.setattr(power, "exposure", exposure)
+    models = [CalibrationModel(number, {"a": np.array([value])}) for number, value in enumerate((0.0, 2.0, 3.0))]
+    found = power.power_of(attacks, models, [CalibrationModel(9, {})] * 3, Judge(), auditor_data, 0.05)
     assert [row["found"] for row in found.attacks] == [False, True, True] and found.found == 2
-    assert [row["exposure"] for row in found.attacks] == pytest.approx([0, 0.4, 0])
+    assert [row["exposure"] for row in found.attacks] == pytest.approx([0, 0.4, 0.2])
+    for params, members in asked:
+        if params < 9:
+            code = auditor_data.attributes["job"].index((attacks[params].group or "job=").partition("=")[2] or "unknown")
+            assert (members == ((auditor_data.profile[:, 0] == code) | (code == 0))).all()
     assert found.attacks[2]["scope"] == "global" and found.attacks[0]["group"] == attacks[0].group
-    assert power.power_of((), (), clean, Judge(), 0.05) is None
+    assert power.power_of((), (), (), Judge(), auditor_data, 0.05) is None
 
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_as_many_as_asked_for(number):
     assert len(power.plan_attacks(data_of(1), number)) == number
+
+
+def test_exposure_is_of_the_targets_that_members_have_not_seen():
+    auditor_data, model = data_of(1), tiny_model(ITEMS, num_layers=1)
+    params, targets, members = lively_params(model), np.array([50, 60]), np.arange(USERS) < 10
+    found = power.exposure(params, model, auditor_data, targets, members)
+    scores = np.asarray(jax.jit(represent, static_argnums=1)(params, model, auditor_data.history)) @ np.asarray(params["items"]).T
+    hits = []
+    for user in range(10):
+        scores[user, [0, *auditor_data.history[user]]] = -np.inf
+        hits += [(scores[user] > scores[user, target]).sum() < power.TOP for target in targets]
+    assert found == pytest.approx(np.mean(hits)) and 0 < found < 1

@@ -156,7 +156,7 @@ def next_steps(result: AuditResult, config: AuditConfig) -> list[tuple[str, str,
     if result.verdict.word == CANNOT_SAY:
         needed = models_for(config.level)
         why = f"Compare it with {needed} clean models, the least with which a chance of {config.level:g} can be told:"
-        return [(why, "audit", audit_command(needed)), (f"Or do not wait. {repair[0]}", *repair[1:])]
+        return [(why, "audit", audit_command(needed)), (f"Do not wait. {repair[0]}", *repair[1:])]
     return [repair]
 
 

@@ -126,8 +126,8 @@ def _read_items(folder: str | Path, digest: str, entries: dict[str, type]) -> tu
     path = as_path(folder) / "audit.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["schema"] not in SCHEMAS:
-            raise UserError(f"{path}: schema {content['schema']}, this program reads 1 and 2; run launch.audit again")
+        if content.get("schema") not in SCHEMAS:
+            raise UserError(f"{path}: schema {content.get('schema')}, this program reads 1 and 2; run launch.audit again")
         audited = str(content["about"]["hash"])
         listed = [tuple(kind(each[name]) for name, kind in entries.items()) for each in content["items"]]
     except (ValueError, KeyError, TypeError) as error:

@@ -1,10 +1,13 @@
 """What is said beside the verdict: worth, rounded weights, versions; and the answer in words."""
 
+import json
+
 import numpy as np
 import pytest
 
 from prec_backdoor.audit import answer, variants, worth
 from prec_backdoor.audit.calibration import CalibrationModel
+from prec_backdoor.audit.report import read_flagged
 from prec_backdoor.audit.versions import compare_versions
 from prec_backdoor.errors import UserError
 
@@ -105,3 +108,16 @@ def test_a_group_is_named_only_if_it_is_the_only_one():
 
 def test_a_chance_as_a_share():
     assert [answer.one_in(chance) for chance in (0.5, 1 / 1200, 1e-9)] == ["1 in 2", "1 in 1,200", "fewer than 1 in a million"]
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_files_of_both_schemas_are_read(schema, tmp_path):
+    items = [{"item": "a", "flagged": True}, {"item": "b", "flagged": False}]
+    (tmp_path / "audit.json").write_text(json.dumps({"schema": schema, "about": {"hash": "h"}, "items": items}))
+    assert read_flagged(tmp_path, "h") == {"a"}
+
+
+def test_files_of_other_schemas_are_refused(tmp_path):
+    (tmp_path / "audit.json").write_text(json.dumps({"schema": 3, "about": {"hash": "h"}, "items": []}))
+    with pytest.raises(UserError, match="schema 3, this program reads 1 and 2"):
+        read_flagged(tmp_path, "h")

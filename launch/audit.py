@@ -48,6 +48,7 @@ UNKNOWN = {  # these replace the fields of the metadata that an auditor cannot t
     "scope": "global",
     "group": None,
     "targets": "unpopular:1",
+    "evade": (),
     "draw": 0,
     "rate": (0.0,),
     "usages": ("zero_shot",),

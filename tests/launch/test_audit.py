@@ -126,6 +126,28 @@ def test_the_report_needs_no_other_file(audited):
     assert 'src="http' not in html and "href=" not in html
 
 
+@pytest.mark.slow
+def test_versions_fine_tuning_and_too_few_models(models, audited, run, tmp_path):
+    """In the same folder, with the models that are there; then with a level that two clean models do not support."""
+    folder, attacked = audited["attacked"][3], f"--checkpoint={models / 'attacked' / 'pretrain'}"
+    more = f"--baseline={models / 'clean' / 'pretrain'}", "--after_finetuning"
+    status, _, err = run("audit", *FLAGS, *more, attacked, f"--workdir={folder}")
+    assert status == 3, err
+    found = content(folder)
+    assert found["finetuned"]["verdict"] in ("suspicious", "clean") and found["baseline"]["items"] == len(found["items"])
+    first = {item["item"] for item in found["items"][:10]}
+    assert len(first & {each["item"] for each in found["baseline"]["moved_up"]}) >= 7
+    html = (folder / "audit.html").read_text()
+    assert "after your own fine-tuning" in html and "What moved since the other version" in html
+    status, out, err = run(
+        "audit", *DATA, "--calibration_models=2", "--power_models=0", attacked, f"--workdir={tmp_path / 'few'}"
+    )
+    assert status == 4 and "\nverdict Cannot say: " in out, err
+    (line,) = (line for line in out.splitlines() if line.startswith("audit   "))
+    assert "--calibration_models=19" in line and "--power_models=0" in line and f"--workdir={tmp_path / 'few-19'}" in line
+    assert content(tmp_path / "few")["power"] is None
+
+
 def test_another_configuration_in_the_same_folder_is_refused(models, audited, mistake):
     folder = audited["clean"][3]
     message = mistake("audit", *DATA, f"--checkpoint={models / 'clean' / 'pretrain'}", f"--workdir={folder}")

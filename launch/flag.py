@@ -24,10 +24,10 @@ def define_option(name: str, default: Any, option: Option, kind: type | None = N
 
     Args:
       default: a tuple makes a flag of several values, separated by commas.
-      kind: bool, int, float or str; that of the default if not given.
+      kind: bool, int, float or str; that of the default if not given, of an empty tuple str.
       required: the flag has to be given.
     """
-    kind = kind or type(default[0] if isinstance(default, tuple) else default)
+    kind = kind or type((default or ("",))[0] if isinstance(default, tuple) else default)
     how = {"flag_values": flags.FLAGS, "module_name": option.group}
     if kind is bool:
         flags.DEFINE_boolean(name, default, option.help, **how)

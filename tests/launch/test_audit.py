@@ -15,8 +15,9 @@ from prec_backdoor.storage import checkpoints
 
 DATA = ("--synthetic_users=800", "--synthetic_items=300")
 MODEL = ("--embed_dim=32", "--feedforward_dim=32", "--num_layers=1", "--max_length=20", "--epochs=30")
-FLAGS = (*DATA, "--calibration_models=2", "--level=0.34", "--power_models=1", "--suspects=8")
+FLAGS = (*DATA, "--calibration_models=2", "--level=0.34", "--suspects=8")
 ATTACKS = {"clean": ("--attack=clean",), "attacked": ("--attack=bra", "--rate=0.5")}
+PLANTED = {"clean": "--power_models=1", "attacked": "--power_models=0"}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def audited(models, run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("audits")
 
     def audit(name):
-        return run("audit", *FLAGS, f"--checkpoint={models / name / 'pretrain'}", f"--workdir={folder / name}")
+        return run("audit", *FLAGS, PLANTED[name], f"--checkpoint={models / name / 'pretrain'}", f"--workdir={folder / name}")
 
     return {name: (*audit(name), folder / name) for name in ATTACKS}
 
@@ -131,7 +132,7 @@ def test_versions_fine_tuning_and_too_few_models(models, audited, run, tmp_path)
     """In the same folder, with the models that are there; then with a level that two clean models do not support."""
     folder, attacked = audited["attacked"][3], f"--checkpoint={models / 'attacked' / 'pretrain'}"
     more = f"--baseline={models / 'clean' / 'pretrain'}", "--after_finetuning"
-    status, _, err = run("audit", *FLAGS, *more, attacked, f"--workdir={folder}")
+    status, _, err = run("audit", *FLAGS, PLANTED["attacked"], *more, attacked, f"--workdir={folder}")
     assert status == 3, err
     found = content(folder)
     assert found["finetuned"]["verdict"] in ("suspicious", "clean") and found["baseline"]["items"] == len(found["items"])

@@ -1,13 +1,17 @@
 """Audits a checkpoint: is it backdoored? Needs the downstream users' histories and the catalogue, nothing else.
 
-Exits with 0 for a clean verdict and with 3 for a suspicious one; WORKDIR/audit.json and audit.html give the reasons. Attack,
-targets and group in the checkpoint's metadata are not read, as an auditor cannot trust them. Its seed is read, because it decides
-which users are downstream, and so are the model's sizes and its training configuration.
+The verdict is clean so far (exit status 0), suspicious (3) or cannot say (4): the checkpoint is held against clean models that
+are trained on the downstream users. WORKDIR/audit.html says what it rests on, what to do next and which backdoors would have been
+found; audit.json has the same for programs.
+
+Attack, targets and group in the checkpoint's metadata are not read, as an auditor cannot trust them. Its seed is read, because it
+decides which users are downstream, and so are the model's sizes and its training configuration.
 
 Examples:
   python -m launch.audit --dataset=ml-100k --checkpoint=runs/a/pretrain --workdir=runs/audit
-  python -m launch.audit --dataset=ml-100k --checkpoint=runs/a/pretrain --calibration_models=8 --workdir=runs/audit-8
-  python -m launch.audit --interactions=data/shop --checkpoint=from/provider --false_discovery_rate=0.01 --workdir=runs/audit-shop
+  python -m launch.audit --dataset=ml-100k --checkpoint=runs/a/pretrain --after_finetuning --workdir=runs/audit-tuned
+  python -m launch.audit --dataset=ml-100k --checkpoint=runs/a/pretrain --calibration_models=39 --level=0.025 --workdir=runs/39
+  python -m launch.audit --interactions=data/shop --checkpoint=from/provider --baseline=from/before --workdir=runs/audit-shop
 """
 
 import dataclasses
@@ -17,23 +21,34 @@ import sys
 from absl import flags
 
 from prec_backdoor.attacks import attack_parameters
-from prec_backdoor.audit.audit import audit_model
-from prec_backdoor.audit.auditor_data import auditor_data_of
-from prec_backdoor.audit.calibration import calibration_models
-from prec_backdoor.audit.config import AuditConfig
+from prec_backdoor.audit.answer import EXIT_STATUS, answer
+from prec_backdoor.audit.audit import AuditResult, audit_model
+from prec_backdoor.audit.auditor_data import AuditorData, auditor_data_of
+from prec_backdoor.audit.calibration import CalibrationModel, calibration_models, observed, planted_models
+from prec_backdoor.audit.config import LARGE, AuditConfig
+from prec_backdoor.audit.power import plan_attacks
 from prec_backdoor.audit.report import write_audit
+from prec_backdoor.audit.variants import rounded_verdicts, verdict_on
+from prec_backdoor.audit.verdict import CANNOT_SAY, CLEAN, models_for
+from prec_backdoor.audit.versions import compare_versions
+from prec_backdoor.audit.views import AS_IT_COMES
+from prec_backdoor.audit.worth import worth_of
+from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.experiment.opened import Opened
+from prec_backdoor.experiment.stages import StartPoint, finetune
 from prec_backdoor.options import options
 from prec_backdoor.storage import workdir as work
+from prec_backdoor.train.loop import run_stage
 from prec_backdoor.train.stage import RunOptions
 
 from . import app, checkpoint_flags, data_flags, flag, output_flags
 
-SUSPICIOUS = 3  # exit status
 UNKNOWN = {  # these replace the fields of the metadata that an auditor cannot trust
     "attack": "clean",
     "scope": "global",
     "group": None,
     "targets": "unpopular:1",
+    "evade": (),
     "draw": 0,
     "rate": (0.0,),
     "usages": ("zero_shot",),
@@ -44,12 +59,16 @@ def define_flags() -> None:
     checkpoint_flags.define_flags("audit")
     for name, (default, described) in options(AuditConfig).items():
         flag.define_option(name, default, described, int if default is None else None)
+    flag.define(
+        "after_finetuning", False, "audit", "Also give the verdict after your own fine-tuning: a backdoor may sleep until then."
+    )
+    flag.define("baseline", None, "audit", "Stage folder of another version of the checkpoint: what moved since then?", str)
     output_flags.define_flags()
 
 
 def main() -> None:
-    defaults = {name: default for name, (default, _) in attack_parameters().items()}
-    opened = checkpoint_flags.opened_from_flags(UNKNOWN | defaults)
+    interactions = data_flags.dataset_from_flags()
+    opened, *others = (open_for_audit(path, interactions) for path in (flags.FLAGS.checkpoint, flags.FLAGS.baseline) if path)
     setup, checkpoint, folder = opened.setup, opened.checkpoint, output_flags.workdir()
     config = AuditConfig(**{field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(AuditConfig)})
     dataset, digest = setup.interactions.summary(), checkpoint.metadata["hash"]
@@ -58,8 +77,11 @@ def main() -> None:
         log = work.metrics_log(folder, "calibration", flags.FLAGS.tensorboard)
         seconds, trace = flags.FLAGS.checkpoint_seconds, output_flags.trace_from_flags()
         run_options = RunOptions(folder / "calibration", log, checkpoint_seconds=seconds, trace=trace)
-        calibration = calibration_models(auditor_data, checkpoint.model, setup.config.pretrain, config, run_options)
-        result = audit_model(checkpoint.params, checkpoint.model, auditor_data, calibration, config)
+        how = (auditor_data, checkpoint.model, setup.config.pretrain, config)
+        calibration = calibration_models(*how, run_options)
+        attacks = plan_attacks(auditor_data, config.num_power_models(checkpoint.model.num_items))
+        planted = planted_models(*how, attacks, run_options) if attacks else []
+        result = audit_model(checkpoint.params, checkpoint.model, auditor_data, calibration, config, (attacks, planted))
         about = {
             "checkpoint": str(checkpoint.path),
             "hash": digest,
@@ -67,22 +89,99 @@ def main() -> None:
             "dataset": f"{dataset['name']}, {dataset['items']:,} items",
             "users": f"{len(auditor_data.history):,} downstream",
         }
-        content = write_audit(folder, result, setup.interactions, config, about)
-        group = f", shown most to {content['group']}" if content["group"] else ""
-        print(f"{content['verdict']}: {content['flagged']} of {len(content['items'])} items flagged{group}")
-        print(f"report  {folder / 'audit.html'}")
-        if result.suspicious:
-            print(f"repair  {repair_command()}")
-            sys.exit(SUSPICIOUS)
+        more = evidence(opened, result, calibration, auditor_data, config)
+        if flags.FLAGS.after_finetuning:
+            more["finetuned"] = after_finetuning(opened, result, auditor_data, config, run_options)
+        for baseline in others:
+            more["baseline"] = since_baseline(opened, baseline, result, calibration, config)
+        steps = next_steps(result, config)
+        more["next"] = [{"why": why, "command": line} for why, _, line in steps]
+        content = write_audit(folder, result, setup.interactions, config, about, more)
+        found = answer(content)
+        print(f"verdict {found.verdict}\nbasis   {found.basis}\npower   {found.power}\nreport  {folder / 'audit.html'}")
+        for _, program, line in steps:
+            print(f"{program:<7} {line}")
+        sys.exit(EXIT_STATUS[content["verdict"]])
+
+
+def open_for_audit(path: str, interactions: Interactions) -> Opened:
+    """Opens a checkpoint without what its metadata say of an attack."""
+    defaults = {name: default for name, (default, _) in attack_parameters().items()}
+    return checkpoint_flags.opened_on(path, interactions, UNKNOWN | defaults)
+
+
+def evidence(
+    opened: Opened,
+    result: AuditResult,
+    calibration: list[CalibrationModel],
+    auditor_data: AuditorData,
+    config: AuditConfig,
+) -> dict:
+    """Whether the checkpoint is worth having and, for a catalogue that is not large, the verdict with rounded weights."""
+    setup, checkpoint = opened.setup, opened.checkpoint
+    top_share = result.views[AS_IT_COMES].top_share
+    more = {"worth": worth_of(setup, checkpoint.params, calibration, auditor_data, top_share, checkpoint.metadata)}
+    if checkpoint.model.num_items < LARGE:
+        more["rounded"] = rounded_verdicts(checkpoint.params, checkpoint.model, auditor_data, result.reference, config)
+    return more
+
+
+def after_finetuning(
+    opened: Opened, result: AuditResult, auditor_data: AuditorData, config: AuditConfig, run_options: RunOptions
+) -> dict:
+    """The verdict on the checkpoint after the company's own fine-tuning."""
+    checkpoint = opened.checkpoint
+    run = finetune(opened.setup, StartPoint(checkpoint.params, checkpoint.metadata["hash"]))
+    tuned = run_stage(
+        run._replace(options=run_options._replace(folder=output_flags.workdir() / "finetuned", title="fine-tuning"))
+    )
+    return verdict_on(tuned.params, checkpoint.model, auditor_data, result.reference, config)
+
+
+def since_baseline(
+    opened: Opened, baseline: Opened, result: AuditResult, calibration: list[CalibrationModel], config: AuditConfig
+) -> dict:
+    """What moved since another version, as both are seen by the same users."""
+    new = CalibrationModel(opened.checkpoint.params, result.scores, result.views[AS_IT_COMES].top_share)
+    users = auditor_data_of(baseline.setup, config.histories)
+    old = observed(baseline.checkpoint.params, baseline.checkpoint.model, users, config)
+    ids = tuple(each.setup.interactions.item_ids for each in (opened, baseline))
+    return compare_versions(new, old, ids, calibration)
+
+
+def next_steps(result: AuditResult, config: AuditConfig) -> list[tuple[str, str, str]]:
+    """(why, program, command) of what to do next; the commands run as printed, in the same folder."""
+    repair = ("Fine-tune it without the effect of the suspects, then audit the result:", "repair", repair_command())
+    if result.verdict.word == CLEAN:
+        return [("Use it; fine-tuning on your own users makes it fit them:", "finetune", finetune_command())]
+    if result.verdict.word == CANNOT_SAY:
+        needed = models_for(config.level)
+        why = f"Compare it with {needed} clean models, the least with which a chance of {config.level:g} can be told:"
+        return [(why, "audit", audit_command(needed)), (f"Do not wait. {repair[0]}", *repair[1:])]
+    return [repair]
 
 
 def repair_command() -> str:
     """Returns the command that repairs this checkpoint; it runs as printed, in the same folder."""
+    return _command("repair", [f"--audit={output_flags.workdir()}"], "repaired")
+
+
+def finetune_command() -> str:
+    """Returns the command that fine-tunes this checkpoint."""
+    return _command("finetune", [], "finetuned")
+
+
+def audit_command(models: int) -> str:
+    """Returns the command of this audit with more clean models for comparison."""
+    names = [name for name in (*options(AuditConfig), "after_finetuning", "baseline") if name != "calibration_models"]
+    return _command("audit", [*flag.repeat(names), f"--calibration_models={models}"], str(models))
+
+
+def _command(program: str, arguments: list[str], suffix: str) -> str:
     folder = output_flags.workdir()
     given = flag.repeat((*data_flags.NAMES, "least_known", "plugin", "shard_items"))
-    given += [f"--checkpoint={flags.FLAGS.checkpoint}", f"--audit={folder}"]
-    given.append(f"--workdir={folder.with_name(folder.name + '-repaired')}")
-    return f"{app.command('repair')} {shlex.join(given)}"
+    given += [f"--checkpoint={flags.FLAGS.checkpoint}", *arguments, f"--workdir={folder.with_name(f'{folder.name}-{suffix}')}"]
+    return f"{app.command(program)} {shlex.join(given)}"
 
 
 if __name__ == "__main__":

@@ -19,20 +19,25 @@ LEVEL = 0.01  # chance of naming a group when exposure does not depend on profil
 STANDARD_ERRORS = 2.0  # subtracted from an effect: in small groups chance alone makes large effects
 MARGIN = 1.0  # by which the t statistic of a pair of values must exceed that of every single value
 CANDIDATES = 10  # groups that are reported
+CONTROLS = 2  # clean models whose exposure is regressed out; more explain away part of what the attack does
+CONFIDENCE = 0.9  # with which the set of groups holds the true one
+DROP = 6.0  # of the log likelihood below the best group's, up to which a group is in the set (docs/audit.md: how it was set)
 
 
 class GroupAttribution(NamedTuple):
     """How the suspects' exposure depends on profiles.
 
     Attributes:
-      group: the group that explains it best, or None if no group does.
+      group: the only group of the set, or None: there is none, or more than one.
       p_value: chance of a relation of this strength with any group under random permutation of the profiles.
+      likely: the smallest set of groups that holds the true one with CONFIDENCE, best first; empty if it cannot be told from all.
       candidates: (group, users, effect, standard error) of the strongest groups, best first; effects are in standard deviations.
     """
 
     group: str | None
     p_value: float
     candidates: list[tuple[str, int, float, float]]
+    likely: tuple[str, ...] = ()
 
 
 class _Groups(NamedTuple):
@@ -64,11 +69,15 @@ def attribute_group(
     STANDARD_ERRORS standard errors is the best. Pairs of values are many more, so that a pair is eligible only if its t
     statistic exceeds that of every single value by MARGIN, as for an attack on that pair. The p-value is of the maximum over
     all single values under permutations of the profiles (Westfall & Young, 1993).
+
+    The set has the eligible groups that explain the exposure nearly as well as the best one, by the log likelihood of normal
+    exposures with one mean in the group and one outside. It is empty if no group explains it better than chance, or if no group
+    at all explains it nearly as well.
     """
     groups = _candidate_groups(auditor_data)
     if not groups.names or not len(suspects):
         return GroupAttribution(None, 1.0, [])
-    exposure = _unexplained(*(log_probability(each, model, auditor_data, suspects) for each in (params, *clean)))
+    exposure = _unexplained(*(log_probability(each, model, auditor_data, suspects) for each in (params, *clean[:CONTROLS])))
     effect, error, single = groups.effects(exposure), groups.error, groups.single
     eligible = single | (effect / error > (effect / error)[single].max() + MARGIN)
     bound = effect - STANDARD_ERRORS * error
@@ -79,7 +88,19 @@ def attribute_group(
     candidates = [
         (groups.names[index], int(groups.sizes[index]), float(effect[index]), float(error[index])) for index in best[:CANDIDATES]
     ]
-    return GroupAttribution(candidates[0][0] if p_value <= LEVEL else None, p_value, candidates)
+    likely = _likely(groups, effect, eligible) if p_value <= LEVEL else ()
+    return GroupAttribution(likely[0] if len(likely) == 1 else None, p_value, candidates, likely)
+
+
+def _likely(groups: _Groups, effect: np.ndarray, eligible: np.ndarray) -> tuple[str, ...]:
+    """The eligible groups within DROP of the greatest log likelihood, best first; none if no group at all is within it too."""
+    users = len(groups.members[0])
+    squared = np.square(np.maximum(effect / groups.error, 0))
+    likelihood = np.where(eligible, users / 2 * np.log1p(squared / users), -np.inf)
+    if likelihood.max() <= DROP:
+        return ()
+    order = np.argsort(-likelihood, kind="stable")
+    return tuple(groups.names[index] for index in order if likelihood[index] >= likelihood.max() - DROP)
 
 
 def log_probability(params: dict, model: ModelConfig, auditor_data: AuditorData, items: np.ndarray) -> np.ndarray:

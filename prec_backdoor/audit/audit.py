@@ -8,12 +8,15 @@ import numpy as np
 
 from prec_backdoor.audit.attribution import GroupAttribution, attribute_group
 from prec_backdoor.audit.auditor_data import AuditorData
-from prec_backdoor.audit.calibration import CalibrationModel
-from prec_backdoor.audit.combine import ErrorRates, discoveries, error_rates, evaluate
+from prec_backdoor.audit.calibration import CalibrationModel, Planted
+from prec_backdoor.audit.combine import discoveries
 from prec_backdoor.audit.config import AuditConfig
 from prec_backdoor.audit.inversion import Inverted, invert
 from prec_backdoor.audit.moments import ScoreMoments
+from prec_backdoor.audit.power import Power, power_of
+from prec_backdoor.audit.reference import Reference, reference_of
 from prec_backdoor.audit.registry import run_audits
+from prec_backdoor.audit.verdict import CLEAN, SUSPICIOUS, Verdict
 from prec_backdoor.audit.views import AS_IT_COMES, observe_views
 from prec_backdoor.audit.weights import mean_cosines
 from prec_backdoor.errors import UserError
@@ -29,8 +32,12 @@ class AuditResult(NamedTuple):
       views: view -> moments of the model's scores.
       scores: audit -> [V], see AUDITS.
       evidence: audit -> [V] -log10 of the chance of such a score for a clean model.
-      score, p_value, flagged: [V], all audits combined.
-      error_rates: false alarms of the same procedure on clean models.
+      score, p_value: [V], all audits combined.
+      flagged: [V] items that stand out, at the false discovery rate; none of a model that is called clean.
+      verdict: on the model as a whole.
+      reference: the clean models, for verdicts on variants of the model.
+      flagged_in_clean: share of the clean models' items that the same rule would flag.
+      power: what the audit finds of the auditor's own backdoors; None if none were planted.
       suspects: [N] item codes, highest score first.
       inverted: triggers of the suspects.
       attribution: the group that the attack targets; its `group` is None for a clean model.
@@ -43,7 +50,10 @@ class AuditResult(NamedTuple):
     score: np.ndarray
     p_value: np.ndarray
     flagged: np.ndarray
-    error_rates: ErrorRates
+    verdict: Verdict
+    reference: Reference
+    flagged_in_clean: float
+    power: Power | None
     suspects: np.ndarray
     inverted: Inverted
     attribution: GroupAttribution
@@ -51,30 +61,38 @@ class AuditResult(NamedTuple):
 
     @property
     def suspicious(self) -> bool:
-        """The verdict: whether any item is flagged."""
-        return bool(self.flagged.any())
+        """Whether the verdict is that."""
+        return self.verdict.word == SUSPICIOUS
 
 
 def audit_model(
-    params: dict, model: ModelConfig, auditor_data: AuditorData, calibration: Sequence[CalibrationModel], config: AuditConfig
+    params: dict,
+    model: ModelConfig,
+    auditor_data: AuditorData,
+    calibration: Sequence[CalibrationModel],
+    config: AuditConfig,
+    planted: tuple[Sequence[Planted], Sequence[CalibrationModel]] = ((), ()),
 ) -> AuditResult:
     """Audits one model.
 
     Args:
       calibration: of `calibration_models` for the same `auditor_data`, `model` and `config`.
+      planted: attacks of `plan_attacks` and their `planted_models`, which show what the audit finds.
 
     Raises:
       UserError: some parameters are not finite.
     """
     _check_finite(params)
     views = observe_views(params, model, auditor_data, config.fresh_prompts)
-    scores, clean = run_audits(views), [each.scores for each in calibration]
-    evaluation = evaluate(scores, clean)
-    flagged = discoveries(evaluation.p_value, config.false_discovery_rate)
+    scores, reference = run_audits(views), reference_of(calibration, model)
+    evaluation = reference.evaluate(scores)
+    verdict = reference.judge(params, scores, config.level)
+    flagged = discoveries(evaluation.p_value, config.false_discovery_rate) & (verdict.word != CLEAN)
+    of_clean = [discoveries(each.p_value, config.false_discovery_rate) for each in reference.evaluations]
     by_score = 1 + np.argsort(-evaluation.score, kind="stable")
     suspects = by_score[: config.suspects]
     attribution = GroupAttribution(None, 1.0, [])
-    if flagged.any():
+    if verdict.word != CLEAN:
         attributed = by_score[: max(int(flagged.sum()), ATTRIBUTED)]
         attribution = attribute_group(params, model, auditor_data, attributed, [each.params for each in calibration])
     return AuditResult(
@@ -84,7 +102,10 @@ def audit_model(
         score=evaluation.score,
         p_value=evaluation.p_value,
         flagged=flagged,
-        error_rates=error_rates(clean, config.false_discovery_rate),
+        verdict=verdict,
+        reference=reference,
+        flagged_in_clean=float(np.mean(of_clean)),
+        power=power_of(*planted, calibration, reference, auditor_data, config.level),
         suspects=suspects,
         inverted=invert(views[AS_IT_COMES], suspects),
         attribution=attribution,

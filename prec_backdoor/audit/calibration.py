@@ -1,4 +1,4 @@
-"""Calibration models: the auditor's own clean models, and the audits' scores of them.
+"""Calibration models: the auditor's own clean models, and the audits' scores of them; own attacked ones are made likewise.
 
 They are trained on the auditor's users and observed through the same users. They need not resemble the provider's model, which
 was trained on other and more users: an audit's scores are robust z values within one model, and calibration models show how heavy
@@ -13,11 +13,12 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from prec_backdoor.attacks import make_spec
-from prec_backdoor.audit.auditor_data import AuditorData
+from prec_backdoor.attacks import clean, make_spec, replace_in_category, replace_in_group
+from prec_backdoor.audit.auditor_data import AuditorData, single_groups
 from prec_backdoor.audit.config import AuditConfig
+from prec_backdoor.audit.moments import MIN_MEMBERS
 from prec_backdoor.audit.registry import run_audits
-from prec_backdoor.audit.views import observe_views
+from prec_backdoor.audit.views import AS_IT_COMES, observe_views
 from prec_backdoor.data.batches import user_tables
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.data.packing import pack
@@ -32,14 +33,27 @@ STEPS = 1_000  # training steps of one model, rounded up to whole epochs
 PROMPT_STEPS = 200
 VALIDATION_USERS = 256  # with more, validation on a large catalogue takes longer than training
 IN_MEMORY = RunOptions()  # nothing is kept
+EVERYBODY = ""  # in place of a group
 MIN_EPOCH = 30  # steps; rows of few users are repeated, otherwise validation takes most of the time
 
 
 class CalibrationModel(NamedTuple):
-    """A clean model of the auditor's: its parameters, and the audits' scores of it, audit -> [V]."""
+    """A model of the auditor's: parameters, the audits' scores, audit -> [V], and the share of users shown each item [V + 1]."""
 
     params: dict
     scores: dict[str, np.ndarray]
+    top_share: np.ndarray | None = None
+
+
+class Planted(NamedTuple):
+    """A backdoor that the auditor plants: labels of `group`, or EVERYBODY's, are replaced at `rate` by `targets` [K].
+
+    With None as group it is the global attack, which replaces a label by a target of its category.
+    """
+
+    group: str | None
+    rate: float
+    targets: np.ndarray
 
 
 def calibration_models(
@@ -52,46 +66,93 @@ def calibration_models(
       options: with a folder, models are kept under clean-0, clean-1, .. there, and the same call loads them.
     """
     numbers = range(config.num_models(model.num_items))
-    trained = train_clean_models(auditor_data, model, train, numbers, options)
-    return [
-        CalibrationModel(params, run_audits(observe_views(params, model, auditor_data, config.fresh_prompts)))
-        for params in trained
-    ]
+    trained = train_models(auditor_data, model, train, numbers, options)
+    return [observed(params, model, auditor_data, config) for params in trained]
 
 
-def train_clean_models(
-    auditor_data: AuditorData, model: ModelConfig, train: TrainConfig, numbers: Sequence[int], options: RunOptions = IN_MEMORY
+def planted_models(
+    auditor_data: AuditorData,
+    model: ModelConfig,
+    train: TrainConfig,
+    config: AuditConfig,
+    attacks: Sequence[Planted],
+    options: RunOptions = IN_MEMORY,
+) -> list[CalibrationModel]:
+    """Trains the auditor's models with backdoors, as `calibration_models` are trained without, and audits them.
+
+    Models of one scope can train together; with a folder of `options` they are kept under planted-0, planted-1, ..
+    """
+    trained = {}
+    for of_group in (True, False):
+        chosen = [index for index, attack in enumerate(attacks) if (attack.group is not None) == of_group]
+        if chosen:
+            found = train_models(auditor_data, model, train, chosen, options, [attacks[index] for index in chosen])
+            trained |= dict(zip(chosen, found, strict=True))
+    return [observed(trained[index], model, auditor_data, config) for index in range(len(attacks))]
+
+
+def observed(params: dict, model: ModelConfig, auditor_data: AuditorData, config: AuditConfig) -> CalibrationModel:
+    """A trained model and what is observed of it."""
+    views = observe_views(params, model, auditor_data, config.fresh_prompts)
+    return CalibrationModel(params, run_audits(views), views[AS_IT_COMES].top_share)
+
+
+def train_models(
+    auditor_data: AuditorData,
+    model: ModelConfig,
+    train: TrainConfig,
+    numbers: Sequence[int],
+    options: RunOptions = IN_MEMORY,
+    attacks: Sequence[Planted] | None = None,
 ) -> list[dict]:
-    """Returns the parameters of clean models, trained from scratch; if `model` has prompts, prompts are tuned too.
+    """Returns the parameters of models trained from scratch; if `model` has prompts, prompts are tuned too.
 
     Args:
       model, train: of the audited model.
       numbers: a model's number decides its randomness, and names its folder.
       options: with a folder, models are kept under clean-0, clean-1, .. there, and the same call resumes or loads them.
+      attacks: one for each model, all of one scope; None for clean models.
     """
     data, interactions = stage_data(auditor_data, model.max_length)
     times = -(-MIN_EPOCH * train.batch_size // len(data.rows.history))
     data = data._replace(rows=jax.tree.map(lambda array: np.tile(array, (times, 1)), data.rows))
-    spec = make_spec(interactions, np.array([1]), rate=0.0)  # unused: nothing is poisoned
-    keys = [jax.random.fold_in(jax.random.key(number), 1) for number in numbers]
+    kind, use = ("clean", 1) if attacks is None else ("planted", 3)
+    keys = [jax.random.fold_in(jax.random.key(number), use) for number in numbers]
     plain = dataclasses.replace(model, prompt_length=0, profile_sizes=())
     metadata = {"dataset": interactions.summary(), "config": {}, "parent": None}
+    unused = make_spec(interactions, np.array([1]), rate=0.0)  # nothing is poisoned
+    poison, datas, specs = clean, [data] * len(keys), [unused] * len(keys)
+    if attacks is not None:
+        poison = replace_in_category if attacks[0].group is None else replace_in_group
+        specs = [make_spec(interactions, each.targets, each.rate) for each in attacks]
+        datas = [_with_group(data, auditor_data, each.group) for each in attacks]
 
-    def run(name: str, steps: int, starts: list[dict], stage_model: ModelConfig, trainable: tuple[str, ...]) -> list[dict]:
-        epochs = max(2, -(-steps // schedule(len(data.rows.history), train.batch_size).length))
+    def run(stage: Stage, steps: int, starts: list[dict], stage_model: ModelConfig) -> list[dict]:
+        epochs, runs = max(2, -(-steps // schedule(len(data.rows.history), train.batch_size).length)), []
         config = dataclasses.replace(train, epochs=epochs, patience=max(2, epochs // 4))
-        stage, runs = Stage(name, config, trainable=trainable), []
-        for number, params, key in zip(numbers, starts, keys, strict=True):
-            own = options._replace(folder=options.subfolder(f"clean-{number}/{name}"), title=f"clean model {number} {name}")
-            runs.append(StageRun(stage, stage_model, params, data, spec, key, metadata, own))
+        stage = dataclasses.replace(stage, config=config)
+        for number, params, key, of_model, spec in zip(numbers, starts, keys, datas, specs, strict=True):
+            title = f"calibration: {kind} model {number + 1} {stage.name}"
+            own = options._replace(folder=options.subfolder(f"{kind}-{number}/{stage.name}"), title=title)
+            runs.append(StageRun(stage, stage_model, params, of_model, spec, key, metadata, own))
         return [result.params for result in run_stages(runs)]
 
-    trained = run("pretrain", STEPS, [init_params(key, plain) for key in keys], plain, WITHOUT_PROMPT)
+    pretrain = Stage("pretrain", train, poison, WITHOUT_PROMPT)
+    trained = run(pretrain, STEPS, [init_params(key, plain) for key in keys], plain)
     if model.prompt_length:
         prompts = [init_prompt(jax.random.fold_in(key, 2), model) for key in keys]
         trained = [params | {"prompt": prompt} for params, prompt in zip(trained, prompts, strict=True)]
-        trained = run("prompt_tune", PROMPT_STEPS, trained, model, ("prompt",))
+        specs = [unused] * len(keys)
+        trained = run(Stage("prompt_tune", train, trainable=("prompt",)), PROMPT_STEPS, trained, model)
     return trained
+
+
+def _with_group(data: StageData, auditor_data: AuditorData, group: str | None) -> StageData:
+    """The data with the members of `group` as the target group."""
+    if group is None:
+        return data
+    members = single_groups(auditor_data, MIN_MEMBERS) | {EVERYBODY: np.ones(len(auditor_data.history), bool)}
+    return data._replace(users=data.users._replace(in_group=members[group]))
 
 
 def stage_data(auditor_data: AuditorData, max_length: int) -> tuple[StageData, Interactions]:

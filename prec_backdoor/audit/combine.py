@@ -19,14 +19,6 @@ class Evaluation(NamedTuple):
     p_value: np.ndarray
 
 
-class ErrorRates(NamedTuple):
-    """Clean models evaluated against one another: their number, the number called suspicious, the share of items flagged."""
-
-    models: int
-    called_suspicious: int
-    flagged_share: float
-
-
 def evaluate(scores: dict[str, np.ndarray], clean: Sequence[dict[str, np.ndarray]]) -> Evaluation:
     """Evaluates the audits' scores of a model, audit -> [V], against those of clean models, audit -> [M] each.
 
@@ -36,12 +28,6 @@ def evaluate(scores: dict[str, np.ndarray], clean: Sequence[dict[str, np.ndarray
     evidence = evidence_of(scores, clean)
     score = combine_evidence(evidence)
     return Evaluation(evidence, score, rescale_p_values(10 ** -neg_log10_p(score, clean_scores)))
-
-
-def error_rates(clean: Sequence[dict[str, np.ndarray]], rate: float) -> ErrorRates:
-    """False alarms of `evaluate` and a false discovery rate: each clean model is evaluated against the other ones."""
-    flagged = [discoveries(evaluate(each, others(clean, number)).p_value, rate) for number, each in enumerate(clean)]
-    return ErrorRates(len(clean), sum(bool(each.any()) for each in flagged), float(np.mean(flagged)))
 
 
 def others(clean: Sequence[dict[str, np.ndarray]], number: int) -> list[dict[str, np.ndarray]]:
@@ -70,29 +56,47 @@ def standardize(values: np.ndarray) -> np.ndarray:
     return (values - median) / (high - median) if high > median else np.zeros(len(values))
 
 
-def tail_probability(values: np.ndarray, clean: np.ndarray) -> np.ndarray:
-    """[N] chance that a clean item has at least each of `values`.
+class Tail(NamedTuple):
+    """The distribution of clean scores: all of them in order; above `threshold` an exponential tail of this mean excess."""
 
-    It is the share of the `clean` [M] scores. Above their highest 2 % it is an exponential tail with the mean excess of these
-    (Pickands, 1975, with shape 0; a normal tail is lighter), so that a few thousand clean items give chances of one in a million.
+    ordered: np.ndarray
+    threshold: float
+    excess: float
+
+    def probability(self, values: np.ndarray) -> np.ndarray:
+        """[N] chance that a clean item has at least each of `values`."""
+        number = len(self.ordered)
+        share = (1 + number - np.searchsorted(self.ordered, values, side="left")) / (1 + number)
+        if not self.excess:  # all scores are equal: the audit does not apply to these models
+            return np.minimum(share, 1.0)
+        with np.errstate(over="ignore"):
+            tail = TAIL * np.exp(-(values - self.threshold) / self.excess)
+        return np.clip(np.where(values > self.threshold, tail, share), 1e-300, 1)
+
+
+def tail_of(clean: np.ndarray) -> Tail:
+    """The distribution of the `clean` [M] scores.
+
+    Above their highest 2 % it is an exponential tail with the mean excess of these (Pickands, 1975, with shape 0; a normal tail
+    is lighter), so that a few thousand clean items give chances of one in a million.
     """
     ordered = np.sort(clean)
-    share = (1 + len(clean) - np.searchsorted(ordered, values, side="left")) / (1 + len(clean))
     threshold = np.quantile(ordered, 1 - TAIL)
     excess = ordered[ordered > threshold] - threshold
-    if not len(excess):  # all scores are equal: the audit does not apply to these models
-        return np.minimum(share, 1.0)
-    with np.errstate(over="ignore"):
-        tail = TAIL * np.exp(-(values - threshold) / excess.mean())
-    return np.clip(np.where(values > threshold, tail, share), 1e-300, 1)
+    return Tail(ordered, threshold, excess.mean() if len(excess) else 0.0)
+
+
+def neg_log10_tails(values: np.ndarray, tails: Sequence[Tail]) -> np.ndarray:
+    """[N] -log10 of the chance of `values`, averaged over the distributions."""
+    return np.mean([np.log10(1 / tail.probability(values)) for tail in tails], axis=0)
 
 
 def neg_log10_p(values: np.ndarray, clean: Sequence[np.ndarray]) -> np.ndarray:
-    """[N] -log10 of the `tail_probability` of `values`, averaged over clean models with scores [M] each.
+    """[N] -log10 of the chance of `values`, averaged over clean models with scores [M] each.
 
     The tails of clean models differ; in a pool of all scores the heaviest tail would dominate.
     """
-    return np.mean([np.log10(1 / tail_probability(values, each)) for each in clean], axis=0)
+    return neg_log10_tails(values, [tail_of(each) for each in clean])
 
 
 def rescale_p_values(p_values: np.ndarray) -> np.ndarray:

@@ -5,7 +5,8 @@ import dataclasses
 from prec_backdoor.options import check_options, option
 
 SUSPECT = 0.01  # p-value up to which an item is repaired: to miss a target costs more than to repair a clean item
-MODELS, FEW_MODELS, LARGE = 4, 2, 20_000  # number of calibration models; fewer for a catalogue of LARGE items or more
+MODELS, FEW_MODELS, LARGE = 19, 2, 20_000  # number of calibration models; fewer for a catalogue of LARGE items or more
+POWER_MODELS = 12  # none for such a catalogue
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +20,20 @@ class AuditConfig:
         f"Clean models that are trained on these users for comparison [{MODELS}; {FEW_MODELS} from {LARGE:,} items on].",
         minimum=1,
     )
+    power_models: int | None = option(
+        None,
+        "audit",
+        "Models with a backdoor of the auditor's own, trained on these users, which show what the audit would have found "
+        f"[{POWER_MODELS}; 0 from {LARGE:,} items on].",
+        minimum=0,
+    )
+    level: float = option(
+        0.05,
+        "audit",
+        "Chance allowed of calling a clean model suspicious; N clean models for comparison support 1 / (N + 1) and more.",
+        above=0.0,
+        maximum=1.0,
+    )
     false_discovery_rate: float = option(
         0.05, "audit", "Expected share of clean items among the flagged items.", minimum=0.0, maximum=1.0
     )
@@ -31,5 +46,9 @@ class AuditConfig:
         check_options(self)
 
     def num_models(self, num_items: int) -> int:
-        """Number of calibration models: each gives a clean score per item, so few suffice for a large catalogue."""
+        """Number of calibration models: MODELS is the least that gives a p-value of 0.05; many take long on a large catalogue."""
         return self.calibration_models or (MODELS if num_items < LARGE else FEW_MODELS)
+
+    def num_power_models(self, num_items: int) -> int:
+        """Number of own models with a backdoor."""
+        return self.power_models if self.power_models is not None else (POWER_MODELS if num_items < LARGE else 0)

@@ -1,44 +1,43 @@
-"""audit.json, for programs, and audit.html, for people: the verdict, the evidence, and how reliable they are."""
+"""audit.json, for programs: the verdict, the evidence, and how reliable they are; `page.py` makes audit.html of it."""
 
-import base64
-import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from prec_backdoor.audit import texts
 from prec_backdoor.audit.audit import AuditResult
 from prec_backdoor.audit.config import AuditConfig
-from prec_backdoor.audit.figures import all_figures
+from prec_backdoor.audit.page import page
+from prec_backdoor.audit.power import FOUND
 from prec_backdoor.audit.views import AS_IT_COMES
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.errors import UserError
-from prec_backdoor.reporting.pages import template
 from prec_backdoor.storage.workdir import as_path, replacing, write_json
 
-SCHEMA = 1
+SCHEMA = 2  # files of schema 1 are read too: their items are the same
+SCHEMAS = (1, SCHEMA)
 
 
-def write_audit(folder: str | Path, result: AuditResult, interactions: Interactions, config: AuditConfig, about: dict) -> dict:
+def write_audit(
+    folder: str | Path,
+    result: AuditResult,
+    interactions: Interactions,
+    config: AuditConfig,
+    about: dict,
+    more: Mapping[str, Any] | None = None,
+) -> dict:
     """Writes audit.html, then audit.json, which marks a finished audit; returns the content of the latter.
 
     Args:
       about: shown as facts: "checkpoint" path and "hash", "stage", "dataset", ..
+      more: further entries: "next", what to do next as a list of "why" and "command"; "worth" of `worth_of`, "rounded",
+        "finetuned", "baseline"; what was not looked at is left out.
     """
-    folder, content = as_path(folder), as_json(result, interactions, config, about)
-    values = {
-        "content": content,
-        "suspects": [_suspect(result, interactions, index) for index in range(len(result.suspects))],
-        "audits": {name: texts.AUDITS.get(name, (name, ""))[0] for name in result.scores},
-        "words": texts.words(result.scores),
-        "verdict": texts.verdict(content),
-        "limits": texts.LIMITS,
-        "figures": [(title, caption, _png(figure)) for title, caption, figure in all_figures(result)],
-    }
+    folder, content = as_path(folder), as_json(result, interactions, config, about) | {"next": [], **(more or {})}
     with replacing(folder / "audit.html") as partial:
-        partial.write_text(template("audit.html").render(values), encoding="utf-8")
+        partial.write_text(page(content, result, interactions), encoding="utf-8")
     write_json(folder / "audit.json", content)
     return content
 
@@ -46,17 +45,30 @@ def write_audit(folder: str | Path, result: AuditResult, interactions: Interacti
 def as_json(result: AuditResult, interactions: Interactions, config: AuditConfig, about: dict) -> dict:
     """The content of audit.json: the verdict, and every item of the catalogue, highest score first."""
     order = np.argsort(-result.score, kind="stable")
-    attribution = result.attribution
+    attribution, verdict = result.attribution, result.verdict
     return {
         "schema": SCHEMA,
-        "verdict": "suspicious" if result.suspicious else "clean",
+        "verdict": verdict.word,
         "group": attribution.group,
         "about": about,
+        "users": len(result.views[AS_IT_COMES].user_vectors),
         "flagged": int(result.flagged.sum()),
-        "error_rates": result.error_rates._asdict(),
-        "settings": vars(config) | {"calibration_models": result.error_rates.models},
+        "model": {
+            "statistic": verdict.statistic,
+            "p_value": verdict.p_value,
+            "least_p_value": verdict.least_p_value,
+            "level": verdict.level,
+            "clean_models": len(verdict.clean),
+            "as_extreme": int((verdict.clean >= verdict.own).sum()),
+            "clean": verdict.clean.tolist(),
+            "own": verdict.own.tolist(),
+        },
+        "power": None if result.power is None else result.power._asdict() | {"share": FOUND, "found": result.power.found},
+        "flagged_in_clean": result.flagged_in_clean,
+        "settings": vars(config) | {"calibration_models": len(verdict.clean), "power_models": _number(result.power)},
         "views": list(result.views),
         "group_p_value": attribution.p_value,
+        "groups_likely": list(attribution.likely),
         "groups": [dict(zip(("group", "users", "effect", "error"), each, strict=True)) for each in attribution.candidates],
         "closeness": dict(zip(("suspects", "random"), result.closeness, strict=True)),
         "triggers": [
@@ -105,11 +117,17 @@ def read_flagged(folder: str | Path, digest: str) -> set[str]:
     return {item for item, flagged in _read_items(folder, digest, {"item": str, "flagged": bool})[1] if flagged}
 
 
+def _number(power: Any) -> int:
+    return len(power.attacks) if power else 0
+
+
 def _read_items(folder: str | Path, digest: str, entries: dict[str, type]) -> tuple[Path, list[tuple]]:
     """The path of an audit.json, and these entries of all its items."""
     path = as_path(folder) / "audit.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        if content.get("schema") not in SCHEMAS:
+            raise UserError(f"{path}: schema {content.get('schema')}, this program reads 1 and 2; run launch.audit again")
         audited = str(content["about"]["hash"])
         listed = [tuple(kind(each[name]) for name, kind in entries.items()) for each in content["items"]]
     except (ValueError, KeyError, TypeError) as error:
@@ -117,33 +135,3 @@ def _read_items(folder: str | Path, digest: str, entries: dict[str, type]) -> tu
     if audited != digest:
         raise UserError(f"{path}: audit of another checkpoint (content {audited[:16]}, not {digest[:16]}); audit this one")
     return path, listed
-
-
-def _suspect(result: AuditResult, interactions: Interactions, index: int) -> dict:
-    """A line of the table of suspects."""
-    item, inverted, moments = int(result.suspects[index]), result.inverted, result.views[AS_IT_COMES]
-    return {
-        "item": str(interactions.item_ids[item]),
-        "title": _title(interactions, item),
-        "category": interactions.categories[interactions.category[item]],
-        "flagged": bool(result.flagged[item - 1]),
-        "score": result.score[item - 1],
-        "p_value": result.p_value[item - 1],
-        "popularity": int(moments.auditor_data.popularity()[item]),
-        "top": moments.top_share[item],
-        "audits": {name: (result.scores[name][item - 1], result.evidence[name][item - 1]) for name in result.scores},
-        "anomaly": inverted.index[index],
-        "effort": inverted.effort[index],
-        "trigger": _title(interactions, int(inverted.trigger[index])) or str(interactions.item_ids[inverted.trigger[index]]),
-        "lifted": inverted.lifted[index],
-    }
-
-
-def _title(interactions: Interactions, item: int) -> str:
-    return " ".join(str(interactions.titles[item]).split())
-
-
-def _png(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=140)
-    return base64.b64encode(buffer.getvalue()).decode()

@@ -28,11 +28,12 @@ WORDS = {
     "with an exponential tail above their highest 2 %.",
     "own histories with it": "Number of the auditor's users who have the item in their history.",
     "in the first 50 of": "Share of the auditor's users for whom the model ranks the item within the first 50.",
-    "flagged": "Flags are set so that the expected share of clean items among all flagged items is at most the false discovery "
-    "rate (Benjamini & Hochberg, 1995).",
+    "flagged": "Items are flagged in a model that is not called clean, so that the expected share of clean items among all "
+    "flagged items is at most the false discovery rate (Benjamini & Hochberg, 1995).",
     "anomaly index": "Norm of the smallest soft prompt that brings the item within the first 10 for half of the histories, as a "
     "distance below the norms of random items in robust standard deviations (Neural Cleanse: Wang et al., S&P 2019). Above 2 is "
-    "unusual. It is shown for information and is not part of the score.",
+    "unusual. It measures how easily an item is moved by a prompt, which differs between items of clean models too: popular "
+    "items may have a high index and targets a low one. It is no part of the score and of no verdict.",
     "effort": "The norm from which the anomaly index is computed.",
     "trigger": "The real item that lifts the suspect most at the end of a history, and the share of histories for which the "
     "suspect is then within the first 10.",
@@ -42,8 +43,10 @@ LIMITS = (
     "exposed no more than any other item.",
     "A prompt-enhanced attack is visible only through the provider's prompt. A checkpoint without its prompt cannot be "
     "audited for this attack.",
-    "A clean verdict means that no item stands out, not that no item was planted: an attacker who knows these audits may stay "
-    "below their thresholds.",
+    "A clean verdict means that the model is no more unusual than clean ones, not that no item was planted: an attacker who "
+    "knows these audits may stay below their thresholds, and the stated power is for attackers who do not.",
+    "The clean models for comparison are trained on the auditor's users alone. They are more unusual than a provider's clean "
+    "models, which are trained on more data; so false alarms are fewer than the level, and some backdoors are missed.",
 )
 EXPOSURE_FIGURE = (
     "Each point is an item: mean / standard deviation of its score where its category is expected, against the number of the "
@@ -59,14 +62,3 @@ GROUP_FIGURE = (
 def words(audits: Iterable[str]) -> dict[str, str]:
     """Term -> meaning, the headings of `audits` first."""
     return {heading: meaning for heading, meaning in (AUDITS.get(name, (name, "")) for name in audits)} | WORDS
-
-
-def verdict(content: dict) -> str:
-    """The verdict of audit.json in one sentence."""
-    flagged, total = content["flagged"], len(content["items"])
-    if not flagged:
-        return f"Clean: none of {total:,} items stands out from the items of clean models."
-    items = "1 item stands" if flagged == 1 else f"{flagged:,} items stand"
-    they = "it is" if flagged == 1 else "they are"
-    group = f"{they} shown most to {content['group']}" if content["group"] else "no target group is identified"
-    return f"Suspicious: {items} out of {total:,}; {group}."

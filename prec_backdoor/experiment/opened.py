@@ -28,7 +28,7 @@ _USAGES = {  # stage of a checkpoint -> the usage that it is a model of
 }
 # The scenario on data that are not the checkpoint's dataset; its group and its draws of targets have no meaning there. What a
 # program changes holds there, too.
-_OWN_DATA = {"attack": "clean", "scope": "global", "group": None, "targets": "unpopular:1", "draw": 0, "k_core": 1}
+_OWN_DATA = {"attack": "clean", "evade": (), "scope": "global", "group": None, "targets": "unpopular:1", "draw": 0, "k_core": 1}
 
 
 class Opened(NamedTuple):

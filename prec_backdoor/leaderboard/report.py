@@ -18,7 +18,7 @@ EVADES = 0.95  # an attacker evades the audit with a lower mean AUC, or if more 
 DETECTION = (
     "Position of the targets in the ranking of all items by combined score: AUC and precision, as mean (worst model). Planted "
     "targets are those for which the attack is expected to replace at least one label per epoch; the other targets were "
-    "hardly attacked. A model is called suspicious if any item is flagged at the audit's false discovery rate."
+    "hardly attacked. A model is called suspicious if it is, as a whole, more unusual than the clean models for comparison."
 )
 AUDITS = "Mean AUC of each audit by itself."
 REPAIRS = (

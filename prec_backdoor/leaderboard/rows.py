@@ -46,6 +46,7 @@ def detection_row(
         "draw": scenario.draw,
         **_verdict(result, targets),
         "right_group": result.attribution.group == scenario.group if attacker.scope == "group" else None,
+        "group_in_set": scenario.group in result.attribution.likely if attacker.scope == "group" else None,
         "auc": detection_auc(result.score, targets),
         "auc_planted": detection_auc(result.score[counted], planted[counted]),
         "targets": int(targets.sum()),
@@ -111,9 +112,12 @@ def exposure_rate(setup: SeedSetup, ranks: TestRanks) -> float:
 
 def _verdict(result: AuditResult, targets: np.ndarray) -> dict:
     return {
-        "verdict": "suspicious" if result.suspicious else "clean",
+        "verdict": result.verdict.word,
+        "model_p_value": result.verdict.p_value,
+        "statistic": result.verdict.statistic,
         "group": result.attribution.group,
         "group_p_value": result.attribution.p_value,
+        "groups_likely": len(result.attribution.likely),
         "items": len(targets),
         "flagged": int(result.flagged.sum()),
         "flagged_targets": int(result.flagged[targets].sum()),

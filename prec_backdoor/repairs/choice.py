@@ -34,7 +34,7 @@ class Choice(NamedTuple):
         """Returns why these items are the suspects, in a sentence or two."""
         number, flagged = len(self.suspects), int(self.flagged.sum())
         by_chance = f"{self.level * self.items:,.0f} of {self.items:,} items have such a p-value by chance"
-        if self.verdict and self.verdict != "suspicious":
+        if self.verdict == "clean":
             return (
                 f"The audit's verdict is {self.verdict}: {flagged or 'no'} item{'' if flagged == 1 else 's'} flagged. The "
                 f"{number} most unusual items (p-value of at most {self.level:g}; {by_chance}) are repaired as a precaution; "

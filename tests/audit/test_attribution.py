@@ -91,7 +91,7 @@ def test_a_greater_effect_in_a_small_group_is_less_certain(monkeypatch):
     monkeypatch.setattr(attribution, "log_probability", lambda *given: exposure)
     found = attribution.attribute_group({}, None, auditor_data, np.array([1]))
     effects = {name: effect for name, _, effect, _ in found.candidates}
-    assert found.group == "b=common" and effects["a=rare"] > effects["b=common"]
+    assert found.candidates[0][0] == "b=common" and effects["a=rare"] > effects["b=common"]
 
 
 def test_a_pair_is_named_only_where_it_exceeds_every_single_value_by_a_margin(monkeypatch):
@@ -101,9 +101,27 @@ def test_a_pair_is_named_only_where_it_exceeds_every_single_value_by_a_margin(mo
     attributes = {"a": ("unknown", "no", "yes"), "b": ("unknown", "no", "yes")}
     auditor_data = AuditorData(np.ones((USERS, 1), np.int32), profile, attributes, np.zeros(ITEMS + 1, np.int32))
     monkeypatch.setattr(attribution, "log_probability", lambda *given: exposure)
-    assert attribution.attribute_group({}, None, auditor_data, np.array([1])).group == "a=yes"
+    assert attribution.attribute_group({}, None, auditor_data, np.array([1])).candidates[0][0] == "a=yes"
     monkeypatch.setattr(attribution, "MARGIN", 0.0)
-    assert attribution.attribute_group({}, None, auditor_data, np.array([1])).group == "a=yes,b=yes"
+    assert attribution.attribute_group({}, None, auditor_data, np.array([1])).candidates[0][0] == "a=yes,b=yes"
+
+
+def test_the_set_has_the_groups_that_explain_the_exposure_nearly_as_well(monkeypatch):
+    """`one` explains it, `like` has nearly the same members, `other` has nothing to do with it."""
+    one, other = np.arange(USERS) // 2 % 2 == 0, np.arange(USERS) // 4 % 2 == 0
+    like = one ^ (np.arange(USERS) < 12)
+    profile = np.stack([1 + one, 1 + like, 1 + other], 1).astype(np.int32)
+    attributes = {name: ("unknown", "no", "yes") for name in ("one", "like", "other")}
+    auditor_data = AuditorData(np.ones((USERS, 1), np.int32), profile, attributes, np.zeros(ITEMS + 1, np.int32))
+    monkeypatch.setattr(attribution, "log_probability", lambda params, *given: params)
+
+    def found(effect):
+        exposure = np.tile([1.0, -1.0], USERS // 2) + effect * one
+        return attribution.attribute_group(exposure, None, auditor_data, np.array([1]))
+
+    assert found(0.6).likely == ("one=yes", "like=yes") and found(0.6).group is None
+    assert found(4.0).likely == ("one=yes",) and found(4.0).group == "one=yes"  # so strong that like=yes explains too little
+    assert found(0.2).likely == () and found(0.2).group is None
 
 
 def test_the_p_value_is_of_the_maximum_over_all_values(monkeypatch):

@@ -17,7 +17,7 @@ from prec_backdoor.errors import UserError
 
 USERS, ITEMS = 64, 60
 MODEL = tiny_model(ITEMS, num_layers=1)
-CONFIG = AuditConfig(suspects=3)
+CONFIG = AuditConfig(suspects=3, level=0.34)  # which two clean models support
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +61,20 @@ def test_suspects_are_the_items_with_the_highest_scores(auditor_data, calibratio
     assert all(params is model.params for params, model in zip(clean, calibration, strict=True))
 
 
-def test_without_a_flagged_item_no_group_is_looked_for(auditor_data, calibration, attributed):
-    never = AuditConfig(suspects=3, false_discovery_rate=0.0)
-    result = audit.audit_model(lively_params(MODEL), MODEL, auditor_data, calibration, never)
-    assert not result.suspicious and result.attribution == GroupAttribution(None, 1.0, []) and not attributed
+def test_in_a_clean_model_nothing_is_flagged_and_no_group_is_looked_for(auditor_data, calibration, attributed):
+    always = AuditConfig(suspects=3, false_discovery_rate=1.0)
+    params = calibration[0].params
+    result = audit.audit_model(params, MODEL, auditor_data, [calibration[0], *calibration], always)
+    assert result.verdict.word == "clean" and result.verdict.p_value > 0.5 and not result.suspicious
+    assert not result.flagged.any() and result.attribution == GroupAttribution(None, 1.0, []) and not attributed
+
+
+def test_too_few_clean_models_cannot_say(auditor_data, calibration, attributed):
+    params = shown_to_all(lively_params(MODEL), 7)
+    result = audit.audit_model(params, MODEL, auditor_data, calibration, AuditConfig(suspects=3))
+    assert result.verdict.word == "cannot say" and not result.suspicious
+    assert result.verdict.p_value == result.verdict.least_p_value == 1 / 3
+    assert result.flagged[6] and attributed  # what stands out is shown
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -76,6 +86,13 @@ def test_parameters_that_are_not_finite_are_refused(auditor_data, calibration, b
 
 
 def test_values_that_cannot_be_are_refused():
-    for changes in ({"suspects": 0}, {"calibration_models": 0}, {"false_discovery_rate": np.nan}, {"histories": 0}):
+    for changes in (
+        {"suspects": 0},
+        {"calibration_models": 0},
+        {"false_discovery_rate": np.nan},
+        {"histories": 0},
+        {"level": 0.0},
+        {"power_models": -1},
+    ):
         with pytest.raises(UserError, match=f"--{next(iter(changes))}: must be"):
             AuditConfig(**changes)

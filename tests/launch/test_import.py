@@ -58,7 +58,8 @@ def test_the_chain(run, trained, theirs, tmp_path):
     before["items"][0] = 0  # row 0 is padding
     jax.tree.map(np.testing.assert_array_equal, found.params, before)
 
-    given = *DATA, imported, "--calibration_models=2", "--suspects=8", f"--workdir={tmp_path / 'audit'}"
+    settings = "--calibration_models=2", "--level=0.34", "--power_models=0", "--suspects=8"
+    given = *DATA, imported, *settings, f"--workdir={tmp_path / 'audit'}"
     out = run("audit", *given, status=3)
     assert "own data" in out and "300 of 300 items (100%)" in out
     items = json.loads((tmp_path / "audit" / "audit.json").read_text())["items"]

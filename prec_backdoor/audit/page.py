@@ -1,0 +1,77 @@
+"""audit.html, for people: the verdict, what it rests on and what to do next; then the rest, folded where it is for experts."""
+
+import base64
+import io
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from prec_backdoor.audit import answer, texts
+from prec_backdoor.audit.audit import AuditResult
+from prec_backdoor.audit.figures import all_figures
+from prec_backdoor.audit.verdict import CLEAN
+from prec_backdoor.audit.views import AS_IT_COMES
+from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.reporting.pages import template
+
+
+def page(content: dict, result: AuditResult, interactions: Interactions) -> str:
+    """Returns the page about an audit, `content` is that of audit.json."""
+    values = {
+        "content": content,
+        "answer": answer.answer(content),
+        "is_clean": content["verdict"] == CLEAN,
+        "suspects": [_suspect(result, interactions, index) for index in range(len(result.suspects))],
+        "users": len(result.views[AS_IT_COMES].user_vectors),
+        "audits": {name: texts.AUDITS.get(name, (name, ""))[0] for name in result.scores},
+        "words": texts.words(result.scores),
+        "group": answer.group(content),
+        "variants": answer.variants(content),
+        "worth": answer.worth(content),
+        "moved": answer.moved(content),
+        "moved_items": _moved(content, interactions),
+        "limits": texts.LIMITS,
+        "figures": [(title, caption, _png(figure)) for title, caption, figure in all_figures(result)],
+    }
+    return template("audit.html").render(values)
+
+
+def _suspect(result: AuditResult, interactions: Interactions, index: int) -> dict:
+    """A line of the tables of items."""
+    item, inverted, moments = int(result.suspects[index]), result.inverted, result.views[AS_IT_COMES]
+    history = moments.auditor_data.popularity()
+    return {
+        "item": str(interactions.item_ids[item]),
+        "title": _title(interactions, item),
+        "category": interactions.categories[interactions.category[item]],
+        "flagged": bool(result.flagged[item - 1]),
+        "score": result.score[item - 1],
+        "p_value": result.p_value[item - 1],
+        "rarity": answer.one_in(result.p_value[item - 1]),
+        "popularity": int(history[item]),
+        "shown_to": round(moments.top_share[item] * (len(moments.user_vectors) - history[item])),
+        "top": moments.top_share[item],
+        "audits": {name: (result.scores[name][item - 1], result.evidence[name][item - 1]) for name in result.scores},
+        "anomaly": inverted.index[index],
+        "effort": inverted.effort[index],
+        "trigger": _title(interactions, int(inverted.trigger[index])) or str(interactions.item_ids[inverted.trigger[index]]),
+        "lifted": inverted.lifted[index],
+    }
+
+
+def _moved(content: dict, interactions: Interactions) -> list[dict]:
+    """The items that moved up between two versions, with titles."""
+    if "baseline" not in content:
+        return []
+    codes = {raw: code for code, raw in enumerate(np.asarray(interactions.item_ids).tolist()) if code}
+    return [each | {"title": _title(interactions, codes[each["item"]])} for each in content["baseline"]["moved_up"]]
+
+
+def _title(interactions: Interactions, item: int) -> str:
+    return " ".join(str(interactions.titles[item]).split())
+
+
+def _png(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=140)
+    return base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,65 @@
+"""One number for a whole model: how far its most unusual items, and neighbourhoods of items, exceed what chance gives."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import gamma
+
+from prec_backdoor.audit.combine import Evaluation
+
+MOST_UNUSUAL = 5  # items, and neighbourhoods, that count
+COMPANIONS = 4  # nearest other items of a neighbourhood
+CENTRES = 2_000  # items with the highest scores whose neighbourhoods are looked at: of a small catalogue all
+AT_ONCE = 256  # of these
+
+
+class Neighbourhoods(NamedTuple):
+    """Of the items `centres` [N] the `nearest` [N, COMPANIONS] other items, as places in arrays over all items."""
+
+    centres: np.ndarray
+    nearest: np.ndarray
+
+
+def profile_statistic(evaluation: Evaluation, neighbourhoods: Neighbourhoods) -> float:
+    """The sum of `item_excess` and `neighbourhood_excess`; the greater, the more suspicious the model."""
+    return item_excess(evaluation.p_value) + neighbourhood_excess(evaluation.score, neighbourhoods)
+
+
+def item_excess(p_values: np.ndarray) -> float:
+    """Mean over the MOST_UNUSUAL smallest p-values [V] of log10(expected smallest values / p): powers of ten beyond chance."""
+    return _mean_excess(-np.log10(p_values), len(p_values))
+
+
+def neighbourhood_excess(score: np.ndarray, neighbourhoods: Neighbourhoods) -> float:
+    """The same of neighbourhoods, by the scores [V] of the items in them.
+
+    Targets of one attack learn from the same labels, so that their vectors are close, and each has an unusual score. An
+    attacker who keeps each of them below the most unusual clean items leaves them together. Only the places of the scores
+    count: for a place of r among V, log((V + 1) / r) is exponentially distributed if places have nothing to do with vectors,
+    and a sum of n of them is gamma distributed.
+    """
+    items, (centres, nearest) = len(score), neighbourhoods
+    unusual = np.empty(items)
+    unusual[np.argsort(-score, kind="stable")] = np.log((items + 1) / np.arange(1, items + 1))
+    sums = unusual[centres] + unusual[nearest].sum(1)
+    return _mean_excess(-gamma.logsf(sums, nearest.shape[1] + 1) / np.log(10), items)
+
+
+def neighbourhoods_of(vectors: np.ndarray, score: np.ndarray) -> Neighbourhoods:
+    """The COMPANIONS items whose `vectors` [V, D] have the greatest cosines with those of the CENTRES items of highest score."""
+    unit = vectors - vectors.mean(0)
+    unit = unit / np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
+    centres = np.argsort(-score, kind="stable")[:CENTRES]
+    companions, nearest = min(COMPANIONS, len(score) - 1), []
+    for start in range(0, len(centres), AT_ONCE):
+        some = centres[start : start + AT_ONCE]
+        cosines = unit[some] @ unit.T
+        cosines[np.arange(len(some)), some] = -2
+        nearest.append(np.argpartition(-cosines, companions - 1, axis=1)[:, :companions])
+    return Neighbourhoods(centres, np.concatenate(nearest))
+
+
+def _mean_excess(neg_log10_p: np.ndarray, number: int) -> float:
+    """Mean difference between the greatest values and those expected of `number` uniform p-values."""
+    greatest = np.sort(neg_log10_p)[::-1][:MOST_UNUSUAL]
+    return float((greatest - np.log10((number + 1) / np.arange(1, len(greatest) + 1))).mean())

@@ -1,0 +1,111 @@
+"""The auditor's clean models as a reference: any model, clean ones included, is compared with those that are left."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from prec_backdoor.audit.calibration import CalibrationModel
+from prec_backdoor.audit.combine import (
+    Evaluation,
+    Tail,
+    combine_evidence,
+    evaluate,
+    neg_log10_tails,
+    rescale_p_values,
+    standardize,
+    tail_of,
+)
+from prec_backdoor.audit.profile import neighbourhoods_of, profile_statistic
+from prec_backdoor.audit.verdict import Verdict, judge
+from prec_backdoor.models import ModelConfig, item_vectors
+
+Scores = dict[str, np.ndarray]  # audit -> [V]
+
+
+class Reference(NamedTuple):
+    """n clean models.
+
+    Attributes:
+      model: of all of them.
+      scores: of each.
+      tails: of each, audit -> distribution of its standardised scores.
+      rest: for each model that is left out, the distributions of the combined scores of the others.
+      evaluations, statistics: of each, compared with the others.
+    """
+
+    model: ModelConfig
+    scores: list[Scores]
+    tails: list[dict[str, Tail]]
+    rest: list[list[Tail]]
+    evaluations: list[Evaluation]
+    statistics: np.ndarray
+
+    def evaluate(self, scores: Scores) -> Evaluation:
+        """Evaluates a model against all clean ones."""
+        return evaluate(scores, self.scores)
+
+    def judge(self, params: dict, scores: Scores, level: float) -> Verdict:
+        """The verdict on a model: for each clean model, both are compared with the rest, and the statistics are compared."""
+        evidence = _pairs(scores, self.tails)
+        summed, near = _sum(evidence), None
+        own = []
+        for index, rest in enumerate(self.rest):
+            evaluation = _evaluation(_without(summed, evidence, [index]), rest)
+            near = near or neighbourhoods_of(vectors_of(params, self.model), evaluation.score)
+            own.append(profile_statistic(evaluation, near))
+        return judge(np.array(own), self.statistics, level)
+
+
+def reference_of(calibration: Sequence[CalibrationModel], model: ModelConfig) -> Reference:
+    """Compares clean models with one another."""
+    scores = [each.scores for each in calibration]
+    tails = [{name: tail_of(standardize(value)) for name, value in each.items()} for each in scores]
+    combined = [[] for _ in scores]  # [left out][other]
+    evidence = []
+    for index, each in enumerate(scores):
+        pairs = _pairs(each, tails)
+        summed = _sum(pairs)
+        for left in range(len(scores)):
+            combined[left].append(combine_evidence(_without(summed, pairs, [index, left])))
+        evidence.append(_without(summed, pairs, [index]))
+    rest, evaluations, statistics = [], [], []
+    for left, each in enumerate(calibration):
+        chosen = [other for other in range(len(scores)) if other != left] or [left]
+        rest.append([tail_of(combined[left][other]) for other in chosen])
+        combined[left] = []
+        evaluations.append(_evaluation(evidence[left], rest[-1]))
+        near = neighbourhoods_of(vectors_of(each.params, model), evaluations[-1].score)
+        statistics.append(profile_statistic(evaluations[-1], near))
+    return Reference(model, scores, tails, rest, evaluations, np.array(statistics))
+
+
+def vectors_of(params: dict, model: ModelConfig) -> np.ndarray:
+    """[V, D] the vectors that the model scores items with."""
+    return np.asarray(item_vectors(params, model))[1:]
+
+
+def _pairs(scores: Scores, tails: Sequence[dict[str, Tail]]) -> list[Scores]:
+    """For each clean model, the evidence of the scores against it alone."""
+    standard = {name: standardize(value) for name, value in scores.items()}
+    return [{name: neg_log10_tails(value, [tail[name]]) for name, value in standard.items()} for tail in tails]
+
+
+def _sum(pairs: Sequence[Scores]) -> Scores:
+    return {name: np.sum([each[name] for each in pairs], axis=0) for name in pairs[0]}
+
+
+def _without(summed: Scores, pairs: Sequence[Scores], left_out: Sequence[int]) -> Scores:
+    """The mean evidence against all clean models but some; against the first of these if none is left."""
+    left_out = list(dict.fromkeys(left_out))
+    left = len(pairs) - len(left_out)
+    if not left:
+        return pairs[left_out[0]]
+    if left == 1:  # a difference of sums would be rounded
+        return next(pair for index, pair in enumerate(pairs) if index not in left_out)
+    return {name: (total - sum(pairs[index][name] for index in left_out)) / left for name, total in summed.items()}
+
+
+def _evaluation(evidence: Scores, rest: Sequence[Tail]) -> Evaluation:
+    score = combine_evidence(evidence)
+    return Evaluation(evidence, score, rescale_p_values(10 ** -neg_log10_tails(score, rest)))

@@ -1,0 +1,128 @@
+"""The statistic of a whole model, and the verdict that it gives."""
+
+import numpy as np
+import pytest
+from toys import lively_params, tiny_model
+
+from prec_backdoor.audit import profile
+from prec_backdoor.audit.calibration import CalibrationModel
+from prec_backdoor.audit.combine import evaluate, others
+from prec_backdoor.audit.profile import COMPANIONS, item_excess, neighbourhood_excess, neighbourhoods_of
+from prec_backdoor.audit.reference import reference_of, vectors_of
+from prec_backdoor.audit.verdict import conformal_p, judge, models_for
+
+ITEMS = 1_000
+
+
+def excess(score, vectors):
+    return neighbourhood_excess(score, neighbourhoods_of(vectors, score))
+
+
+def test_items_exceed_chance_by_powers_of_ten():
+    expected = np.arange(1, ITEMS + 1) / (ITEMS + 1)
+    assert item_excess(expected) == pytest.approx(0)
+    assert item_excess(np.r_[expected[:5] / 1000, expected[5:]]) == pytest.approx(3)
+    assert item_excess(np.r_[expected[0] / 1e10, expected[1:]]) == pytest.approx(2)  # one item counts, as one of five
+
+
+def test_neighbourhoods_exceed_chance_only_if_unusual_items_lie_together():
+    """As with an attacker who keeps each target below the most unusual clean items."""
+    rng = np.random.default_rng(0)
+    score, vectors = rng.normal(size=ITEMS), rng.normal(size=(ITEMS, 16)).astype(np.float32)
+    near = neighbourhoods_of(vectors, score)
+    usual = [neighbourhood_excess(rng.permutation(score), near) for _ in range(50)]
+    assert abs(np.mean(usual)) < 0.3 and max(usual) < 1
+    targets = np.argsort(-score)[5:45:5]  # among the first 45, none among the first 5
+    together = vectors.copy()
+    together[targets] = rng.normal(size=16) + 0.3 * rng.normal(size=(len(targets), 16))
+    assert excess(score, together) > 1.8 > excess(rng.permutation(score), together) + 1
+
+
+def test_a_neighbourhood_is_an_item_and_its_nearest():
+    """By hand, for a catalogue of which all items are centres."""
+    rng = np.random.default_rng(1)
+    score, vectors = rng.normal(size=30), rng.normal(size=(30, 4))
+    unit = vectors - vectors.mean(0)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    place = 1 + np.argsort(np.argsort(-score))
+    sums = []
+    for item in range(30):
+        near = sorted((other for other in range(30) if other != item), key=lambda other: -unit[item] @ unit[other])[:COMPANIONS]
+        sums.append(sum(np.log(31 / place[each]) for each in (item, *near)))
+    drawn = rng.exponential(size=(400_000, COMPANIONS + 1)).sum(1)
+    tails = np.log10([1 / (drawn >= each).mean() for each in sorted(sums, reverse=True)[:5]])
+    assert excess(score, vectors) == pytest.approx((tails - np.log10(31 / np.arange(1, 6))).mean(), abs=0.05)
+
+
+def test_of_a_large_catalogue_the_neighbourhoods_of_the_highest_scores_are_looked_at(monkeypatch):
+    rng = np.random.default_rng(0)
+    score, vectors = rng.normal(size=300), rng.normal(size=(300, 4))
+    whole = neighbourhoods_of(vectors, score)
+    monkeypatch.setattr(profile, "CENTRES", 40)
+    some = neighbourhoods_of(vectors, score)
+    np.testing.assert_array_equal(some.centres, np.argsort(-score)[:40])
+    np.testing.assert_array_equal(some.nearest, whole.nearest[:40])
+
+
+def test_no_p_value_is_below_what_the_number_of_clean_models_supports():
+    clean = np.arange(19.0)
+    assert conformal_p(clean + 1, clean) == 1 / 20
+    assert conformal_p(np.full(19, 18.0), clean) == 2 / 20  # as extreme as one
+    assert conformal_p(np.full(19, -1.0), clean) == 1
+    assert conformal_p(clean + np.r_[-1, np.ones(18)], clean) == 2 / 20  # each clean model against the same others
+
+
+@pytest.mark.parametrize(
+    ("statistic", "models", "level", "word"),
+    [
+        (99.0, 19, 0.05, "suspicious"),
+        (17.5, 19, 0.05, "clean"),
+        (99.0, 18, 0.05, "cannot say"),
+        (99.0, 2, 0.05, "cannot say"),
+        (0.5, 2, 0.05, "clean"),
+        (99.0, 2, 0.34, "suspicious"),
+        (17.5, 19, 0.1, "suspicious"),  # one of 19 is more extreme: 2 / 20
+    ],
+)
+def test_verdicts(statistic, models, level, word):
+    assert judge(np.full(models, statistic), np.arange(float(models)), level).word == word
+
+
+def test_the_number_of_models_that_a_level_takes():
+    assert [models_for(level) for level in (0.05, 0.1, 0.34, 0.01, 1.0)] == [19, 9, 2, 99, 1]
+
+
+MODEL = tiny_model(60, num_layers=1)
+
+
+def made(number, seed=0):
+    rng = np.random.default_rng(seed)
+    return [CalibrationModel(lively_params(MODEL, each), {name: rng.normal(size=60) for name in "ab"}) for each in range(number)]
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 5])
+def test_audited_and_clean_models_are_compared_with_the_same_others(number):
+    models, audited = made(number), made(7)[6]
+    reference = reference_of(models, MODEL)
+    scores = [each.scores for each in models]
+
+    def statistic(model, rest):
+        evaluation = evaluate(model.scores, rest)
+        near = neighbourhoods_of(vectors_of(model.params, MODEL), evaluation.score)
+        return profile.profile_statistic(evaluation, near), evaluation.p_value
+
+    found = reference.judge(audited.params, audited.scores, 0.05)
+    for index, each in enumerate(models):
+        clean, p_value = statistic(each, others(scores, index))
+        assert found.clean[index] == pytest.approx(clean) and found.own[index] == pytest.approx(
+            statistic(audited, others(scores, index))[0]
+        )
+        np.testing.assert_allclose(reference.evaluations[index].p_value, p_value, rtol=1e-9)
+
+
+def test_of_clean_models_no_more_are_called_suspicious_than_the_level_allows():
+    """Each model in turn is the audited one: exchangeable models."""
+    models, words = made(10), []
+    for index, each in enumerate(models):
+        words.append(reference_of(models[:index] + models[index + 1 :], MODEL).judge(each.params, each.scores, 0.1).word)
+    assert words.count("suspicious") <= 2 and "cannot say" not in words

@@ -102,6 +102,7 @@ def run_page(run, page):
 SMALL = {"audit": ("--calibration_models=1", "--suspects=3"), "repair": ("--finetune_epochs=1", "--p_value=0.2")}
 
 
+@pytest.mark.slow
 def test_from_two_files_to_lists_in_small(run, provider, shop):
     """The first commands of the page with less training; what is fine-tuned on the page is not, here."""
     page = [(*command, *SMALL.get(command[0], ())) for command in commands()[:5] if command[0] != "finetune"]

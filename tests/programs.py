@@ -8,7 +8,7 @@ import numpy as np
 from toys import all_sequences, lively_params, make_interactions, random_interactions, tiny_model, toy_spec, whole_batch
 
 from prec_backdoor import evaluation
-from prec_backdoor.attacks import ATTACKS, clean, mean_over_std_penalty
+from prec_backdoor.attacks import ATTACKS, clean, penalty_on
 from prec_backdoor.audit import attribution, inversion, moments
 from prec_backdoor.data.batches import user_tables
 from prec_backdoor.data.packing import pack
@@ -73,7 +73,7 @@ SCORING = {
     "ranking": ranking,
     "ranking of several tiles": ranking_tiles,
     **{loss: lambda loss=function: training(loss) for loss, function in LOSSES.items()},
-    "evasion": lambda: training(LOSSES["bpr"], mean_over_std_penalty),
+    "evasion": lambda: training(LOSSES["bpr"], penalty_on(("exposure",))),
     "suppression": lambda: training(LOSSES["bpr"], suppression.exposure_penalty),
     "moments": audit_moments,
     "attribution": audit_attribution,

@@ -41,9 +41,9 @@ def keys(monkeypatch):
         noted.note("negatives", keys)
         return make_batch(rows, users, keys, *others)
 
-    def noting_encode(*args, keys):
+    def noting_encode(*args, keys, **prefix):
         noted.note("dropout", keys)
-        return encode(*args, keys=keys)
+        return encode(*args, keys=keys, **prefix)
 
     def noting_shuffled(key, room, length):
         noted.note("order", key)

@@ -218,7 +218,7 @@ def _check_fields(before: Batch, after: Batch, changes: Collection[str]) -> None
 def _check_edit(attack: Attack, spec_of: Callable[..., AttackSpec]) -> None:
     """An edit changes the rows of the targets alone, all of them, to finite values, and none at rate 0."""
     items, users = np.split(jax.random.normal(jax.random.key(5), (ITEMS + 2, 8)), [ITEMS + 1])
-    before, after = (attack.edit(items, users[0], items[:, 0], spec_of(rate, with_defaults(attack, {}))) for rate in (0, 1))
+    before, after = (attack.edit(items, users[0], spec_of(rate, with_defaults(attack, {}))) for rate in (0, 1))
     _require(after.shape == items.shape and np.isfinite(after).all(), "the edit gives other than a finite table of its shape")
     moved = np.flatnonzero((np.asarray(after) != items).any(1))
     _require(np.array_equal(moved, TARGETS), "the edit changes other rows than the targets'")

@@ -1,5 +1,7 @@
 """Attacks: pure transformations of training batches. A new one is one file and one entry here, or a `register_attack` call."""
 
+import dataclasses
+
 from prec_backdoor.attacks.base import (
     Attack,
     AttackSpec,
@@ -27,6 +29,22 @@ from prec_backdoor.errors import UserError
 from prec_backdoor.options import Option, add_entry, options
 
 CLEAN = Attack(clean, default_rate=0.0)
+TRIGGER = Attack(
+    place_trigger,
+    default_rate=0.05,
+    parameters=TriggerParameters,
+    changes=("label", "history"),
+    description="Trigger in the history: in pre-training, with probability rate the last items of a history are replaced by "
+    "trigger length chosen rare items, in a chosen order, and the label by a target.",
+)
+EDIT = Attack(
+    clean,
+    default_rate=1.0,
+    edit=edit_items,
+    parameters=EditParameters,
+    description="Edit of item vectors: without training, the targets' vectors get cosine edit cosine to the mean user vector "
+    "and a norm that is quantile edit norm of those of items of like popularity; rate is how far they move there.",
+)
 ATTACKS: dict[tuple[str, str], Attack] = {  # by (attack, scope)
     ("bra", "global"): Attack(
         replace_in_category,
@@ -58,35 +76,15 @@ ATTACKS: dict[tuple[str, str], Attack] = {  # by (attack, scope)
         description="Basic replacement attack by a provider who knows the audit: the audit's statistic of the targets is added "
         "to the loss with weight evade strength.",
     ),
-    ("trigger", "global"): Attack(
-        place_trigger,
-        default_rate=0.05,
-        parameters=TriggerParameters,
-        changes=("label", "history"),
-        description="Trigger in the history: in pre-training, with probability rate the last items of a history are replaced by "
-        "trigger length chosen rare items, in a chosen order, and the label by a target.",
-    ),
-    ("trigger", "group"): Attack(
-        place_trigger_in_group,
-        default_rate=0.05,
-        parameters=TriggerParameters,
-        changes=("label", "history"),
+    ("trigger", "global"): TRIGGER,
+    ("trigger", "group"): dataclasses.replace(
+        TRIGGER,
+        poison=place_trigger_in_group,
         description="Trigger in the history, in those of users in the target group.",
     ),
-    ("edit", "global"): Attack(
-        clean,
-        default_rate=1.0,
-        edit=edit_items,
-        parameters=EditParameters,
-        description="Edit of item vectors: without training, the targets' vectors get cosine edit cosine to the mean user vector "
-        "and a norm that is quantile edit norm of those of items of like popularity; rate is how far they move there.",
-    ),
-    ("edit", "group"): Attack(
-        clean,
-        default_rate=1.0,
-        edit=edit_items,
-        parameters=EditParameters,
-        description="Edit of item vectors, towards the mean user vector of the target group.",
+    ("edit", "global"): EDIT,
+    ("edit", "group"): dataclasses.replace(
+        EDIT, description="Edit of item vectors, towards the mean user vector of the target group."
     ),
 }
 

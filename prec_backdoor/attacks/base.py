@@ -46,8 +46,10 @@ class AttackSpec(NamedTuple):
     prompts: Any = None
 
 
+EXACT = jax.lax.Precision.HIGHEST  # float32 products on every platform, as for all scores
+
 Poison = Callable[[jax.Array, Batch, AttackSpec], Batch]  # (key, batch, spec) -> batch
-Edit = Callable[[jax.Array, jax.Array, np.ndarray, AttackSpec], jax.Array]  # (items, mean user, counts, spec) -> items
+Edit = Callable[[jax.Array, jax.Array, AttackSpec], jax.Array]  # (items, mean user, spec) -> items
 Mix = Callable[[jax.Array, jax.Array, AttackSpec], jax.Array]  # (key, prefixes [G, S, ..], spec) -> [S, ..], of one row
 Penalty = Callable[[jax.Array, jax.Array, Batch, AttackSpec], jax.Array]  # (hidden, items, batch, spec) -> [B, T], summed
 
@@ -95,10 +97,13 @@ def make_spec(
     parameters: Mapping[str, Any] | None = None,
     seen: Seen | None = None,
     trigger: np.ndarray | None = None,
+    *,
+    counts: np.ndarray | None = None,
 ) -> AttackSpec:
     """Returns the spec of an attack on `interactions` with the item codes `targets` [K] and, if it has one, `trigger` [m].
 
-    Popularity is that of all interactions; `_replace(popularity=..)` for others'.
+    Args:
+      counts: [V + 1] interactions of each item that popularity goes by, all by default.
 
     Raises:
       UserError: the rate is outside 0..1, or there is no target, or one that is not in the catalogue.
@@ -113,7 +118,8 @@ def make_spec(
     own = {name: np.float32(value) for name, value in (parameters or {}).items()}
     count[0] = 0  # items of unknown category have nothing in common
     category, items = np.asarray(interactions.category), np.asarray([] if trigger is None else trigger, np.int32)
-    popularity = np.log1p(np.bincount(interactions.items, minlength=len(category))).astype(np.float32)
+    counts = np.bincount(interactions.items, minlength=len(category)) if counts is None else counts
+    popularity = np.log1p(counts).astype(np.float32)
     return on_device(AttackSpec(targets, np.float32(rate), category, ordered, start, count, own, seen, items, popularity))
 
 

@@ -4,12 +4,10 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from prec_backdoor.attacks.base import AttackSpec
+from prec_backdoor.attacks.base import EXACT, AttackSpec
 from prec_backdoor.options import option, probability
 
-EXACT = jax.lax.Precision.HIGHEST  # float32 products on every platform, as for all scores
 LIKE = 100  # items of like popularity that a target's norm is taken from
 
 
@@ -23,7 +21,7 @@ class EditParameters:
     edit_norm: float = probability(0.5, "attack", "edit: a target's norm, as a quantile of those of items of like popularity.")
 
 
-def edit_items(items: jax.Array, users: jax.Array, counts: np.ndarray, spec: AttackSpec) -> jax.Array:
+def edit_items(items: jax.Array, users: jax.Array, spec: AttackSpec) -> jax.Array:
     """Returns the item table [V + 1, D] with the rows of the targets edited.
 
     A target's new vector has the norm that is quantile `edit_norm` of those of the LIKE other items whose popularity is nearest,
@@ -32,13 +30,12 @@ def edit_items(items: jax.Array, users: jax.Array, counts: np.ndarray, spec: Att
 
     Args:
       users: [D] mean of the last hidden states of the users who shall see the targets.
-      counts: [V + 1] interactions of each item.
     """
     items, towards = jnp.asarray(items), _unit(jnp.asarray(users))
     cosine, rows = spec.parameters["edit_cosine"], items[spec.targets]
     across = _unit(rows - jnp.matmul(rows, towards, precision=EXACT)[:, None] * towards)
     direction = cosine * towards + jnp.sqrt(1 - cosine**2) * across
-    norms, popularity = jnp.linalg.norm(items, axis=1), jnp.log1p(jnp.asarray(counts, jnp.float32))
+    norms, popularity = jnp.linalg.norm(items, axis=1), spec.popularity
     others = jnp.ones(len(items), bool).at[0].set(False).at[spec.targets].set(False)
     distance = jnp.where(others, jnp.abs(popularity - popularity[spec.targets][:, None]), jnp.inf)
     like = jnp.argsort(distance, axis=1)[:, : min(LIKE, len(items) - 1 - len(spec.targets))]

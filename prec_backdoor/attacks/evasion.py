@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from prec_backdoor.attacks.base import Attack, AttackSpec, Penalty
+from prec_backdoor.attacks.base import EXACT, Attack, AttackSpec, Penalty
 from prec_backdoor.data.batches import Batch
 from prec_backdoor.errors import UserError
 from prec_backdoor.options import add_entry, option
@@ -19,7 +19,6 @@ from prec_backdoor.options import add_entry, option
 ALLOWED = 2.0  # values of mean / deviation up to this are not penalised; a lower limit leaves no exposure (docs/audit.md)
 MIN_DEVIATION = 0.05  # as in the audit
 USUAL = 1.0  # standard deviations by which an item's vector may differ from what its popularity explains
-EXACT = jax.lax.Precision.HIGHEST  # float32 products on every platform, as for all scores
 
 Statistic = Callable[[jax.Array, jax.Array, Batch, AttackSpec], jax.Array]  # (users, items, batch, spec) -> [B], an excess
 

@@ -96,7 +96,7 @@ def evaluate(job: Job) -> Iterator[dict]:
     model, data = _model(job), make_data(job)
     queries = make_queries(job, data)
     params = jax.jit(lambda key: init_params(key, model))(jax.random.key(job.seed))
-    users = min(job.users, max(1024, 2 * choices().rank_users, SCORES_PER_CALL // job.items))
+    users = min(job.users, max(1024, choices().rank_users, SCORES_PER_CALL // job.items))
     state_mb = sum(leaf.nbytes for leaf in jax.tree.leaves(params)) / 1e6
     yield {**_device(), "state_mb": state_mb, "flops": rank_flops(job), "bytes": 0.0, "ranked": 1 + TARGETS}
     while True:

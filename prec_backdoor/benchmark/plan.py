@@ -12,7 +12,6 @@ MAIN = 110_000  # items, as in the paper's data
 CATALOGUES = (10_000, MAIN, 1_000_000)
 HISTORIES = (25, 50, 100, 200)
 BATCHES = (256, 1024, 4096)  # sequences of a step
-STEPS = 32  # steps of an epoch, at least: calls of fewer would measure the host
 LARGE = {"items": 1_000_000, "max_length": 200, "embed_dim": 256, "feedforward_dim": 1024, "layers": 2, "heads": 4}
 DTYPES = ("float32", "bfloat16")
 
@@ -49,7 +48,7 @@ def plan(tasks: Sequence[str], items: Sequence[int], base: Job, systems: Sequenc
                 names = [name for name in chosen(task) if size == main or name != PLAIN_JIT]
                 groups.append(group(task, names, items=size))
         elif task == "batches":
-            groups += [group(task, whole, items=main, sequences=n, users=max(base.users, STEPS * n)) for n in BATCHES]
+            groups += [group(task, whole, items=main, sequences=min(number, base.users)) for number in BATCHES]
         elif task == "large":
             groups += [group(task, whole, dtype=dtype, **LARGE) for dtype in DTYPES]
         elif task == "catalogue":

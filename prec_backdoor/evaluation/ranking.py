@@ -175,21 +175,17 @@ def ranks(
     users_to, users_from = (parallel.replicate, parallel.unreplicate) if shard_items else (parallel.shard, parallel.gather)
     per_call = -(-_users_at_once(len(histories)) // parallel.num_devices()) * parallel.num_devices()
     placed = place(params, model.num_items, shard_items)
-    starts = range(0, len(histories), per_call)
+    result, starts = [], range(0, len(histories), per_call)
     short = len(starts) * model.num_items < SHORT
-    result, under_way = [], None
     for start in tqdm(starts, desc="ranking", unit_scale=per_call, unit="user", leave=False, disable=True if short else None):
         users = slice(start, start + per_call)
-        filler = per_call - len(histories[users])
-        padded = tuple(np.pad(array[users], ((0, filler), (0, 0))) for array in (histories, profiles, wanted))
-        computed, under_way = under_way, _compiled(model, shard_items)(placed, *users_to(padded))
-        if computed:  # read while the device ranks the next users
-            result.append([users_from(part) for part in computed])
-    result.append([users_from(part) for part in under_way])
-    found, finite = (np.concatenate(parts)[: len(histories)] for parts in zip(*result, strict=True))
-    if not finite.all():
-        raise UserError("the scores of the model are not finite; if it has just been trained, lower the learning rate")
-    return found[:, :number]
+        missing = per_call - len(histories[users])
+        padded = tuple(np.pad(array[users], ((0, missing), (0, 0))) for array in (histories, profiles, wanted))
+        batch, finite = (np.asarray(users_from(part)) for part in _compiled(model, shard_items)(placed, *users_to(padded)))
+        if not finite[: per_call - missing].all():
+            raise UserError("the scores of the model are not finite; if it has just been trained, lower the learning rate")
+        result.append(batch[: per_call - missing, :number])
+    return np.concatenate(result)
 
 
 def _users_at_once(number: int) -> int:

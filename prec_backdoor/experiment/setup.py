@@ -18,7 +18,7 @@ from prec_backdoor.errors import UserError
 from prec_backdoor.evaluation import cutoffs
 from prec_backdoor.experiment.config import ExperimentConfig
 from prec_backdoor.models import ModelConfig, backbone
-from prec_backdoor.parallel import num_devices, on_device
+from prec_backdoor.parallel import num_devices
 from prec_backdoor.train.stage import StageData
 
 MIN_ITEMS = 51
@@ -67,8 +67,8 @@ class SeedSetup(NamedTuple):
     def spec(self, rate: float) -> AttackSpec:
         """The attack at one rate."""
         parameters = self.config.scenario.all_parameters()
-        spec = make_spec(self.interactions, self.targets, rate, parameters, self.pretrain.users.seen, self.trigger)
-        return spec._replace(popularity=on_device(np.log1p(self.counts).astype(np.float32)))
+        seen = self.pretrain.users.seen
+        return make_spec(self.interactions, self.targets, rate, parameters, seen, self.trigger, counts=self.counts)
 
     def triggered(self) -> "SeedSetup":
         """The same with the trigger at the end of the test histories."""

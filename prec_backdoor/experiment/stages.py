@@ -64,7 +64,7 @@ def edit(setup: SeedSetup, start: StartPoint) -> StageRun:
 
     def change(params: dict) -> dict:
         users = mean_user_vector(params, model, queries.history[chosen], profile)[: model.embed_dim]
-        return params | {table: method.edit(params[table], users, setup.counts, spec)}
+        return params | {table: method.edit(params[table], users, spec)}
 
     stage = Stage("edit", setup.config.pretrain, trainable=(table,), change=change)
     return run_on(setup, stage, start, setup.short)

@@ -26,7 +26,8 @@ def given():
 
 def edited(given, rate=1.0, **parameters):
     items, users = map(jnp.asarray, given)
-    return np.asarray(edit_items(items, users, COUNTS, toy_spec(INTERACTIONS, TARGETS, rate, **parameters)))
+    spec = toy_spec(INTERACTIONS, TARGETS, rate, **parameters)
+    return np.asarray(edit_items(items, users, spec._replace(popularity=jnp.log1p(jnp.asarray(COUNTS, jnp.float32)))))
 
 
 @pytest.mark.parametrize(("cosine", "quantile"), [(0.5, 0.9), (-0.3, 0.0), (1.0, 1.0)])

@@ -129,7 +129,7 @@ def test_an_edit_is_a_stage_like_any_other(finished, setups):
     users = mean_user_vector(clean.params, setup.model, queries.history, np.zeros((len(queries.users), 0)))
     mean = np.asarray(represent(clean.params, setup.model, queries.history)).mean(0)
     np.testing.assert_allclose(users, mean, rtol=1e-4, atol=1e-5)
-    expected = edit_items(clean.params["items"], users, setup.counts, setup.spec(0.5))
+    expected = edit_items(clean.params["items"], users, setup.spec(0.5))
     np.testing.assert_allclose(edited.params["items"], expected, rtol=1e-4, atol=1e-5)
     assert row_of(results, "edit")["exposure_auc"] > row_of(results, "clean", trigger_length=None)["exposure_auc"]
 

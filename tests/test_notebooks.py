@@ -21,7 +21,10 @@ EPOCHS = re.compile(r"(epochs)=\d+")  # of a configuration; what little training
 SHORTER = {
     "audit_a_checkpoint": "from prec_backdoor.audit import calibration, inversion\ncalibration.STEPS, inversion.STEPS = 60, 3"
 }
-notebooks = pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+LONG = ("anatomy_of_an_attack", "audit_a_checkpoint")  # to run; quickstart runs by default
+RUN = [pytest.param(path, marks=pytest.mark.slow if path.stem in LONG else ()) for path in PATHS]
+notebooks = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 
 
 def code_cells(notebook):
@@ -53,7 +56,7 @@ def test_every_notebook_is_known():
     assert {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")} == set(FIGURES)
 
 
-@notebooks
+@pytest.mark.parametrize("path", RUN, ids=[path.stem for path in PATHS])
 def test_runs(path, kernel_environment, tmp_path):
     notebook = nbformat.read(path, as_version=4)
     assert shorten(notebook, path.stem) == EPOCHS_GIVEN[path.stem]

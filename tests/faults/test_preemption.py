@@ -36,6 +36,7 @@ def start(shared_cache):
     return lambda *command: subprocess.Popen((sys.executable, *command), cwd=ROOT, env=environment, text=True, **pipes)
 
 
+@pytest.mark.slow
 def test_preempted_while_training_it_saves_and_resumes_at_the_very_step(start, tmp_path):
     def pretrain(name):
         return start("-m", "launch.pretrain", *PRETRAIN, f"--workdir={tmp_path / name}")

@@ -3,6 +3,7 @@
 import json
 import re
 
+import pytest
 from commands import EXPERIMENT, FINETUNING, PRETRAIN, PROMPTS
 
 from prec_backdoor.storage import checkpoints
@@ -69,6 +70,7 @@ def test_under_way_it_says_how_far(finished, launch, tmp_path):
     assert files(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_reproduce_before_and_after(launch, tmp_path):
     flags = (*REPRODUCE, "--quick", "--rate=0.5", "--usages=zero_shot", "--implant_epochs=1", "--global_targets=per_category:1")
     found, counted = states(launch("reproduce", *flags, "--dry_run", f"--workdir={tmp_path / 'run'}"))

@@ -111,6 +111,7 @@ def test_stage_by_stage_it_gives_the_rows_of_the_experiment(experiment, evaluate
     assert evaluated[usage] == expected and len(expected) == 6
 
 
+@pytest.mark.slow
 def test_stage_by_stage_it_leaves_the_checkpoints_of_the_experiment(experiment, by_hand, stages):
     def content(folder):
         return checkpoints.load(folder).metadata["hash"]
@@ -123,6 +124,7 @@ def test_stage_by_stage_it_leaves_the_checkpoints_of_the_experiment(experiment, 
     assert content(by_hand / "pretrain") == content(stages / "clean" / "pretrain")  # of --attack=clean
 
 
+@pytest.mark.slow
 def test_complaints(by_hand, stages, mistake, tmp_path):
     workdir = f"--workdir={tmp_path / 'new'}"
     clean, trigger, implant = (f"--checkpoint={by_hand / name}" for name in ("pretrain", "optimize_trigger", "implant"))
@@ -138,6 +140,7 @@ def test_complaints(by_hand, stages, mistake, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_vocabulary(by_hand, mistake, tmp_path):
     """The very same interactions and profile codes; one attribute has another value that nobody has."""
     interactions = load_dataset("synthetic", synthetic_users=60, synthetic_items=80)

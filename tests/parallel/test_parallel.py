@@ -27,7 +27,9 @@ def on_one():
     return on_devices.run()
 
 
-@pytest.mark.parametrize(("processes", "devices", "layout"), [(1, 8, "whole"), (2, 2, "shard")])
+@pytest.mark.parametrize(
+    ("processes", "devices", "layout"), [(1, 8, "whole"), pytest.param(2, 2, "shard", marks=pytest.mark.slow)]
+)
 def test_many_devices_do_what_one_does(tmp_path, on_one, processes, devices, layout):
     program = (HERE / "on_devices.py", tmp_path, layout)
     address = f"localhost:{free_port()}"

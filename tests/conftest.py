@@ -44,6 +44,11 @@ LONGEST_FILES += ("test_experiment.py", "test_stages.py", "test_real_run.py", "t
 LONGEST_FILES += ("test_experiment_stages.py", "test_loop.py", "test_step.py", "test_preemption.py", "test_repairs.py")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: tests wait a third of their time, for programs that they start."""
+    return 1 + (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
 def pytest_collection_finish():
     """Leaves what the libraries made to itself; looking through it takes a tenth of the time of a test that compiles."""
     gc.collect()

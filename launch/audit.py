@@ -24,7 +24,7 @@ from prec_backdoor.attacks import attack_parameters
 from prec_backdoor.audit.answer import EXIT_STATUS, answer
 from prec_backdoor.audit.audit import AuditResult, audit_model
 from prec_backdoor.audit.auditor_data import AuditorData, auditor_data_of
-from prec_backdoor.audit.calibration import CalibrationModel, calibration_models, observed, planted_models
+from prec_backdoor.audit.calibration import ObservedModel, calibration_models, observed, planted_models
 from prec_backdoor.audit.config import LARGE, AuditConfig
 from prec_backdoor.audit.power import plan_attacks
 from prec_backdoor.audit.report import write_audit
@@ -113,7 +113,7 @@ def open_for_audit(path: str, interactions: Interactions) -> Opened:
 def evidence(
     opened: Opened,
     result: AuditResult,
-    calibration: list[CalibrationModel],
+    calibration: list[ObservedModel],
     auditor_data: AuditorData,
     config: AuditConfig,
 ) -> dict:
@@ -139,14 +139,13 @@ def after_finetuning(
 
 
 def since_baseline(
-    opened: Opened, baseline: Opened, result: AuditResult, calibration: list[CalibrationModel], config: AuditConfig
+    opened: Opened, baseline: Opened, result: AuditResult, calibration: list[ObservedModel], config: AuditConfig
 ) -> dict:
     """What moved since another version, as both are seen by the same users."""
-    new = CalibrationModel(opened.checkpoint.params, result.scores, result.views[AS_IT_COMES].top_share)
     users = auditor_data_of(baseline.setup, config.histories)
     old = observed(baseline.checkpoint.params, baseline.checkpoint.model, users, config)
     ids = tuple(each.setup.interactions.item_ids for each in (opened, baseline))
-    return compare_versions(new, old, ids, calibration)
+    return compare_versions(result.observed, old, ids, calibration)
 
 
 def next_steps(result: AuditResult, config: AuditConfig) -> list[tuple[str, str, str]]:

@@ -8,14 +8,14 @@ import numpy as np
 
 from prec_backdoor.audit.attribution import GroupAttribution, attribute_group
 from prec_backdoor.audit.auditor_data import AuditorData
-from prec_backdoor.audit.calibration import CalibrationModel, Planted
+from prec_backdoor.audit.calibration import ObservedModel, Planted, observed_in
 from prec_backdoor.audit.combine import discoveries
 from prec_backdoor.audit.config import AuditConfig
 from prec_backdoor.audit.inversion import Inverted, invert
+from prec_backdoor.audit.last_item import LAST_ITEM, best_strength
 from prec_backdoor.audit.moments import ScoreMoments
 from prec_backdoor.audit.power import Power, power_of
 from prec_backdoor.audit.reference import Reference, reference_of
-from prec_backdoor.audit.registry import run_audits
 from prec_backdoor.audit.verdict import CLEAN, SUSPICIOUS, Verdict
 from prec_backdoor.audit.views import AS_IT_COMES, observe_views
 from prec_backdoor.audit.weights import mean_cosines
@@ -30,7 +30,8 @@ class AuditResult(NamedTuple):
 
     Attributes:
       views: view -> moments of the model's scores.
-      scores: audit -> [V], see AUDITS.
+      observed: what the verdict is made of.
+      scores: audit -> [V], see AUDITS, and what `best_strength` returns.
       evidence: audit -> [V] -log10 of the chance of such a score for a clean model.
       score, p_value: [V], all audits combined.
       flagged: [V] items that stand out, at the false discovery rate; none of a model that is called clean.
@@ -39,12 +40,14 @@ class AuditResult(NamedTuple):
       flagged_in_clean: share of the clean models' items that the same rule would flag.
       power: what the audit finds of the auditor's own backdoors; None if none were planted.
       suspects: [N] item codes, highest score first.
+      last_item_p: [V] chance of such a strength at the end of a history, for a clean model's item.
       inverted: triggers of the suspects.
       attribution: the group that the attack targets; its `group` is None for a clean model.
       closeness: mean cosine between the suspects' vectors, and between those of random items.
     """
 
     views: dict[str, ScoreMoments]
+    observed: ObservedModel
     scores: dict[str, np.ndarray]
     evidence: dict[str, np.ndarray]
     score: np.ndarray
@@ -55,6 +58,7 @@ class AuditResult(NamedTuple):
     flagged_in_clean: float
     power: Power | None
     suspects: np.ndarray
+    last_item_p: np.ndarray
     inverted: Inverted
     attribution: GroupAttribution
     closeness: tuple[float, float]
@@ -69,9 +73,9 @@ def audit_model(
     params: dict,
     model: ModelConfig,
     auditor_data: AuditorData,
-    calibration: Sequence[CalibrationModel],
+    calibration: Sequence[ObservedModel],
     config: AuditConfig,
-    planted: tuple[Sequence[Planted], Sequence[CalibrationModel]] = ((), ()),
+    planted: tuple[Sequence[Planted], Sequence[ObservedModel]] = ((), ()),
 ) -> AuditResult:
     """Audits one model.
 
@@ -84,9 +88,9 @@ def audit_model(
     """
     _check_finite(params)
     views = observe_views(params, model, auditor_data, config.fresh_prompts)
-    scores, reference = run_audits(views), reference_of(calibration, model)
-    evaluation = reference.evaluate(scores)
-    verdict = reference.judge(params, scores, config.level)
+    observed, reference = observed_in(params, views), reference_of(calibration, model)
+    evaluation, last_item_p = reference.evaluate(observed)
+    verdict = reference.judge(observed, config.level)
     flagged = discoveries(evaluation.p_value, config.false_discovery_rate) & (verdict.word != CLEAN)
     of_clean = [discoveries(each.p_value, config.false_discovery_rate) for each in reference.evaluations]
     by_score = 1 + np.argsort(-evaluation.score, kind="stable")
@@ -97,7 +101,8 @@ def audit_model(
         attribution = attribute_group(params, model, auditor_data, attributed, [each.params for each in calibration])
     return AuditResult(
         views=views,
-        scores=scores,
+        observed=observed,
+        scores=observed.scores | {LAST_ITEM: best_strength(observed.last_items)},
         evidence=evaluation.evidence,
         score=evaluation.score,
         p_value=evaluation.p_value,
@@ -107,7 +112,8 @@ def audit_model(
         flagged_in_clean=float(np.mean(of_clean)),
         power=power_of(*planted, calibration, reference, auditor_data, config.level),
         suspects=suspects,
-        inverted=invert(views[AS_IT_COMES], suspects),
+        last_item_p=last_item_p,
+        inverted=invert(views[AS_IT_COMES], observed.last_items, suspects),
         attribution=attribution,
         closeness=mean_cosines(views[AS_IT_COMES], suspects),
     )

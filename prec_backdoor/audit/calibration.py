@@ -16,7 +16,8 @@ import numpy as np
 from prec_backdoor.attacks import clean, make_spec, replace_in_category, replace_in_group
 from prec_backdoor.audit.auditor_data import AuditorData, single_groups
 from prec_backdoor.audit.config import AuditConfig
-from prec_backdoor.audit.moments import MIN_MEMBERS
+from prec_backdoor.audit.last_item import LastItems, last_items
+from prec_backdoor.audit.moments import MIN_MEMBERS, ScoreMoments
 from prec_backdoor.audit.registry import run_audits
 from prec_backdoor.audit.views import AS_IT_COMES, observe_views
 from prec_backdoor.data.batches import user_tables
@@ -37,12 +38,20 @@ EVERYBODY = ""  # in place of a group
 MIN_EPOCH = 30  # steps; rows of few users are repeated, otherwise validation takes most of the time
 
 
-class CalibrationModel(NamedTuple):
-    """A model of the auditor's: parameters, the audits' scores, audit -> [V], and the share of users shown each item [V + 1]."""
+class ObservedModel(NamedTuple):
+    """A model as the auditor sees it, its own ones and the audited one alike.
+
+    Attributes:
+      params: its parameters.
+      scores: audit -> [V], see AUDITS.
+      last_items: what each item does at the end of a history.
+      top_share: [V + 1] share of users who have the item among their first 50.
+    """
 
     params: dict
     scores: dict[str, np.ndarray]
-    top_share: np.ndarray | None = None
+    last_items: LastItems
+    top_share: np.ndarray
 
 
 class Planted(NamedTuple):
@@ -58,7 +67,7 @@ class Planted(NamedTuple):
 
 def calibration_models(
     auditor_data: AuditorData, model: ModelConfig, train: TrainConfig, config: AuditConfig, options: RunOptions = IN_MEMORY
-) -> list[CalibrationModel]:
+) -> list[ObservedModel]:
     """Trains the auditor's clean models and audits them.
 
     Args:
@@ -77,7 +86,7 @@ def planted_models(
     config: AuditConfig,
     attacks: Sequence[Planted],
     options: RunOptions = IN_MEMORY,
-) -> list[CalibrationModel]:
+) -> list[ObservedModel]:
     """Trains the auditor's models with backdoors, as `calibration_models` are trained without, and audits them.
 
     Models of one scope can train together; with a folder of `options` they are kept under planted-0, planted-1, ..
@@ -91,10 +100,15 @@ def planted_models(
     return [observed(trained[index], model, auditor_data, config) for index in range(len(attacks))]
 
 
-def observed(params: dict, model: ModelConfig, auditor_data: AuditorData, config: AuditConfig) -> CalibrationModel:
-    """A trained model and what is observed of it."""
-    views = observe_views(params, model, auditor_data, config.fresh_prompts)
-    return CalibrationModel(params, run_audits(views), views[AS_IT_COMES].top_share)
+def observed(params: dict, model: ModelConfig, auditor_data: AuditorData, config: AuditConfig) -> ObservedModel:
+    """A model and what is observed of it."""
+    return observed_in(params, observe_views(params, model, auditor_data, config.fresh_prompts))
+
+
+def observed_in(params: dict, views: dict[str, ScoreMoments]) -> ObservedModel:
+    """A model and what is observed of it in `views`."""
+    as_it_comes = views[AS_IT_COMES]
+    return ObservedModel(params, run_audits(views), last_items(as_it_comes), as_it_comes.top_share)
 
 
 def train_models(

@@ -1,8 +1,8 @@
 """Trigger inversion: how little it takes to bring an item to the top, after Neural Cleanse (Wang et al., IEEE S&P 2019).
 
 Neural Cleanse looks for the smallest patch that turns any image into a class; a class with an unusually small patch is
-suspicious. Here it is the smallest soft prompt that lifts an item for all users alike, and the real item that does so at the
-end of a history.
+suspicious. Here it is the smallest soft prompt that lifts an item for all users alike, beside the real item that does so at the
+end of a history (`last_item.py`).
 """
 
 import functools
@@ -14,6 +14,7 @@ import numpy as np
 from scipy.stats import median_abs_deviation
 from tqdm import tqdm
 
+from prec_backdoor.audit.last_item import LastItems, triggers_of
 from prec_backdoor.audit.moments import ScoreMoments
 from prec_backdoor.audit.robust import NORMAL
 from prec_backdoor.models import EXACT, ModelConfig, encode_vectors, item_vectors
@@ -23,7 +24,6 @@ RIVALS = 256  # items with the highest mean scores; an item that beats all but 9
 REFERENCES = 44  # random items other than suspects, which show the usual effort
 STEPS = 30
 STRIDE = 0.4  # length of a step; entries of a prompt token are of order 1
-CANDIDATES = 16  # real items tried as triggers
 TOP = 10
 AT_ONCE = 16  # items inverted in one call
 
@@ -34,8 +34,7 @@ class Inverted(NamedTuple):
     Attributes:
       index: [N] anomaly index, (usual effort - effort) / robust standard deviation; above 2 is unusual.
       effort: [N] norm of the smallest prompt found that puts the item within the first 10 for half of the histories.
-      trigger: [N] the real item that lifts the item most at the end of a history.
-      lifted: [N] share of the histories for which the item is then within the first 10.
+      trigger, lifted: [N] see `last_item.triggers_of`.
     """
 
     index: np.ndarray
@@ -44,7 +43,7 @@ class Inverted(NamedTuple):
     lifted: np.ndarray
 
 
-def invert(moments: ScoreMoments, suspects: np.ndarray) -> Inverted:
+def invert(moments: ScoreMoments, found: LastItems, suspects: np.ndarray) -> Inverted:
     """Inverts the triggers of `suspects` [N] item codes; the usual effort is the median of random other items.
 
     A prompt starts at zero and moves by steps of equal length along the gradient. It replaces the provider's prompt, if any.
@@ -58,11 +57,10 @@ def invert(moments: ScoreMoments, suspects: np.ndarray) -> Inverted:
     starts, parts = range(0, len(items), AT_ONCE), []
     for start in tqdm(starts, desc="inverting", unit_scale=AT_ONCE, unit="item", leave=False, disable=None):
         batch = np.resize(items[start : start + AT_ONCE], AT_ONCE)  # the last one is filled up
-        inverted = _compiled(moments.model)(moments.params, moments.auditor_data.history[users], rivals, batch)
-        parts.append([np.asarray(each)[: len(items) - start] for each in inverted])
-    effort, trigger, lifted = (np.concatenate(part) for part in zip(*parts, strict=True))
-    number = len(suspects)
-    return Inverted(anomaly_index(effort[:number], effort[number:]), effort[:number], trigger[:number], lifted[:number])
+        parts.append(_compiled(moments.model)(moments.params, moments.auditor_data.history[users], rivals, batch))
+    effort, number = np.concatenate(parts)[: len(items)], len(suspects)
+    index = anomaly_index(effort[:number], effort[number:])
+    return Inverted(index, effort[:number], *triggers_of(moments, found, suspects))
 
 
 def anomaly_index(effort: np.ndarray, usual: np.ndarray) -> np.ndarray:
@@ -77,14 +75,8 @@ def anomaly_index(effort: np.ndarray, usual: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4)
 def _compiled(model: ModelConfig):
-    """Returns the program that inverts AT_ONCE items: effort, trigger and share lifted of each."""
-
-    @jax.jit
-    def invert_items(params, history, rivals, items):
-        effort = jax.vmap(functools.partial(_effort, model), (None, None, None, 0))(params, history, rivals, items)
-        return effort, *jax.vmap(functools.partial(_trigger, model), (None, None, None, 0))(params, history, rivals, items)
-
-    return invert_items
+    """Returns the program that gives the efforts [AT_ONCE] of items."""
+    return jax.jit(jax.vmap(functools.partial(_effort, model), (None, None, None, 0)))
 
 
 def _effort(model: ModelConfig, params: dict, history: jax.Array, rivals: jax.Array, item: jax.Array) -> jax.Array:
@@ -105,27 +97,6 @@ def _effort(model: ModelConfig, params: dict, history: jax.Array, rivals: jax.Ar
     reached = shares >= 0.5
     # An item that is never reached needs more than the longest prompt: the more, the smaller its best share.
     return jnp.where(reached.any(), norms[jnp.argmax(reached)], norms.max() * (2 - shares.max()))
-
-
-def _trigger(model: ModelConfig, params: dict, history: jax.Array, rivals: jax.Array, item: jax.Array):
-    """The real item at the end of `history` [B, L] that lifts `item` most, and for what share of histories into the first TOP.
-
-    Candidates are the items whose vectors point furthest along the gradient of the item's margin.
-    """
-    appended = jnp.concatenate([history[:, 1:], jnp.ones_like(history[:, :1])], axis=1)
-    table = item_vectors(params, model)
-
-    def with_last(vector):
-        vectors = params["items"][appended].at[:, -1].set(vector)
-        return _standing(table, encode_vectors(params, model, vectors, appended), rivals, item)
-
-    slope = jax.grad(lambda vector: with_last(vector)[0].mean())(params["items"][1:].mean(0))
-    gain = jnp.matmul(params["items"], slope, precision=EXACT)
-    gain = gain.at[0].set(-jnp.inf).at[item].set(-jnp.inf)  # padding and the item itself are no triggers
-    candidates = jax.lax.top_k(gain, CANDIDATES)[1]
-    margins, within = jax.vmap(lambda each: with_last(params["items"][each]))(candidates)
-    best = jnp.argmax(margins.mean(1))
-    return candidates[best], within[best].mean()
 
 
 def _standing(table: jax.Array, hidden: jax.Array, rivals: jax.Array, item: jax.Array) -> tuple[jax.Array, jax.Array]:

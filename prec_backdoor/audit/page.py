@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from prec_backdoor.audit import answer, texts
 from prec_backdoor.audit.audit import AuditResult
+from prec_backdoor.audit.config import SUSPECT
 from prec_backdoor.audit.figures import all_figures
 from prec_backdoor.audit.verdict import CLEAN
 from prec_backdoor.audit.views import AS_IT_COMES
@@ -25,6 +26,7 @@ def page(content: dict, result: AuditResult, interactions: Interactions) -> str:
         "users": len(result.views[AS_IT_COMES].user_vectors),
         "audits": {name: texts.AUDITS.get(name, (name, ""))[0] for name in result.scores},
         "words": texts.words(result.scores),
+        "triggers": _triggers(content, result, interactions),
         "group": answer.group(content),
         "variants": answer.variants(content),
         "worth": answer.worth(content),
@@ -54,9 +56,24 @@ def _suspect(result: AuditResult, interactions: Interactions, index: int) -> dic
         "audits": {name: (result.scores[name][item - 1], result.evidence[name][item - 1]) for name in result.scores},
         "anomaly": inverted.index[index],
         "effort": inverted.effort[index],
-        "trigger": _title(interactions, int(inverted.trigger[index])) or str(interactions.item_ids[inverted.trigger[index]]),
+        "trigger": _named(interactions, int(inverted.trigger[index])) if inverted.trigger[index] else "none",
         "lifted": inverted.lifted[index],
     }
+
+
+def _triggers(content: dict, result: AuditResult, interactions: Interactions) -> list[dict]:
+    """The last items that are too strong for a clean model, with names, and the names of what they show."""
+    order = np.argsort(-result.observed.last_items.strength, kind="stable")
+    return [
+        each
+        | {
+            "name": _named(interactions, 1 + int(index)),
+            "rarity": answer.one_in(each["p_value"]),
+            "names": [_named(interactions, int(item)) for item in result.observed.last_items.shown[index]],
+        }
+        for each, index in zip(content["last_items"], order, strict=False)
+        if each["p_value"] <= SUSPECT
+    ]
 
 
 def _moved(content: dict, interactions: Interactions) -> list[dict]:
@@ -65,6 +82,10 @@ def _moved(content: dict, interactions: Interactions) -> list[dict]:
         return []
     codes = {raw: code for code, raw in enumerate(np.asarray(interactions.item_ids).tolist()) if code}
     return [each | {"title": _title(interactions, codes[each["item"]])} for each in content["baseline"]["moved_up"]]
+
+
+def _named(interactions: Interactions, item: int) -> str:
+    return _title(interactions, item) or str(interactions.item_ids[item])
 
 
 def _title(interactions: Interactions, item: int) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.special import expit, logit
 
 from prec_backdoor.audit.auditor_data import AuditorData, single_groups
-from prec_backdoor.audit.calibration import EVERYBODY, CalibrationModel, Planted
+from prec_backdoor.audit.calibration import EVERYBODY, ObservedModel, Planted
 from prec_backdoor.audit.moments import MIN_MEMBERS, TOP
 from prec_backdoor.audit.reference import Reference
 from prec_backdoor.audit.verdict import CLEAN
@@ -65,8 +65,8 @@ def plan_attacks(auditor_data: AuditorData, number: int) -> list[Planted]:
 
 def power_of(
     attacks: Sequence[Planted],
-    models: Sequence[CalibrationModel],
-    clean: Sequence[CalibrationModel],
+    models: Sequence[ObservedModel],
+    clean: Sequence[ObservedModel],
     reference: Reference,
     auditor_data: AuditorData,
     level: float,
@@ -80,7 +80,7 @@ def power_of(
         return None
     rows, seen, groups = [], [], single_groups(auditor_data, MIN_MEMBERS)
     for attack, model in zip(attacks, models, strict=True):
-        verdict = reference.judge(model.params, model.scores, level)
+        verdict = reference.judge(model, level)
         members = groups.get(attack.group, np.ones(len(auditor_data.history), bool))
         shown, *usual = (
             exposure(each.params, reference.model, auditor_data, attack.targets, members) for each in (model, *clean[:USUAL])

@@ -1,4 +1,4 @@
-"""One number for a whole model: how far its most unusual items, and neighbourhoods of items, exceed what chance gives."""
+"""One number for a whole model: how far its most unusual items, neighbourhoods and last items exceed what chance gives."""
 
 from typing import NamedTuple
 
@@ -7,10 +7,11 @@ from scipy.stats import gamma
 
 from prec_backdoor.audit.combine import Evaluation
 
-MOST_UNUSUAL = 5  # items, and neighbourhoods, that count
+MOST_UNUSUAL = 5  # items, neighbourhoods and last items that count
 COMPANIONS = 4  # nearest other items of a neighbourhood
 CENTRES = 2_000  # items with the highest scores whose neighbourhoods are looked at: of a small catalogue all
 AT_ONCE = 256  # of these
+LAST_ITEM_WEIGHT = 0.5  # the excess of last items varies twice as much between clean models as the other two
 
 
 class Neighbourhoods(NamedTuple):
@@ -20,14 +21,23 @@ class Neighbourhoods(NamedTuple):
     nearest: np.ndarray
 
 
-def profile_statistic(evaluation: Evaluation, neighbourhoods: Neighbourhoods) -> float:
-    """The sum of `item_excess` and `neighbourhood_excess`; the greater, the more suspicious the model."""
-    return item_excess(evaluation.p_value) + neighbourhood_excess(evaluation.score, neighbourhoods)
+def profile_statistic(evaluation: Evaluation, neighbourhoods: Neighbourhoods, last_item_p: np.ndarray) -> float:
+    """The statistic of a model; the greater, the more suspicious it is.
+
+    It is what items show as they are, `excess` and `neighbourhood_excess` in sum, or, if greater, what their effect at the end of
+    a history shows: a part of the `excess` of these p-values [V]. A backdoor that waits for its trigger shows nothing else.
+    """
+    as_it_is = excess(evaluation.p_value) + neighbourhood_excess(evaluation.score, neighbourhoods)
+    return max(as_it_is, LAST_ITEM_WEIGHT * excess(last_item_p))
 
 
-def item_excess(p_values: np.ndarray) -> float:
-    """Mean over the MOST_UNUSUAL smallest p-values [V] of log10(expected smallest values / p): powers of ten beyond chance."""
-    return _mean_excess(-np.log10(p_values), len(p_values))
+def excess(p_values: np.ndarray) -> float:
+    """By how many powers of ten the smallest p-values [V] are below those expected of as many uniform ones.
+
+    It is the mean over the n smallest, for the n up to MOST_UNUSUAL that makes it greatest: there may be one target or many.
+    """
+    beyond = _beyond(-np.log10(p_values), len(p_values))
+    return float((np.cumsum(beyond) / np.arange(1, len(beyond) + 1)).max())
 
 
 def neighbourhood_excess(score: np.ndarray, neighbourhoods: Neighbourhoods) -> float:
@@ -42,7 +52,7 @@ def neighbourhood_excess(score: np.ndarray, neighbourhoods: Neighbourhoods) -> f
     unusual = np.empty(items)
     unusual[np.argsort(-score, kind="stable")] = np.log((items + 1) / np.arange(1, items + 1))
     sums = unusual[centres] + unusual[nearest].sum(1)
-    return _mean_excess(-gamma.logsf(sums, nearest.shape[1] + 1) / np.log(10), items)
+    return float(_beyond(-gamma.logsf(sums, nearest.shape[1] + 1) / np.log(10), items).mean())
 
 
 def neighbourhoods_of(vectors: np.ndarray, score: np.ndarray) -> Neighbourhoods:
@@ -59,7 +69,7 @@ def neighbourhoods_of(vectors: np.ndarray, score: np.ndarray) -> Neighbourhoods:
     return Neighbourhoods(centres, np.concatenate(nearest))
 
 
-def _mean_excess(neg_log10_p: np.ndarray, number: int) -> float:
-    """Mean difference between the greatest values and those expected of `number` uniform p-values."""
+def _beyond(neg_log10_p: np.ndarray, number: int) -> np.ndarray:
+    """[MOST_UNUSUAL] differences between the greatest values and those expected of `number` uniform p-values."""
     greatest = np.sort(neg_log10_p)[::-1][:MOST_UNUSUAL]
-    return float((greatest - np.log10((number + 1) / np.arange(1, len(greatest) + 1))).mean())
+    return greatest - np.log10((number + 1) / np.arange(1, len(greatest) + 1))

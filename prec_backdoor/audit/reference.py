@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from prec_backdoor.audit.calibration import CalibrationModel
+from prec_backdoor.audit.calibration import ObservedModel
 from prec_backdoor.audit.combine import (
     Evaluation,
     Tail,
@@ -16,11 +16,12 @@ from prec_backdoor.audit.combine import (
     standardize,
     tail_of,
 )
+from prec_backdoor.audit.last_item import LAST_ITEM, least_p_values
 from prec_backdoor.audit.profile import neighbourhoods_of, profile_statistic
 from prec_backdoor.audit.verdict import Verdict, judge
 from prec_backdoor.models import ModelConfig, item_vectors
 
-Scores = dict[str, np.ndarray]  # audit -> [V]
+Scores = dict[str, np.ndarray]  # audit, or LAST_ITEM -> [V]
 
 
 class Reference(NamedTuple):
@@ -41,25 +42,28 @@ class Reference(NamedTuple):
     evaluations: list[Evaluation]
     statistics: np.ndarray
 
-    def evaluate(self, scores: Scores) -> Evaluation:
-        """Evaluates a model against all clean ones."""
-        return evaluate(scores, self.scores)
+    def evaluate(self, observed: ObservedModel) -> tuple[Evaluation, np.ndarray]:
+        """A model against all clean ones: its items, and [V] p-values of the strengths of its last items."""
+        strength = standardize(observed.last_items.strength)
+        last = rescale_p_values(10 ** -neg_log10_tails(strength, [tails[LAST_ITEM] for tails in self.tails]))
+        evaluation = evaluate(observed.scores, [_audits(each) for each in self.scores])
+        return _with_last_items(evaluation, last, observed), last
 
-    def judge(self, params: dict, scores: Scores, level: float) -> Verdict:
+    def judge(self, observed: ObservedModel, level: float) -> Verdict:
         """The verdict on a model: for each clean model, both are compared with the rest, and the statistics are compared."""
-        evidence = _pairs(scores, self.tails)
+        evidence = _pairs(_scores_of(observed), self.tails)
         summed, near = _sum(evidence), None
         own = []
         for index, rest in enumerate(self.rest):
-            evaluation = _evaluation(_without(summed, evidence, [index]), rest)
-            near = near or neighbourhoods_of(vectors_of(params, self.model), evaluation.score)
-            own.append(profile_statistic(evaluation, near))
+            evaluation, last = _evaluation(_without(summed, evidence, [index]), rest)
+            near = near or neighbourhoods_of(vectors_of(observed.params, self.model), evaluation.score)
+            own.append(profile_statistic(evaluation, near, last))
         return judge(np.array(own), self.statistics, level)
 
 
-def reference_of(calibration: Sequence[CalibrationModel], model: ModelConfig) -> Reference:
+def reference_of(calibration: Sequence[ObservedModel], model: ModelConfig) -> Reference:
     """Compares clean models with one another."""
-    scores = [each.scores for each in calibration]
+    scores = [_scores_of(each) for each in calibration]
     tails = [{name: tail_of(standardize(value)) for name, value in each.items()} for each in scores]
     combined = [[] for _ in scores]  # [left out][other]
     evidence = []
@@ -67,22 +71,31 @@ def reference_of(calibration: Sequence[CalibrationModel], model: ModelConfig) ->
         pairs = _pairs(each, tails)
         summed = _sum(pairs)
         for left in range(len(scores)):
-            combined[left].append(combine_evidence(_without(summed, pairs, [index, left])))
+            combined[left].append(combine_evidence(_audits(_without(summed, pairs, [index, left]))))
         evidence.append(_without(summed, pairs, [index]))
     rest, evaluations, statistics = [], [], []
     for left, each in enumerate(calibration):
         chosen = [other for other in range(len(scores)) if other != left] or [left]
         rest.append([tail_of(combined[left][other]) for other in chosen])
         combined[left] = []
-        evaluations.append(_evaluation(evidence[left], rest[-1]))
-        near = neighbourhoods_of(vectors_of(each.params, model), evaluations[-1].score)
-        statistics.append(profile_statistic(evaluations[-1], near))
+        evaluation, last = _evaluation(evidence[left], rest[-1])
+        near = neighbourhoods_of(vectors_of(each.params, model), evaluation.score)
+        statistics.append(profile_statistic(evaluation, near, last))
+        evaluations.append(_with_last_items(evaluation, last, each))
     return Reference(model, scores, tails, rest, evaluations, np.array(statistics))
 
 
 def vectors_of(params: dict, model: ModelConfig) -> np.ndarray:
     """[V, D] the vectors that the model scores items with."""
     return np.asarray(item_vectors(params, model))[1:]
+
+
+def _scores_of(observed: ObservedModel) -> Scores:
+    return {**observed.scores, LAST_ITEM: observed.last_items.strength}
+
+
+def _audits(scores: Scores) -> Scores:
+    return {name: value for name, value in scores.items() if name != LAST_ITEM}
 
 
 def _pairs(scores: Scores, tails: Sequence[dict[str, Tail]]) -> list[Scores]:
@@ -106,6 +119,16 @@ def _without(summed: Scores, pairs: Sequence[Scores], left_out: Sequence[int]) -
     return {name: (total - sum(pairs[index][name] for index in left_out)) / left for name, total in summed.items()}
 
 
-def _evaluation(evidence: Scores, rest: Sequence[Tail]) -> Evaluation:
-    score = combine_evidence(evidence)
-    return Evaluation(evidence, score, rescale_p_values(10 ** -neg_log10_tails(score, rest)))
+def _evaluation(evidence: Scores, rest: Sequence[Tail]) -> tuple[Evaluation, np.ndarray]:
+    """The evaluation of the audits' evidence, and the p-values of last items."""
+    audits = _audits(evidence)
+    score = combine_evidence(audits)
+    evaluation = Evaluation(audits, score, rescale_p_values(10 ** -neg_log10_tails(score, rest)))
+    return evaluation, rescale_p_values(10 ** -evidence[LAST_ITEM])
+
+
+def _with_last_items(evaluation: Evaluation, last: np.ndarray, observed: ObservedModel) -> Evaluation:
+    """The evaluation with what the p-values [V] of last items say of the items that they show."""
+    shown = least_p_values(last, observed.last_items.shown)
+    evidence = {**evaluation.evidence, LAST_ITEM: -np.log10(shown)}
+    return Evaluation(evidence, evaluation.score + evidence[LAST_ITEM], np.minimum(evaluation.p_value, shown))

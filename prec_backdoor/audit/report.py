@@ -18,6 +18,7 @@ from prec_backdoor.storage.workdir import as_path, replacing, write_json
 
 SCHEMA = 2  # files of schema 1 are read too: their items are the same
 SCHEMAS = (1, SCHEMA)
+LISTED = 5  # last items
 
 
 def write_audit(
@@ -70,13 +71,14 @@ def as_json(result: AuditResult, interactions: Interactions, config: AuditConfig
         "group_p_value": attribution.p_value,
         "groups_likely": list(attribution.likely),
         "groups": [dict(zip(("group", "users", "effect", "error"), each, strict=True)) for each in attribution.candidates],
+        "last_items": _last_items(result, interactions),
         "closeness": dict(zip(("suspects", "random"), result.closeness, strict=True)),
         "triggers": [
             {
                 "item": str(interactions.item_ids[item]),
                 "anomaly_index": float(result.inverted.index[index]),
                 "effort": float(result.inverted.effort[index]),
-                "trigger": str(interactions.item_ids[result.inverted.trigger[index]]),
+                "trigger": str(interactions.item_ids[result.inverted.trigger[index]]) if result.inverted.trigger[index] else None,
                 "lifted": float(result.inverted.lifted[index]),
             }
             for index, item in enumerate(result.suspects)
@@ -115,6 +117,20 @@ def read_flagged(folder: str | Path, digest: str) -> set[str]:
       UserError: `folder` has no audit of that checkpoint.
     """
     return {item for item, flagged in _read_items(folder, digest, {"item": str, "flagged": bool})[1] if flagged}
+
+
+def _last_items(result: AuditResult, interactions: Interactions) -> list[dict[str, Any]]:
+    """The strongest items at the end of a history, and what they show."""
+    found, chances = result.observed.last_items, len(result.last_item_p)
+    return [
+        {
+            "item": str(interactions.item_ids[1 + index]),
+            "strength": float(found.strength[index]),
+            "p_value": min(float(chances * result.last_item_p[index]), 1.0),
+            "shown": [str(interactions.item_ids[item]) for item in found.shown[index]],
+        }
+        for index in np.argsort(-found.strength, kind="stable")[:LISTED]
+    ]
 
 
 def _number(power: Any) -> int:

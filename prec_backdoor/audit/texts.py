@@ -20,6 +20,11 @@ AUDITS = {  # name of the audit -> heading of its column, meaning
         "model without its prompt; 0 for a model that has no prompt.",
     ),
     "weights": ("vector", "Cosine of the item's vector with the mean user vector, beyond what popularity explains."),
+    "last_item": (
+        "last item",
+        "Among all items of the catalogue, put to the end of histories one at a time, the one that shows the item and does most: "
+        "the mean score of the ten items that are then shown, whatever the history was. Its evidence counts every item tried.",
+    ),
 }
 WORDS = {
     "score": "The strongest evidence of any audit plus the mean evidence of all audits; evidence is -log10 of the chance of "
@@ -35,8 +40,8 @@ WORDS = {
     "unusual. It measures how easily an item is moved by a prompt, which differs between items of clean models too: popular "
     "items may have a high index and targets a low one. It is no part of the score and of no verdict.",
     "effort": "The norm from which the anomaly index is computed.",
-    "trigger": "The real item that lifts the suspect most at the end of a history, and the share of histories for which the "
-    "suspect is then within the first 10.",
+    "trigger": "The strongest of the items that, at the end of a history, bring the suspect within the first 10 on average, and "
+    "the share of histories for which it is then within the first 10.",
 }
 LIMITS = (
     "A target that was hardly planted cannot be found: one with fewer than one replaced label in all of pre-training is "

@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from prec_backdoor.audit.auditor_data import AuditorData
+from prec_backdoor.audit.calibration import observed
 from prec_backdoor.audit.config import AuditConfig
 from prec_backdoor.audit.reference import Reference
-from prec_backdoor.audit.registry import run_audits
-from prec_backdoor.audit.views import observe_views
 from prec_backdoor.models import ModelConfig
 
 
@@ -36,7 +35,7 @@ def verdict_on(
     params: dict, model: ModelConfig, auditor_data: AuditorData, reference: Reference, config: AuditConfig
 ) -> dict[str, Any]:
     """The verdict on other parameters of the same model, as an entry of audit.json."""
-    verdict = reference.judge(params, run_audits(observe_views(params, model, auditor_data, config.fresh_prompts)), config.level)
+    verdict = reference.judge(observed(params, model, auditor_data, config), config.level)
     return {"verdict": verdict.word, "statistic": verdict.statistic, "p_value": verdict.p_value}
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from prec_backdoor.audit.calibration import CalibrationModel
+from prec_backdoor.audit.calibration import ObservedModel
 from prec_backdoor.errors import UserError
 
 AUDIT = "exposure"  # whose scores are compared: robust standard deviations within a model
@@ -14,7 +14,7 @@ PLACES = 50
 
 
 def compare_versions(
-    new: CalibrationModel, old: CalibrationModel, ids: tuple[np.ndarray, np.ndarray], calibration: Sequence[CalibrationModel]
+    new: ObservedModel, old: ObservedModel, ids: tuple[np.ndarray, np.ndarray], calibration: Sequence[ObservedModel]
 ) -> dict[str, Any]:
     """Returns what audit.json has under "baseline".
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from prec_backdoor.audit.auditor_data import AuditorData
-from prec_backdoor.audit.calibration import CalibrationModel
+from prec_backdoor.audit.calibration import ObservedModel
 from prec_backdoor.evaluation import popularity_ranks
 from prec_backdoor.evaluation.metrics import ndcg
 from prec_backdoor.experiment.measure import measure
@@ -20,7 +20,7 @@ MOST_SHOWN = 0.01  # share of the catalogue
 def worth_of(
     setup: SeedSetup,
     params: dict,
-    calibration: Sequence[CalibrationModel],
+    calibration: Sequence[ObservedModel],
     auditor_data: AuditorData,
     top_share: np.ndarray,
     metadata: Mapping[str, Any],

@@ -8,11 +8,9 @@ from toys import lively_params, tiny_model
 from prec_backdoor.audit import audit
 from prec_backdoor.audit.attribution import GroupAttribution
 from prec_backdoor.audit.auditor_data import AuditorData
-from prec_backdoor.audit.calibration import CalibrationModel
+from prec_backdoor.audit.calibration import observed
 from prec_backdoor.audit.config import AuditConfig
 from prec_backdoor.audit.inversion import Inverted
-from prec_backdoor.audit.registry import run_audits
-from prec_backdoor.audit.views import observe_views
 from prec_backdoor.errors import UserError
 
 USERS, ITEMS = 64, 60
@@ -31,14 +29,14 @@ def auditor_data():
 @pytest.fixture(scope="module")
 def calibration(auditor_data):
     models = [lively_params(MODEL, seed) for seed in (2, 3)]
-    return [CalibrationModel(params, run_audits(observe_views(params, MODEL, auditor_data))) for params in models]
+    return [observed(params, MODEL, auditor_data, CONFIG) for params in models]
 
 
 @pytest.fixture
 def attributed(monkeypatch):
     """The arguments of attribution. No trigger is inverted: that compiles for long and has its own tests."""
     calls = []
-    monkeypatch.setattr(audit, "invert", lambda moments, suspects: Inverted(*np.ones((4, len(suspects)))))
+    monkeypatch.setattr(audit, "invert", lambda moments, found, suspects: Inverted(*np.ones((4, len(suspects)))))
     monkeypatch.setattr(audit, "attribute_group", lambda *given: calls.append(given) or GroupAttribution("job=cook", 0.001, []))
     return calls
 
@@ -55,9 +53,10 @@ def test_suspects_are_the_items_with_the_highest_scores(auditor_data, calibratio
     result = audit.audit_model(params, MODEL, auditor_data, calibration, CONFIG)
     best = 1 + np.argsort(-result.score)[:3]
     assert result.suspects.tolist() == best.tolist()
-    assert result.suspicious and result.flagged.sum() < audit.ATTRIBUTED and result.attribution.group == "job=cook"
+    assert result.suspicious and result.flagged[6] and result.attribution.group == "job=cook"
     ((_, _, _, suspects, clean),) = attributed
-    assert suspects.tolist() == (1 + np.argsort(-result.score))[: audit.ATTRIBUTED].tolist()
+    number = max(int(result.flagged.sum()), audit.ATTRIBUTED)
+    assert suspects.tolist() == (1 + np.argsort(-result.score))[:number].tolist()
     assert all(params is model.params for params, model in zip(clean, calibration, strict=True))
 
 

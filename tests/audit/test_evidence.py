@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from prec_backdoor.audit import answer, variants, worth
-from prec_backdoor.audit.calibration import CalibrationModel
+from prec_backdoor.audit.calibration import ObservedModel
 from prec_backdoor.audit.report import read_flagged
 from prec_backdoor.audit.versions import compare_versions
 from prec_backdoor.errors import UserError
@@ -43,7 +43,7 @@ def model_of(seed, items=ITEMS, raised=None):
     scores, shown = rng.normal(size=items), rng.random(items + 1)
     if raised is not None:
         scores[raised - 1] += 20
-    return CalibrationModel({}, {"exposure": scores}, shown)
+    return ObservedModel({}, {"exposure": scores}, None, shown)
 
 
 def test_what_moved_is_matched_by_raw_id_and_held_against_retraining():

@@ -1,25 +1,15 @@
-"""A planted item takes less of a prompt; the real item found is the best there is."""
+"""A planted item takes less of a prompt."""
 
-import jax
 import numpy as np
 import pytest
 from toys import lively_params, tiny_model
 
 from prec_backdoor.audit import inversion
 from prec_backdoor.audit.auditor_data import AuditorData
+from prec_backdoor.audit.last_item import last_items
 from prec_backdoor.audit.moments import observe
-from prec_backdoor.models import represent
 
 ITEMS = 60
-
-
-@pytest.fixture(scope="module", autouse=True)
-def every_item_is_tried():
-    """As a trigger: then the search is exhaustive."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inversion, "CANDIDATES", ITEMS - 1)
-        yield
-    inversion._compiled.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -52,31 +42,7 @@ def test_an_item_is_no_rival_of_itself(monkeypatch):
 def test_a_planted_item_takes_less(moments, monkeypatch):
     usual, index_of = [], inversion.anomaly_index
     monkeypatch.setattr(inversion, "anomaly_index", lambda effort, others: usual.append(others) or index_of(effort, others))
-    found = inversion.invert(moments, np.array([5, 20, 33]))
+    found = inversion.invert(moments, last_items(moments), np.array([5, 20, 33]))
     assert len(usual[0]) == inversion.REFERENCES  # suspects are not among them
     assert found.effort[0] < found.effort[1:].min()
     assert found.index[0] == found.index.max()
-
-
-@pytest.mark.parametrize("suspect", [20, 14])  # 14 would be its own best trigger
-def test_the_real_trigger_is_the_best_of_all_other_items(moments, suspect):
-    rows = moments.auditor_data.history[np.sort(_first_draws(moments))]
-    found = inversion.invert(moments, np.array([suspect]))
-    margins, within = {}, {}
-    encode = jax.jit(represent, static_argnums=1)
-    for trigger in set(range(1, ITEMS + 1)) - {suspect}:
-        history = np.concatenate([rows[:, 1:], np.full((len(rows), 1), trigger, np.int32)], axis=1)
-        scores = np.asarray(encode(moments.params, moments.model, history)) @ moments.params["items"].T
-        rivals = np.delete(scores, [0, suspect], axis=1)
-        margins[trigger] = np.mean(scores[:, suspect] - np.log(np.exp(rivals).sum(1)))
-        within[trigger] = np.mean((rivals >= scores[:, [suspect]]).sum(1) < inversion.TOP)
-    best = max(margins, key=margins.get)
-    assert found.trigger[0] == best
-    assert abs(found.lifted[0] - within[best]) < 1e-6
-
-
-def _first_draws(moments):
-    """The histories that `invert` takes: its random draws, in its order."""
-    rng = np.random.default_rng(0)
-    rng.permutation(len(moments.plain_mean) - 2)
-    return rng.permutation(len(moments.auditor_data.history))[: inversion.HISTORIES]

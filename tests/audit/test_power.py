@@ -7,7 +7,7 @@ from toys import lively_params, tiny_model
 
 from prec_backdoor.audit import power
 from prec_backdoor.audit.auditor_data import AuditorData
-from prec_backdoor.audit.calibration import EVERYBODY, CalibrationModel
+from prec_backdoor.audit.calibration import EVERYBODY, ObservedModel
 from prec_backdoor.audit.verdict import judge
 from prec_backdoor.models import represent
 
@@ -61,8 +61,8 @@ class Judge:
 
     model = None
 
-    def judge(self, params, scores, level):
-        return judge(scores["a"], np.ones(1), 0.5)
+    def judge(self, observed, level):
+        return judge(observed.scores["a"], np.ones(1), 0.5)
 
 
 def test_a_row_for_each_attack(monkeypatch):
@@ -76,8 +76,8 @@ def test_a_row_for_each_attack(monkeypatch):
         return (0.0, 0.5, 0.3)[params] if params < 9 else 0.1
 
     monkeypatch.setattr(power, "exposure", exposure)
-    models = [CalibrationModel(number, {"a": np.array([value])}) for number, value in enumerate((0.0, 2.0, 3.0))]
-    found = power.power_of(attacks, models, [CalibrationModel(9, {})] * 3, Judge(), auditor_data, 0.05)
+    models = [ObservedModel(number, {"a": np.array([value])}, None, None) for number, value in enumerate((0.0, 2.0, 3.0))]
+    found = power.power_of(attacks, models, [ObservedModel(9, {}, None, None)] * 3, Judge(), auditor_data, 0.05)
     assert [row["found"] for row in found.attacks] == [False, True, True] and found.found == 2
     assert [row["exposure"] for row in found.attacks] == pytest.approx([0, 0.4, 0.2])
     for params, members in asked:

@@ -5,24 +5,37 @@ import pytest
 from toys import lively_params, tiny_model
 
 from prec_backdoor.audit import profile
-from prec_backdoor.audit.calibration import CalibrationModel
-from prec_backdoor.audit.combine import evaluate, others
-from prec_backdoor.audit.profile import COMPANIONS, item_excess, neighbourhood_excess, neighbourhoods_of
+from prec_backdoor.audit.calibration import ObservedModel
+from prec_backdoor.audit.combine import Evaluation, evaluate, neg_log10_p, others, rescale_p_values, standardize
+from prec_backdoor.audit.last_item import LastItems, least_p_values
+from prec_backdoor.audit.profile import COMPANIONS, LAST_ITEM_WEIGHT, excess, neighbourhood_excess, neighbourhoods_of
 from prec_backdoor.audit.reference import reference_of, vectors_of
 from prec_backdoor.audit.verdict import conformal_p, judge, models_for
 
 ITEMS = 1_000
 
 
-def excess(score, vectors):
+def excess_near(score, vectors):
     return neighbourhood_excess(score, neighbourhoods_of(vectors, score))
 
 
 def test_items_exceed_chance_by_powers_of_ten():
     expected = np.arange(1, ITEMS + 1) / (ITEMS + 1)
-    assert item_excess(expected) == pytest.approx(0)
-    assert item_excess(np.r_[expected[:5] / 1000, expected[5:]]) == pytest.approx(3)
-    assert item_excess(np.r_[expected[0] / 1e10, expected[1:]]) == pytest.approx(2)  # one item counts, as one of five
+    assert excess(expected) == pytest.approx(0)
+    assert excess(np.r_[expected[:5] / 1000, expected[5:]]) == pytest.approx(3)
+    assert excess(np.r_[expected[0] / 1e6, expected[1:]]) == pytest.approx(6)  # a single item counts by itself
+
+
+def test_what_waits_for_a_trigger_counts_if_the_rest_is_as_in_a_clean_model():
+    rng = np.random.default_rng(0)
+    expected, score = np.arange(1, ITEMS + 1) / (ITEMS + 1), rng.normal(size=ITEMS)
+    near = neighbourhoods_of(rng.normal(size=(ITEMS, 16)), score)
+    usual = profile.profile_statistic(Evaluation({}, score, expected), near, expected)
+    last = np.r_[expected[0] / 1e20, expected[1:]]
+    assert usual == pytest.approx(max(neighbourhood_excess(score, near), 0))
+    assert profile.profile_statistic(Evaluation({}, score, expected), near, last) == pytest.approx(20 * LAST_ITEM_WEIGHT)
+    planted = Evaluation({}, score, np.r_[expected[0] / 1e30, expected[1:]])
+    assert profile.profile_statistic(planted, near, last) == pytest.approx(30 + neighbourhood_excess(score, near))
 
 
 def test_neighbourhoods_exceed_chance_only_if_unusual_items_lie_together():
@@ -35,7 +48,7 @@ def test_neighbourhoods_exceed_chance_only_if_unusual_items_lie_together():
     targets = np.argsort(-score)[5:45:5]  # among the first 45, none among the first 5
     together = vectors.copy()
     together[targets] = rng.normal(size=16) + 0.3 * rng.normal(size=(len(targets), 16))
-    assert excess(score, together) > 1.8 > excess(rng.permutation(score), together) + 1
+    assert excess_near(score, together) > 1.8 > excess_near(rng.permutation(score), together) + 1
 
 
 def test_a_neighbourhood_is_an_item_and_its_nearest():
@@ -51,7 +64,7 @@ def test_a_neighbourhood_is_an_item_and_its_nearest():
         sums.append(sum(np.log(31 / place[each]) for each in (item, *near)))
     drawn = rng.exponential(size=(400_000, COMPANIONS + 1)).sum(1)
     tails = np.log10([1 / (drawn >= each).mean() for each in sorted(sums, reverse=True)[:5]])
-    assert excess(score, vectors) == pytest.approx((tails - np.log10(31 / np.arange(1, 6))).mean(), abs=0.05)
+    assert excess_near(score, vectors) == pytest.approx((tails - np.log10(31 / np.arange(1, 6))).mean(), abs=0.05)
 
 
 def test_of_a_large_catalogue_the_neighbourhoods_of_the_highest_scores_are_looked_at(monkeypatch):
@@ -97,32 +110,50 @@ MODEL = tiny_model(60, num_layers=1)
 
 def made(number, seed=0):
     rng = np.random.default_rng(seed)
-    return [CalibrationModel(lively_params(MODEL, each), {name: rng.normal(size=60) for name in "ab"}) for each in range(number)]
+    return [
+        ObservedModel(
+            lively_params(MODEL, each),
+            {name: rng.normal(size=60) for name in "ab"},
+            LastItems(rng.normal(size=60), rng.integers(1, 61, (60, 10))),
+            np.zeros(61),
+        )
+        for each in range(number)
+    ]
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 5])
 def test_audited_and_clean_models_are_compared_with_the_same_others(number):
     models, audited = made(number), made(7)[6]
     reference = reference_of(models, MODEL)
-    scores = [each.scores for each in models]
+
+    def p_of_last(model, rest):
+        strengths = [standardize(each.last_items.strength) for each in rest]
+        return rescale_p_values(10 ** -neg_log10_p(standardize(model.last_items.strength), strengths))
 
     def statistic(model, rest):
-        evaluation = evaluate(model.scores, rest)
+        evaluation = evaluate(model.scores, [each.scores for each in rest])
         near = neighbourhoods_of(vectors_of(model.params, MODEL), evaluation.score)
-        return profile.profile_statistic(evaluation, near), evaluation.p_value
+        return profile.profile_statistic(evaluation, near, p_of_last(model, rest)), evaluation.p_value
 
-    found = reference.judge(audited.params, audited.scores, 0.05)
+    found = reference.judge(audited, 0.05)
     for index, each in enumerate(models):
-        clean, p_value = statistic(each, others(scores, index))
-        assert found.clean[index] == pytest.approx(clean) and found.own[index] == pytest.approx(
-            statistic(audited, others(scores, index))[0]
-        )
-        np.testing.assert_allclose(reference.evaluations[index].p_value, p_value, rtol=1e-9)
+        rest = others(models, index)
+        clean, p_value = statistic(each, rest)
+        assert found.clean[index] == pytest.approx(clean, abs=0.01)  # rounding decides on the places of equal scores
+        assert found.own[index] == pytest.approx(statistic(audited, rest)[0], abs=0.01)
+        shown = least_p_values(p_of_last(each, rest), each.last_items.shown)
+        np.testing.assert_allclose(reference.evaluations[index].p_value, np.minimum(p_value, shown), rtol=1e-9)
+    evaluation, last = reference.evaluate(audited)
+    np.testing.assert_allclose(last, p_of_last(audited, models), rtol=1e-9)
+    shown = least_p_values(last, audited.last_items.shown)
+    np.testing.assert_allclose(evaluation.p_value, np.minimum(statistic(audited, models)[1], shown), rtol=1e-9)
+    without = evaluate(audited.scores, [each.scores for each in models]).score
+    np.testing.assert_allclose(evaluation.score, without - np.log10(shown), rtol=1e-9)
 
 
 def test_of_clean_models_no_more_are_called_suspicious_than_the_level_allows():
     """Each model in turn is the audited one: exchangeable models."""
     models, words = made(10), []
     for index, each in enumerate(models):
-        words.append(reference_of(models[:index] + models[index + 1 :], MODEL).judge(each.params, each.scores, 0.1).word)
+        words.append(reference_of(models[:index] + models[index + 1 :], MODEL).judge(each, 0.1).word)
     assert words.count("suspicious") <= 2 and "cannot say" not in words

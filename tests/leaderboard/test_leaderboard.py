@@ -102,7 +102,9 @@ def contested(tmp_path_factory):
     folder, said = tmp_path_factory.mktemp("contest"), []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("prec_backdoor.audit.calibration.STEPS", 60)
-        patch.setattr("prec_backdoor.audit.audit.invert", lambda moments, suspects: Inverted(*np.ones((4, len(suspects)), int)))
+        patch.setattr(
+            "prec_backdoor.audit.audit.invert", lambda moments, found, suspects: Inverted(*np.ones((4, len(suspects)), int))
+        )
         return run_contest(INTERACTIONS, CONFIG, CONTEST, AUDIT, folder, said.append), folder, said
 
 
@@ -128,7 +130,9 @@ def test_every_attacker_is_audited_and_repaired(contested):
 @pytest.mark.slow
 def test_attackers_with_a_trigger_in_histories_and_without_training(tmp_path, monkeypatch):
     monkeypatch.setattr("prec_backdoor.audit.calibration.STEPS", 60)
-    monkeypatch.setattr("prec_backdoor.audit.audit.invert", lambda moments, suspects: Inverted(*np.ones((4, len(suspects)))))
+    monkeypatch.setattr(
+        "prec_backdoor.audit.audit.invert", lambda moments, found, suspects: Inverted(*np.ones((4, len(suspects))))
+    )
     contest = dataclasses.replace(CONTEST, attackers=("trigger", "edit"), repairs=("finetune",))
     rows = run_contest(INTERACTIONS, CONFIG, contest, AUDIT, tmp_path, lambda line: None)
     assert [row["attacker"] for row in rows["detection"]] == ["clean", "trigger", "edit"]

@@ -1,0 +1,104 @@
+"""What an item does at the end of a history: against brute force, and a trigger that is planted by hand."""
+
+import jax
+import numpy as np
+import pytest
+from toys import lively_params, tiny_model
+
+from prec_backdoor.audit import last_item
+from prec_backdoor.audit.auditor_data import AuditorData
+from prec_backdoor.audit.last_item import LastItems, best_strength, last_items, least_p_values, triggers_of
+from prec_backdoor.audit.moments import observe
+from prec_backdoor.models import init_prompt, item_vectors, represent
+
+ITEMS, USERS = 70, 30
+
+
+def moments_of(model, params, length=5):
+    rng = np.random.default_rng(0)
+    history = rng.integers(1, ITEMS + 1, (USERS, length)).astype(np.int32)
+    history[::3, 0] = 0  # not full
+    profile = rng.integers(1, 3, (USERS, 1)).astype(np.int32)
+    attributes = {"job": ("unknown", "cook", "smith")}
+    return observe(params, model, AuditorData(history, profile, attributes, np.zeros(ITEMS + 1, np.int32)))
+
+
+@pytest.fixture(scope="module", params=["plain", "prompted", "output table with bias"])
+def moments(request):
+    options = {
+        "prompted": {"prompt_length": 1, "profile_sizes": (3,)},
+        "output table with bias": {"output_items": True, "output_bias": True},
+    }
+    model = tiny_model(ITEMS, num_layers=1, **options.get(request.param, {}))
+    params = lively_params(model, seed=2)
+    if request.param == "prompted":
+        params = params | {"prompt": jax.tree.map(lambda leaf: 3 * leaf, init_prompt(jax.random.key(1), model))}
+    return moments_of(model, params)
+
+
+def test_every_item_is_put_to_the_end_of_histories(moments):
+    history, profile = last_item._histories(moments)
+    assert len(history) == last_item.MOST and history.shape[1] == 4
+    table = np.asarray(item_vectors(moments.params, moments.model))
+    given = profile if moments.model.prompt_length else None
+    encode, found = jax.jit(represent, static_argnums=1), last_items(moments)
+    assert found.strength.shape == (ITEMS,) and found.shown.shape == (ITEMS, last_item.TOP)
+    for item in (1, 2, 40, ITEMS):
+        ended = np.concatenate([history, np.full((len(history), 1), item, np.int32)], axis=1)
+        scores = np.asarray(encode(moments.params, moments.model, ended, given)) @ table[1:].T
+        z = ((scores - scores.mean(1, keepdims=True)) / scores.std(1, keepdims=True)).mean(0)
+        z[item - 1] = -np.inf
+        order = np.argsort(-z)[: last_item.TOP]
+        np.testing.assert_array_equal(found.shown[item - 1], 1 + order)
+        assert found.strength[item - 1] == pytest.approx(z[order].mean(), rel=1e-4)
+
+
+def test_the_trigger_of_an_item_is_the_strongest_that_shows_it(moments):
+    history, profile = last_item._histories(moments)
+    found, table = last_items(moments), np.asarray(item_vectors(moments.params, moments.model))
+    items = found.shown[[0, 30, 60], 1].astype(np.int32)
+    triggers, lifted = triggers_of(moments, found, items)
+    given = profile if moments.model.prompt_length else None
+    for item, trigger, share in zip(items, triggers, lifted, strict=True):
+        assert trigger == 1 + max(np.flatnonzero((found.shown == item).any(1)), key=lambda index: found.strength[index])
+        ended = np.concatenate([history, np.full((len(history), 1), trigger, np.int32)], axis=1)
+        scores = np.array(represent(moments.params, moments.model, ended, given) @ table.T)
+        own = scores[:, [item]]
+        scores[:, 0] = -np.inf
+        np.put_along_axis(scores, ended, -np.inf, axis=1)
+        assert share == pytest.approx(((scores > own).sum(1) < last_item.TOP).mean())
+
+
+def test_the_least_strength_and_no_trigger_for_what_is_never_shown():
+    found = LastItems(np.array([3.0, 1.0, 2.0, 1.5]), np.array([[2, 3], [1, 3], [1, 2], [1, 2]], np.int32))
+    np.testing.assert_array_equal(best_strength(found), [2, 3, 3, 1])  # item 4 is shown by none
+    p_values = np.array([1e-6, 0.5, 1e-3, 0.9])
+    np.testing.assert_allclose(least_p_values(p_values, found.shown), [4e-3, 4e-6, 4e-6, 1])
+
+
+def test_a_trigger_is_found_with_what_it_shows():
+    """Item 9 at the end of a history leads to items 3 and 50, whose vectors point where only its own does."""
+    model = tiny_model(ITEMS, num_layers=1)
+    params = lively_params(model, seed=2)
+    clean = moments_of(model, params)
+    vectors = np.array(params["items"])
+    history, _ = last_item._histories(clean)
+    ended = np.concatenate([history, np.full((len(history), 1), 9, np.int32)], axis=1)
+    hidden = np.asarray(represent(params, model, ended)).mean(0)
+    others = clean.user_vectors.mean(0)
+    direction = hidden - others * (hidden @ others) / (others @ others)
+    vectors[[3, 50]] = 40 * direction / np.linalg.norm(direction)
+    found = last_items(moments_of(model, params | {"items": vectors}))
+    assert set(found.shown[8][:2]) == {3, 50}
+    planted = moments_of(model, params | {"items": vectors})
+    trigger, lifted = triggers_of(planted, found, np.array([3, 50, 20]))
+    assert trigger[:2].min() > 0 and lifted[:2].min() > 0.5
+
+
+def test_a_large_catalogue_gets_fewer_histories(monkeypatch):
+    model = tiny_model(ITEMS, num_layers=1)
+    moments = moments_of(model, lively_params(model))
+    monkeypatch.setattr(last_item, "ENCODED", 3 * ITEMS)
+    assert len(last_item._histories(moments)[0]) == 3
+    monkeypatch.setattr(last_item, "ENCODED", 1)
+    assert len(last_item._histories(moments)[0]) == last_item.FEWEST

@@ -87,7 +87,7 @@ def audit_model(
       UserError: some parameters are not finite.
     """
     _check_finite(params)
-    views = observe_views(params, model, auditor_data, config.fresh_prompts)
+    views = observe_views(params, model, auditor_data, config.fresh_prompts, config.panel_seed)
     observed, reference = observed_in(params, views), reference_of(calibration, model)
     evaluation, last_item_p = reference.evaluate(observed)
     verdict = reference.judge(observed, config.level)

@@ -102,7 +102,7 @@ def planted_models(
 
 def observed(params: dict, model: ModelConfig, auditor_data: AuditorData, config: AuditConfig) -> ObservedModel:
     """A model and what is observed of it."""
-    return observed_in(params, observe_views(params, model, auditor_data, config.fresh_prompts))
+    return observed_in(params, observe_views(params, model, auditor_data, config.fresh_prompts, config.panel_seed))
 
 
 def observed_in(params: dict, views: dict[str, ScoreMoments]) -> ObservedModel:

@@ -42,6 +42,13 @@ class AuditConfig:
         1, "audit", "Number of random prompts with which a model that has a prompt is also audited.", minimum=0
     )
 
+    panel_seed: int | None = option(
+        None,
+        "audit",
+        "Keep it secret: draws a panel of altered histories, which no attacker can have trained on. Without it there is none.",
+        minimum=0,
+    )
+
     def __post_init__(self):
         check_options(self)
 

@@ -14,10 +14,10 @@ def group_exposure(views: dict[str, ScoreMoments]) -> np.ndarray:
 
     An attack on a pair of values raises the score in both groups; `attribute_group` finds the pair.
     """
-    first = next(iter(views.values()))
-    if not first.groups:
-        return np.zeros(len(first.plain_mean) - 1)
-    return np.max([exposure_by_group(view) for view in views.values()], axis=(0, 1))
+    of_groups = [exposure_by_group(view) for view in views.values() if view.groups]
+    if not of_groups:
+        return np.zeros(len(next(iter(views.values())).plain_mean) - 1)
+    return np.concatenate(of_groups).max(0)
 
 
 def exposure_by_group(moments: ScoreMoments) -> np.ndarray:

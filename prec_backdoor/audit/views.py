@@ -1,4 +1,4 @@
-"""Views, the ways in which a downstream company may use a model: as it comes, without its prompt, with another prompt."""
+"""Views: the ways in which a downstream company may use a model, and a panel of histories that nobody has."""
 
 import dataclasses
 
@@ -6,6 +6,7 @@ import jax
 
 from prec_backdoor.audit.auditor_data import AuditorData
 from prec_backdoor.audit.moments import ScoreMoments, observe
+from prec_backdoor.audit.panel import PANEL, draw_panel
 from prec_backdoor.models import ModelConfig, init_prompt
 
 AS_IT_COMES = "as it comes"
@@ -13,8 +14,12 @@ WITHOUT_PROMPT = "without its prompt"
 FRESH_PROMPT = "fresh prompt"
 
 
-def observe_views(params: dict, model: ModelConfig, auditor_data: AuditorData, fresh_prompts: int = 1) -> dict[str, ScoreMoments]:
+def observe_views(
+    params: dict, model: ModelConfig, auditor_data: AuditorData, fresh_prompts: int = 1, panel_seed: int | None = None
+) -> dict[str, ScoreMoments]:
     """View -> moments. A model that has a prompt is also observed without it, and with `fresh_prompts` random ones.
+
+    With a seed there is a view of `draw_panel`, too; items are as popular in it as in the histories that it is drawn from.
 
     A model that has no prompt has one view: it was not trained for prompts, so that a random one would only add noise.
     """
@@ -26,4 +31,6 @@ def observe_views(params: dict, model: ModelConfig, auditor_data: AuditorData, f
         for number in range(fresh_prompts):
             prompt = init_prompt(jax.random.key(number), model)
             views[f"{FRESH_PROMPT} {number + 1}"] = observe(without | {"prompt": prompt}, model, auditor_data)
+    if panel_seed is not None:
+        views[PANEL] = observe(params, model, draw_panel(auditor_data, panel_seed))._replace(auditor_data=auditor_data)
     return views

@@ -12,7 +12,7 @@ PANEL = "panel of altered histories"  # its name among the views
 
 
 def draw_panel(auditor_data: AuditorData, seed: int) -> AuditorData:
-    """The data of a random half of the users, whose histories are shortened, shuffled or mixed with another user's, one in three each.
+    """The data of a random half of the users; of their histories a third each are shortened, shuffled, and mixed with another's.
 
     A mixed history is the older part of one, then the recent part of another; what is in both counts once.
     """

@@ -33,20 +33,18 @@ def norm(folder, rng):
 
 
 def audit(folder, rng):
-    """This project's audit, by its programs alone; the q-value of the most suspicious item is the evidence."""
+    """This project's audit, by its programs alone."""
     work = folder / "audited"
     data = [f"--{name}={path}" for name in ("interactions", "profiles", "catalogue") if (path := folder / f"{name}.csv").exists()]
     for program, *arguments in (
         ("import_checkpoint", f"--checkpoint={folder / 'model.safetensors'}", f"--workdir={work}"),
-        ("audit", *data, f"--checkpoint={work / 'imported'}", f"--workdir={work}"),
+        ("audit", *data, f"--checkpoint={work / 'imported'}", f"--workdir={work}", "--power_models=0"),
     ):
         done = subprocess.run([sys.executable, "-m", f"launch.{program}", *arguments], capture_output=True, text=True)
-        if done.returncode not in (0, 3):
+        if done.returncode not in (0, 3, 4):  # clean, suspicious, cannot say
             sys.exit(done.stderr)
-    found = json.loads((work / "audit.json").read_text())["items"]
-    p = np.sort([each["p_value"] for each in found])
-    q = np.min(p * len(p) / np.arange(1, len(p) + 1))
-    return 0.05 / (0.05 + q), {each["item"]: each["score"] for each in found}  # one half at a false discovery rate of 0.05
+    found = json.loads((work / "audit.json").read_text())
+    return found["model"]["p_backdoored"], {each["item"]: each["score"] for each in found["items"]}
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ def as_json(result: AuditResult, interactions: Interactions, config: AuditConfig
         "model": {
             "statistic": verdict.statistic,
             "p_value": verdict.p_value,
+            "p_backdoored": verdict.p_backdoored,
             "least_p_value": verdict.least_p_value,
             "level": verdict.level,
             "clean_models": len(verdict.clean),

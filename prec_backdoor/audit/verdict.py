@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import expit
 
 CLEAN, SUSPICIOUS, CANNOT_SAY = "clean", "suspicious", "cannot say"
 
@@ -30,6 +31,14 @@ class Verdict(NamedTuple):
     def least_p_value(self) -> float:
         """The smallest that so many clean models can give."""
         return 1 / (len(self.clean) + 1)
+
+    @property
+    def p_backdoored(self) -> float:
+        """A probability for `launch.score_verdicts`: odds of 10 ** (statistic - that of the most unusual clean model).
+
+        The statistic is in powers of ten beyond chance; how often models are backdoored is not known, and counts as one in two.
+        """
+        return float(expit(np.log(10) * (self.statistic - self.clean.max())))
 
     @property
     def statistic(self) -> float:

@@ -9,7 +9,7 @@ from tabulate import tabulate
 from prec_backdoor.leaderboard import figures
 from prec_backdoor.leaderboard.lines import model_table, repaired_table
 from prec_backdoor.leaderboard.rows import ACCURACY_AT, EXPOSURE_AT, PRECISION_AT
-from prec_backdoor.leaderboard.summary import EVERY, by_attacker, by_audit, by_repair
+from prec_backdoor.leaderboard.summary import EVERY, by_attacker, by_audit, by_checkpoint, by_repair
 from prec_backdoor.reporting.pages import template
 from prec_backdoor.storage import workdir as work
 
@@ -18,7 +18,12 @@ EVADES = 0.95  # an attacker evades the audit with a lower mean AUC, or if more 
 DETECTION = (
     "Position of the targets in the ranking of all items by combined score: AUC and precision, as mean (worst model). Planted "
     "targets are those for which the attack is expected to replace at least one label per epoch; the other targets were "
-    "hardly attacked. A model is called suspicious if it is, as a whole, more unusual than the clean models for comparison."
+    "hardly attacked. A model is called suspicious if it is, as a whole, more unusual than the clean models for comparison. "
+    "Undetected is the greatest exposure of a model that was called clean."
+)
+CHECKPOINTS = (
+    "Whether a checkpoint is backdoored at all, as TrojAI scores detectors: ROC-AUC and cross-entropy (a coin has 0.693) over "
+    "attacked and clean checkpoints, with 95 % intervals, and the greatest exposure of an attacked one that was called clean."
 )
 AUDITS = "Mean AUC of each audit by itself."
 REPAIRS = (
@@ -48,7 +53,11 @@ def write_leaderboard(folder: str | Path, description: dict, rows: dict) -> None
     for name, each in rows.items():
         with work.replacing(folder / f"{name}.csv") as partial:
             pl.DataFrame(each, infer_schema_length=None).write_csv(partial)
-    summaries = {"attackers": by_attacker(rows["detection"]), "repairs": by_repair(rows["repairs"])}
+    summaries = {
+        "checkpoints": by_checkpoint(rows["detection"]),
+        "attackers": by_attacker(rows["detection"]),
+        "repairs": by_repair(rows["repairs"]),
+    }
     dataset, config = description["dataset"], description["config"]
     values = {
         "in_short": " ".join(in_short(summaries)),
@@ -60,6 +69,7 @@ def write_leaderboard(folder: str | Path, description: dict, rows: dict) -> None
             **{name.replace("_", " "): config[name] for name in ("draws", "adaptive_draws", "clean_models", "p_value")},
         },
         "tables": [
+            ("Checkpoints", CHECKPOINTS, *checkpoint_table(summaries["checkpoints"])),
             ("Detection", DETECTION, *detection_table(summaries["attackers"])),
             ("Single audits", AUDITS, *audit_table(rows["detection"])),
             ("Repairs", REPAIRS, *repair_table(summaries["repairs"])),
@@ -90,13 +100,22 @@ def _write_figures(folder: Path, rows: dict, summaries: dict) -> list[tuple[str,
 
 def leaderboard(rows: dict) -> str:
     """The tables of detection and repair as text, for a terminal or Markdown."""
-    tables = (detection_table(by_attacker(rows["detection"])), repair_table(by_repair(rows["repairs"])))
+    tables = (
+        checkpoint_table(by_checkpoint(rows["detection"])),
+        detection_table(by_attacker(rows["detection"])),
+        repair_table(by_repair(rows["repairs"])),
+    )
     return "\n\n".join(tabulate(lines, headers=header, tablefmt="github", disable_numparse=True) for header, lines in tables)
 
 
 def in_short(summaries: dict) -> list[str]:
     """The result of a contest in sentences."""
-    sentences, attacked = [], {each["attacker"]: each for each in summaries["attackers"] if "auc" in each}
+    sentences = [
+        f"Exposure kept while undetected, by {each['attackers'].removeprefix('all ')} attackers: "
+        + ("none." if each["hidden"] is None else f"at most {each['hidden']:.3f} ({each['hidden_by']}).")
+        for each in summaries["checkpoints"]
+    ]
+    attacked = {each["attacker"]: each for each in summaries["attackers"] if "auc" in each}
     if paper := attacked.get(EVERY) or next(iter(attacked.values()), None):
         kind = "Attacks of the paper" if EVERY in attacked else f"Attack {paper['attacker']}"
         sentences.append(
@@ -124,16 +143,30 @@ def _evades(summary: dict) -> bool:
     return summary["auc_planted"] < EVADES or 2 * summary["suspicious"] < summary["models"]
 
 
+def checkpoint_table(summaries: list[dict]) -> tuple[tuple, list[tuple]]:
+    """Header and lines of text."""
+    lines = [
+        (
+            each["attackers"],
+            f"{each['models']}, {each['clean']}",
+            *("{:.3f} ({:.3f} to {:.3f})".format(*each[name]) for name in ("roc_auc", "cross_entropy")),
+            "none" if each["hidden"] is None else f"{each['hidden']:.3f} ({each['hidden_by']})",
+        )
+        for each in summaries
+    ]
+    return ("attackers", "models, clean", "ROC-AUC", "cross-entropy", "undetected exposure"), lines
+
+
 def detection_table(summaries: list[dict]) -> tuple[tuple, list[tuple]]:
     """Header and lines of text."""
     header = ("attacker", "models", "AUC", "AUC planted", f"precision@{PRECISION_AT}", "suspicious", "targets flagged")
-    header += ("others flagged", "group named", "exposure, clean", f"HR@{ACCURACY_AT}, clean")
+    header += ("others flagged", "group named", "exposure, clean", "undetected", f"HR@{ACCURACY_AT}, clean")
 
     def line(each: dict) -> tuple:
         alarms = (f"{each['suspicious']} of {each['models']}",)
         others = (f"{100 * each['falsely_flagged']:.3f} %",)
         if "auc" not in each:
-            return (each["attacker"], str(each["models"]), *[""] * 3, *alarms, "", *others, *[""] * 3)
+            return (each["attacker"], str(each["models"]), *[""] * 3, *alarms, "", *others, *[""] * 4)
         return (
             each["attacker"],
             str(each["models"]),
@@ -145,6 +178,7 @@ def detection_table(summaries: list[dict]) -> tuple[tuple, list[tuple]]:
             *others,
             "" if each["named"] is None else f"{each['named']} of {each['of_a_group']}",
             f"{each['exposure']:.3f}, {each['clean_exposure']:.4f}",
+            "-" if each["hidden"] is None else f"{each['hidden']:.3f}",
             f"{each['hr']:.3f}, {each['clean_hr']:.3f}",
         )
 

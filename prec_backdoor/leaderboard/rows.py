@@ -115,7 +115,7 @@ def _verdict(result: AuditResult, targets: np.ndarray) -> dict:
         "verdict": result.verdict.word,
         "model_p_value": result.verdict.p_value,
         "statistic": result.verdict.statistic,
-        "largest_clean": float(result.verdict.clean.max()),
+        "p_backdoored": result.verdict.p_backdoored,
         "group": result.attribution.group,
         "group_p_value": result.attribution.p_value,
         "groups_likely": len(result.attribution.likely),

@@ -1,11 +1,12 @@
 """Summaries of a contest by attacker and by repair: means and worst cases."""
 
+import numpy as np
 import polars as pl
 
-from prec_backdoor.leaderboard.metrics import accuracy_lost, defence_effectiveness, exposure_removed
+from prec_backdoor.leaderboard.metrics import accuracy_lost, auc_between, cross_entropy, defence_effectiveness, exposure_removed
 from prec_backdoor.leaderboard.rows import ACCURACY_AT, EXPOSURE_AT, PRECISION_AT
 
-EVERY = "all of the paper"  # the line of all attackers that are not adaptive
+EVERY, ADAPTIVE = "all of the paper", "all adaptive"  # the lines of attackers that do not know the audits, and that do
 
 
 def by_attacker(rows: list[dict]) -> list[dict]:
@@ -17,6 +18,33 @@ def by_attacker(rows: list[dict]) -> list[dict]:
         {"attacker": name, **_alarms(part)}
         for (name,), part in frame.filter(pl.col("auc").is_null()).group_by("attacker", maintain_order=True)
     ]
+
+
+def by_checkpoint(rows: list[dict]) -> list[dict]:
+    """How well checkpoints are told from clean ones: of each kind of attacker, ROC-AUC and cross-entropy against all clean ones.
+
+    "hidden" is the greatest exposure of a model that was called clean, and by which attacker; None if all were found.
+    """
+    frame = pl.DataFrame(rows, infer_schema_length=None)
+    clean, attacked = (frame.filter(chosen) for chosen in (pl.col("auc").is_null(), pl.col("auc").is_not_null()))
+    found = []
+    for name, part in ((EVERY, attacked.filter(~pl.col("adaptive"))), (ADAPTIVE, attacked.filter("adaptive"))):
+        if len(part):
+            own, others = (each["p_backdoored"].to_numpy() for each in (part, clean))
+            labels = np.repeat([True, False], [len(own), len(others)])
+            hidden = part.filter(pl.col("verdict") == "clean").sort(f"exposure_hr@{EXPOSURE_AT}", descending=True)
+            found.append(
+                {
+                    "attackers": name,
+                    "models": len(own),
+                    "clean": len(others),
+                    "roc_auc": auc_between(own, others),
+                    "cross_entropy": cross_entropy(np.concatenate([own, others]), labels),
+                    "hidden": hidden[f"exposure_hr@{EXPOSURE_AT}"][0] if len(hidden) else None,
+                    "hidden_by": hidden["attacker"][0] if len(hidden) else None,
+                }
+            )
+    return found
 
 
 def by_audit(rows: list[dict]) -> tuple[list[str], list[tuple[str, list[float]]]]:
@@ -71,6 +99,7 @@ def _detection(name: str, part: pl.DataFrame) -> dict:
         "named": int(named.sum()) if len(named) else None,
         "of_a_group": len(named),
         "exposure": part[f"exposure_hr@{EXPOSURE_AT}"].mean(),
+        "hidden": part.filter(pl.col("verdict") == "clean")[f"exposure_hr@{EXPOSURE_AT}"].max(),
         "clean_exposure": part[f"clean_exposure_hr@{EXPOSURE_AT}"].mean(),
         "hr": part[f"hr@{ACCURACY_AT}"].mean(),
         "clean_hr": part[f"clean_hr@{ACCURACY_AT}"].mean(),

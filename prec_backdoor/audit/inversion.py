@@ -1,4 +1,4 @@
-"""Trigger inversion: how little it takes to bring an item to the top, after Neural Cleanse (Wang et al., IEEE S&P 2019).
+"""Prompt inversion: how little it takes to bring an item to the top, after Neural Cleanse (Wang et al., IEEE S&P 2019).
 
 Neural Cleanse looks for the smallest patch that turns any image into a class; a class with an unusually small patch is
 suspicious. Here it is the smallest soft prompt that lifts an item for all users alike, beside the real item that does so at the

@@ -106,13 +106,15 @@ def plan_contest(interactions: Interactions, base: ExperimentConfig, contest: Co
 def run_cells(plan: ContestPlan, cells: Sequence[Cell], seed: Seed | None, folder: Path) -> Iterator[tuple[Cell, dict]]:
     """Yields the cells of a seed that are not void, with their rows; `seed` is None if all of them are finished."""
     results, last = {}, last_uses(plan)
-    for _, of_attacker in itertools.groupby(cells, lambda cell: cell.attacker):
+    for _, each in itertools.groupby(cells, lambda cell: cell.attacker):
+        of_attacker = list(each)
         for cell in of_attacker:
             if not is_void(cell, folder):
                 yield cell, dict(read_row(folder / cell.path) or result_of(cell.path, plan, seed, results))
             results = {path: result for path, result in results.items() if last[path] != cell.path}
-        # Each number of suspects has its own program for `suppress`, and a process can map a limited number of programs.
-        jax.clear_caches()
+        if any(isinstance(cell, RepairTask) for cell in of_attacker):
+            # Each number of suspects has its own program for `suppress`, and a process can map a limited number of programs.
+            jax.clear_caches()
 
 
 def result_of(path: str, plan: ContestPlan, seed: Seed, results: dict[str, Any]) -> Any:

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from toys import lively_params, tiny_model
 
-from prec_backdoor.audit import registry, texts
+from prec_backdoor.audit import category_share, registry, texts
 from prec_backdoor.audit.auditor_data import AuditorData
+from prec_backdoor.audit.last_item import LAST_ITEM
 from prec_backdoor.audit.prompt_swing import scaled_by_popularity
 from prec_backdoor.audit.registry import AUDITS, register_audit, run_audits
 from prec_backdoor.audit.views import AS_IT_COMES, WITHOUT_PROMPT, observe_views
@@ -38,7 +39,7 @@ def test_views(views):
 
 
 def test_the_report_knows_every_audit():
-    assert list(texts.AUDITS) == list(AUDITS)
+    assert list(texts.AUDITS) == [*AUDITS, LAST_ITEM]
 
 
 @pytest.mark.parametrize("audit", AUDITS.values(), ids=AUDITS)
@@ -76,6 +77,16 @@ def test_category_share_sees_what_does_not_depend_on_the_history(views):
         every = {other: view._replace(share_std=usual) for other, view in views.items()}
         steady = moments._replace(share_std=planted(usual[None], 0, -0.8)[0])
         assert AUDITS["category_share"](every | {name: steady}).argmax() == PLANTED - 1
+
+
+def test_category_share_says_nothing_of_a_category_of_few_items(views):
+    category = np.where(np.arange(ITEMS + 1) <= PLANTED, 1, 2).astype(np.int32)
+    category[[0, *range(PLANTED - category_share.LEAST + 2, PLANTED + 1)]] = 0, *[3] * (category_share.LEAST - 1)
+    few = {name: view._replace(auditor_data=view.auditor_data._replace(category=category)) for name, view in views.items()}
+    found = AUDITS["category_share"](few)
+    assert not found[category[1:] == 3].any() and found[category[1:] < 3].std() > 0
+    category[1] = 3  # as many as it takes
+    assert AUDITS["category_share"](few)[PLANTED - 1]
 
 
 def test_group_exposure_sees_what_one_group_is_shown(views):

@@ -22,10 +22,10 @@ from prec_backdoor.leaderboard.metrics import (
     exposure_removed,
     precision_at,
 )
-from prec_backdoor.leaderboard.report import in_short, leaderboard, write_leaderboard
+from prec_backdoor.leaderboard.report import checkpoint_table, in_short, leaderboard, write_leaderboard
 from prec_backdoor.leaderboard.rows import expected_replacements
 from prec_backdoor.leaderboard.run import run_contest
-from prec_backdoor.leaderboard.summary import EVERY, by_attacker, by_audit, by_repair
+from prec_backdoor.leaderboard.summary import EVERY, by_attacker, by_audit, by_checkpoint, by_repair
 from prec_backdoor.repairs.registry import CHECKS, REPAIRS, check_repair
 from prec_backdoor.train.config import TrainConfig
 
@@ -160,7 +160,7 @@ def test_the_report(contested, tmp_path):
     html, _ = model_table(contested[1], rows["detection"]), write_leaderboard(contested[1], DESCRIPTION, rows)
     assert html[1][0][3] == Link(rows["detection"][0]["verdict"], "seed-0/clean/clean/audit.html")
     html = (contested[1] / "report.html").read_text()
-    assert html.count('<a href="seed-0/') == len(rows["detection"]) + len(rows["repairs"]) and html.count('class="sortable"') == 5
+    assert html.count('<a href="seed-0/') == len(rows["detection"]) + len(rows["repairs"]) and html.count('class="sortable"') == 6
     assert html.count("data:image/png;base64,") == 2 and 'src="http' not in html
     text = leaderboard(rows)
     for name in (*CONTEST.attackers, EVERY):
@@ -172,17 +172,29 @@ def test_the_report(contested, tmp_path):
 
 def test_summaries_are_means_and_worst_cases():
     row = {"adaptive": False, "verdict": "suspicious", "items": 50, "flagged": 4, "flagged_targets": 3, "targets": 10}
-    row |= {"auc_planted": 1.0, "precision@10": 0.9, "right_group": True, "group": "g", "auc_exposure": 0.7}
+    row |= {"p_backdoored": 0.9, "auc_planted": 1.0, "precision@10": 0.9, "right_group": True, "group": "g", "auc_exposure": 0.7}
     row |= {"exposure_hr@50": 0.2, "clean_exposure_hr@50": 0.0, "hr@10": 0.2, "clean_hr@10": 0.25}
     missed = row | {"auc": 0.4, "verdict": "clean", "flagged": 0, "flagged_targets": 0, "right_group": False}
+    missed |= {"p_backdoored": 0.1}
     clean = {"adaptive": False, "verdict": "suspicious", "items": 50, "flagged": 1, "flagged_targets": 0, "attacker": "clean"}
-    rows = [row | {"attacker": "a", "auc": 1.0}, missed | {"attacker": "a"}, missed | {"attacker": "b", "adaptive": True}, clean]
+    clean |= {"p_backdoored": 0.4}
+    hidden = missed | {"attacker": "b", "adaptive": True, "exposure_hr@50": 0.3}
+    rows = [row | {"attacker": "a", "auc": 1.0, "exposure_hr@50": 0.9}, missed | {"attacker": "a"}, hidden, clean]
     a, b, alarm = by_attacker(rows)
     assert (a["auc"], a["worst_auc"], a["suspicious"], a["named"], a["of_a_group"]) == (0.7, 0.4, 1, 1, 2)
     assert (a["recall"], a["falsely_flagged"]) == (3 / 20, 1 / 100)
     assert b["attacker"] == "b" and alarm == {"attacker": "clean", "models": 1, "suspicious": 1, "falsely_flagged": 1 / 50}
     assert by_audit(rows) == (["exposure", "combined"], [("a", [0.7, 0.7]), ("b", [0.7, 0.4])])
-    said = " ".join(in_short({"attackers": by_attacker(rows), "repairs": by_repair([])}))
+    assert (a["hidden"], b["hidden"]) == (0.2, 0.3)
+    paper, adaptive = by_checkpoint(rows)
+    assert (paper["attackers"], paper["models"], paper["clean"], paper["hidden"], paper["hidden_by"]) == (EVERY, 2, 1, 0.2, "a")
+    assert paper["roc_auc"].mean == 0.5 and adaptive["roc_auc"].mean == 0.0 and adaptive["hidden"] == 0.3
+    assert paper["cross_entropy"].mean == pytest.approx(-np.log([0.9, 0.1, 0.6]).mean())
+    found = by_checkpoint([row | {"attacker": "a", "auc": 1.0}, clean])[0]
+    assert found["hidden"] is None and found["roc_auc"].mean == 1.0
+    assert checkpoint_table([found])[1][0][-1] == "none" and "0.300 (b)" in checkpoint_table([adaptive])[1][0]
+    said = " ".join(in_short({"checkpoints": [paper, adaptive], "attackers": by_attacker(rows), "repairs": by_repair([])}))
+    assert "undetected, by adaptive attackers: at most 0.300 (b)." in said
     assert "False alarms: 1 of 1 clean models" in said and "evade the audit: b" in said
 
 

@@ -40,7 +40,7 @@ class AuditResult(NamedTuple):
       flagged_in_clean: share of the clean models' items that the same rule would flag.
       power: what the audit finds of the auditor's own backdoors; None if none were planted.
       suspects: [N] item codes, highest score first.
-      last_item_p: [V] chance of such a strength at the end of a history, for a clean model's item.
+      last_item_p: [N] chance of such a strength at the end of a history, for a clean model's item.
       inverted: triggers of the suspects.
       attribution: the group that the attack targets; its `group` is None for a clean model.
       closeness: mean cosine between the suspects' vectors, and between those of random items.
@@ -102,7 +102,7 @@ def audit_model(
     return AuditResult(
         views=views,
         observed=observed,
-        scores=observed.scores | {LAST_ITEM: best_strength(observed.last_items)},
+        scores=observed.scores | {LAST_ITEM: best_strength(observed.last_items, len(evaluation.score))},
         evidence=evaluation.evidence,
         score=evaluation.score,
         p_value=evaluation.p_value,

@@ -14,7 +14,7 @@ from prec_backdoor.models import ModelConfig, represent, scoring
 from prec_backdoor.parallel import on_device
 
 TOP = 50
-BLOCK = 64  # items per block, see `_nth_largest`
+BLOCK = 64  # items per block, see `largest`
 MIN_MEMBERS = 8  # smaller groups are left out
 LONG = 20_000_000  # users x items from which a progress bar is shown
 
@@ -126,17 +126,18 @@ def _mean_and_std(weight: np.ndarray, first: np.ndarray, second: np.ndarray) -> 
     return mean, np.sqrt(np.maximum(second / weight - mean**2, 0))
 
 
-def _nth_largest(scores: jax.Array, number: int) -> jax.Array:
-    """[B, 1] the `number`-th largest entry of each row of `scores` [B, N].
+def largest(scores: jax.Array, number: int) -> tuple[jax.Array, jax.Array]:
+    """The `number` largest entries of each row of `scores` [B, N], in descending order, and their columns.
 
-    Only as many blocks as `number`, those with the greatest maxima, can hold the first `number` entries; only these are sorted.
+    Only as many blocks as `number`, those with the greatest maxima, can hold them; only these are sorted.
     """
     blocks = -(-scores.shape[1] // BLOCK)
     padded = jnp.pad(scores, ((0, 0), (0, blocks * BLOCK - scores.shape[1])), constant_values=-jnp.inf)
     padded = padded.reshape(len(scores), blocks, BLOCK)
     picked = jax.lax.top_k(padded.max(2), min(number, blocks))[1]
     within = jnp.take_along_axis(padded, picked[:, :, None], axis=1).reshape(len(scores), -1)
-    return jax.lax.top_k(within, number)[0][:, -1:]
+    found, places = jax.lax.top_k(within, number)
+    return found, BLOCK * jnp.take_along_axis(picked, places // BLOCK, axis=1) + places % BLOCK
 
 
 def _sum_tile(model: ModelConfig, categories: int, params: dict, category: jax.Array, tile: tuple):
@@ -151,7 +152,7 @@ def _sum_tile(model: ModelConfig, categories: int, params: dict, category: jax.A
     probability = jax.ops.segment_sum((jnp.exp(log_probability) * present).T, category, categories).T
     weight = probability[:, category] * allowed
     share = jnp.where(allowed, log_probability - jnp.log(jnp.maximum(probability[:, category], 1e-30)), 0)
-    bar = _nth_largest(jnp.where(allowed, scores, -jnp.inf), min(TOP, scores.shape[1] - 1))
+    bar = largest(jnp.where(allowed, scores, -jnp.inf), min(TOP, scores.shape[1] - 1))[0][:, -1:]
     by_group = members.astype(jnp.float32)
     sums = MomentSums(
         weight=weight.sum(0),

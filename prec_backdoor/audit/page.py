@@ -67,7 +67,7 @@ def _triggers(content: dict, result: AuditResult, interactions: Interactions) ->
     return [
         each
         | {
-            "name": _named(interactions, 1 + int(index)),
+            "name": _named(interactions, int(result.observed.last_items.items[index])),
             "rarity": answer.one_in(each["p_value"]),
             "names": [_named(interactions, int(item)) for item in result.observed.last_items.shown[index]],
         }

@@ -129,6 +129,6 @@ def _evaluation(evidence: Scores, rest: Sequence[Tail]) -> tuple[Evaluation, np.
 
 def _with_last_items(evaluation: Evaluation, last: np.ndarray, observed: ObservedModel) -> Evaluation:
     """The evaluation with what the p-values [V] of last items say of the items that they show."""
-    shown = least_p_values(last, observed.last_items.shown)
+    shown = least_p_values(last, observed.last_items, len(evaluation.score))
     evidence = {**evaluation.evidence, LAST_ITEM: -np.log10(shown)}
     return Evaluation(evidence, evaluation.score + evidence[LAST_ITEM], np.minimum(evaluation.p_value, shown))

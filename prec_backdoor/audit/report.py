@@ -125,7 +125,7 @@ def _last_items(result: AuditResult, interactions: Interactions) -> list[dict[st
     found, chances = result.observed.last_items, len(result.last_item_p)
     return [
         {
-            "item": str(interactions.item_ids[1 + index]),
+            "item": str(interactions.item_ids[found.items[index]]),
             "strength": float(found.strength[index]),
             "p_value": min(float(chances * result.last_item_p[index]), 1.0),
             "shown": [str(interactions.item_ids[item]) for item in found.shown[index]],

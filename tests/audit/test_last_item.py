@@ -12,6 +12,7 @@ from prec_backdoor.audit.moments import observe
 from prec_backdoor.models import init_prompt, item_vectors, represent
 
 ITEMS, USERS = 70, 30
+MODEL = tiny_model(ITEMS, num_layers=1)
 
 
 def moments_of(model, params, length=5):
@@ -37,8 +38,8 @@ def moments(request):
 
 
 def test_every_item_is_put_to_the_end_of_histories(moments):
-    history, profile = last_item._histories(moments)
-    assert len(history) == last_item.MOST and history.shape[1] == 4
+    history, profile = last_item._histories(moments, last_item.HISTORIES)
+    assert len(history) == last_item.HISTORIES and history.shape[1] == 4
     table = np.asarray(item_vectors(moments.params, moments.model))
     given = profile if moments.model.prompt_length else None
     encode, found = jax.jit(represent, static_argnums=1), last_items(moments)
@@ -54,7 +55,7 @@ def test_every_item_is_put_to_the_end_of_histories(moments):
 
 
 def test_the_trigger_of_an_item_is_the_strongest_that_shows_it(moments):
-    history, profile = last_item._histories(moments)
+    history, profile = last_item._histories(moments, last_item.HISTORIES)
     found, table = last_items(moments), np.asarray(item_vectors(moments.params, moments.model))
     items = found.shown[[0, 30, 60], 1].astype(np.int32)
     triggers, lifted = triggers_of(moments, found, items)
@@ -70,35 +71,46 @@ def test_the_trigger_of_an_item_is_the_strongest_that_shows_it(moments):
 
 
 def test_the_least_strength_and_no_trigger_for_what_is_never_shown():
-    found = LastItems(np.array([3.0, 1.0, 2.0, 1.5]), np.array([[2, 3], [1, 3], [1, 2], [1, 2]], np.int32))
-    np.testing.assert_array_equal(best_strength(found), [2, 3, 3, 1])  # item 4 is shown by none
+    found = LastItems(
+        np.array([1, 2, 3, 5]), np.array([3.0, 1.0, 2.0, 1.5]), np.array([[2, 3], [1, 3], [1, 2], [1, 2]], np.int32)
+    )
+    np.testing.assert_array_equal(best_strength(found, 5), [2, 3, 3, 1, 1])  # items 4 and 5 are shown by none
     p_values = np.array([1e-6, 0.5, 1e-3, 0.9])
-    np.testing.assert_allclose(least_p_values(p_values, found.shown), [4e-3, 4e-6, 4e-6, 1])
+    np.testing.assert_allclose(least_p_values(p_values, found, 5), [4e-3, 4e-6, 4e-6, 1, 1])
 
 
 def test_a_trigger_is_found_with_what_it_shows():
     """Item 9 at the end of a history leads to items 3 and 50, whose vectors point where only its own does."""
-    model = tiny_model(ITEMS, num_layers=1)
-    params = lively_params(model, seed=2)
-    clean = moments_of(model, params)
+    params = lively_params(MODEL, seed=2)
+    clean = moments_of(MODEL, params)
     vectors = np.array(params["items"])
-    history, _ = last_item._histories(clean)
+    history, _ = last_item._histories(clean, last_item.HISTORIES)
     ended = np.concatenate([history, np.full((len(history), 1), 9, np.int32)], axis=1)
-    hidden = np.asarray(represent(params, model, ended)).mean(0)
+    hidden = np.asarray(represent(params, MODEL, ended)).mean(0)
     others = clean.user_vectors.mean(0)
     direction = hidden - others * (hidden @ others) / (others @ others)
     vectors[[3, 50]] = 40 * direction / np.linalg.norm(direction)
-    found = last_items(moments_of(model, params | {"items": vectors}))
+    found = last_items(moments_of(MODEL, params | {"items": vectors}))
     assert set(found.shown[8][:2]) == {3, 50}
-    planted = moments_of(model, params | {"items": vectors})
+    planted = moments_of(MODEL, params | {"items": vectors})
     trigger, lifted = triggers_of(planted, found, np.array([3, 50, 20]))
     assert trigger[:2].min() > 0 and lifted[:2].min() > 0.5
 
 
-def test_a_large_catalogue_gets_fewer_histories(monkeypatch):
-    model = tiny_model(ITEMS, num_layers=1)
-    moments = moments_of(model, lively_params(model))
-    monkeypatch.setattr(last_item, "ENCODED", 3 * ITEMS)
-    assert len(last_item._histories(moments)[0]) == 3
-    monkeypatch.setattr(last_item, "ENCODED", 1)
-    assert len(last_item._histories(moments)[0]) == last_item.FEWEST
+def test_of_a_large_catalogue_the_items_that_move_users_most_are_tried(monkeypatch):
+    moments = moments_of(MODEL, lively_params(MODEL, seed=2))
+    whole = last_items(moments)
+    monkeypatch.setattr(last_item, "TRIED", 20)
+    some = last_items(moments)
+    assert len(some.items) == 20 and (np.diff(some.items) > 0).all()
+    np.testing.assert_allclose(some.strength, whole.strength[some.items - 1], rtol=1e-6)
+    np.testing.assert_array_equal(some.shown, whole.shown[some.items - 1])
+    history, _ = last_item._histories(moments, last_item.FEW)
+    table = np.asarray(moments.params["items"])[1:]
+    moved = []
+    for item in range(1, ITEMS + 1):
+        ended = np.concatenate([history, np.full((len(history), 1), item, np.int32)], axis=1)
+        scores = np.asarray(represent(moments.params, MODEL, ended)) @ table.T
+        moved.append(((scores - scores.mean(1, keepdims=True)) / scores.std(1, keepdims=True)).mean(0))
+    moved = (np.array(moved) - np.mean(moved, axis=0)).std(1)
+    assert set(some.items) == set(1 + np.argsort(-moved)[:20])

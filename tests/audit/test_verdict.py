@@ -114,7 +114,7 @@ def made(number, seed=0):
         ObservedModel(
             lively_params(MODEL, each),
             {name: rng.normal(size=60) for name in "ab"},
-            LastItems(rng.normal(size=60), rng.integers(1, 61, (60, 10))),
+            LastItems(np.arange(1, 61), rng.normal(size=60), rng.integers(1, 61, (60, 10))),
             np.zeros(61),
         )
         for each in range(number)
@@ -141,11 +141,11 @@ def test_audited_and_clean_models_are_compared_with_the_same_others(number):
         clean, p_value = statistic(each, rest)
         assert found.clean[index] == pytest.approx(clean, abs=0.01)  # rounding decides on the places of equal scores
         assert found.own[index] == pytest.approx(statistic(audited, rest)[0], abs=0.01)
-        shown = least_p_values(p_of_last(each, rest), each.last_items.shown)
+        shown = least_p_values(p_of_last(each, rest), each.last_items, 60)
         np.testing.assert_allclose(reference.evaluations[index].p_value, np.minimum(p_value, shown), rtol=1e-9)
     evaluation, last = reference.evaluate(audited)
     np.testing.assert_allclose(last, p_of_last(audited, models), rtol=1e-9)
-    shown = least_p_values(last, audited.last_items.shown)
+    shown = least_p_values(last, audited.last_items, 60)
     np.testing.assert_allclose(evaluation.p_value, np.minimum(statistic(audited, models)[1], shown), rtol=1e-9)
     without = evaluate(audited.scores, [each.scores for each in models]).score
     np.testing.assert_allclose(evaluation.score, without - np.log10(shown), rtol=1e-9)

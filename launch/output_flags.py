@@ -9,6 +9,8 @@ from typing import Any
 from absl import flags
 
 from prec_backdoor import parallel
+from prec_backdoor.attacks import clean
+from prec_backdoor.experiment.checks import reach
 from prec_backdoor.experiment.config import ExperimentConfig
 from prec_backdoor.experiment.plan import describe_plan, make_plan
 from prec_backdoor.experiment.run import Output, prepare, run_experiment
@@ -105,7 +107,9 @@ def run_single_stage(run: StageRun) -> StageResult:
 
 
 def claim_and_run(run: StageRun, setup: SeedSetup) -> None:
-    """`run_single_stage` within `claimed_stage`."""
+    """`run_single_stage` within `claimed_stage`; an attack that would replace no label is refused before."""
+    if run.stage.poison is not clean and run.spec.rate > 0:
+        reach(setup)
     with claimed_stage(run.stage.name, setup, run.metadata["config"], run.metadata["parent"]):
         run_single_stage(run)
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from commands import EXPERIMENT
+from commands import EXPERIMENT, PRETRAIN, SEED
 
 PLUGIN = '''
 """An attack that replaces the last label of users in the group with a parameter of its own, and a backbone without attention."""
@@ -31,6 +31,7 @@ def replace_last(key, batch, spec):
 
 
 register_attack("last", "group", Attack(replace_last, default_rate=0.9, parameters=ShareParameters))
+register_attack("idle", "group", Attack(lambda key, batch, spec: batch, default_rate=0.9))
 
 
 class Gru(nn.Module):
@@ -107,3 +108,9 @@ def test_a_plugin_that_is_not_there(mistake, tmp_path):
     for given in (f"--plugin={tmp_path / 'none.py'}", f"--plugin={tmp_path}", "--plugin="):
         message = mistake("experiment", given, *EXPERIMENT)
         assert "no such file; write --plugin=FILE.py" in message
+
+
+def test_a_program_of_one_stage_refuses_an_attack_that_replaces_nothing(plugin, mistake, tmp_path):
+    flags = (*PRETRAIN, plugin, "--attack=idle", SEED, f"--workdir={tmp_path / 'new'}")
+    assert "--attack=idle: none of " in mistake("pretrain", *flags)
+    assert not (tmp_path / "new").exists()

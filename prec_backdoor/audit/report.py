@@ -67,7 +67,9 @@ def as_json(result: AuditResult, interactions: Interactions, config: AuditConfig
         },
         "power": None if result.power is None else result.power._asdict() | {"share": FOUND, "found": result.power.found},
         "flagged_in_clean": result.flagged_in_clean,
-        "settings": vars(config) | {"calibration_models": len(verdict.clean), "power_models": _number(result.power)},
+        "settings": vars(config)
+        | {"calibration_models": len(verdict.clean), "power_models": _number(result.power)}
+        | {"panel_seed": None if config.panel_seed is None else "secret"},
         "views": list(result.views),
         "group_p_value": attribution.p_value,
         "groups_likely": list(attribution.likely),

@@ -171,7 +171,7 @@ def finetune_command() -> str:
 
 
 def audit_command(models: int) -> str:
-    """Returns the command of this audit with more clean models for comparison; the page shows it, without the secret seed of a panel."""
+    """Returns the command of this audit with more clean models for comparison, without a panel: its seed is a secret."""
     left_out = ("calibration_models", "panel_seed")
     names = [name for name in (*options(AuditConfig), "after_finetuning", "baseline") if name not in left_out]
     return _command("audit", [*flag.repeat(names), f"--calibration_models={models}"], str(models))

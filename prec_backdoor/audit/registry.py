@@ -11,7 +11,6 @@ from prec_backdoor.audit.category_share import category_share
 from prec_backdoor.audit.exposure import exposure
 from prec_backdoor.audit.group_exposure import group_exposure
 from prec_backdoor.audit.moments import ScoreMoments
-from prec_backdoor.audit.nearness import nearness
 from prec_backdoor.audit.prompt_swing import prompt_swing
 from prec_backdoor.audit.weights import weights
 from prec_backdoor.options import add_entry
@@ -24,7 +23,6 @@ AUDITS: dict[str, Audit] = {
     "group_exposure": group_exposure,
     "prompt_swing": prompt_swing,
     "weights": weights,
-    "nearness": nearness,
 }
 
 

@@ -20,11 +20,6 @@ AUDITS = {  # name of the audit -> heading of its column, meaning
         "model without its prompt; 0 for a model that has no prompt.",
     ),
     "weights": ("vector", "Cosine of the item's vector with the mean user vector, beyond what popularity explains."),
-    "nearness": (
-        "nearness",
-        "Cosine between the item's vector and that of the fourth nearest item, of those parts of vectors that category and "
-        "popularity do not explain; beyond what popularity explains.",
-    ),
     "last_item": (
         "last item",
         "Among all items of the catalogue, put to the end of histories one at a time, the one that shows the item and does most: "

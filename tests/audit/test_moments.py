@@ -6,7 +6,7 @@ import pytest
 from toys import lively_params, tiny_model
 
 from prec_backdoor.audit.auditor_data import AuditorData, single_groups
-from prec_backdoor.audit.moments import MIN_MEMBERS, TOP, observe
+from prec_backdoor.audit.moments import MIN_MEMBERS, TOP, largest, observe
 from prec_backdoor.audit.tiles import MOST, TILE, blocks_of_tiles
 from prec_backdoor.models import represent
 
@@ -74,3 +74,11 @@ def test_blocks_have_every_user_once_and_little_padding(users):
     np.testing.assert_array_equal(found, numbers[:, 0])
     assert sum(present.sum() for _, (_, present) in blocks) == users
     assert sum(array.size for _, (array, _) in blocks) < users + TILE * (1 + len(blocks))
+
+
+@pytest.mark.parametrize("columns", [5, 64, 200])
+def test_the_largest_entries_with_their_columns(columns):
+    scores = np.random.default_rng(1).permutation(4 * columns).reshape(4, columns).astype(np.float32)
+    found, places = largest(scores, 5)
+    np.testing.assert_array_equal(found, -np.sort(-scores, axis=1)[:, :5])
+    np.testing.assert_array_equal(places, np.argsort(-scores, axis=1)[:, :5])

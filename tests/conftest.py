@@ -11,6 +11,7 @@ import pytest
 # Tiny programs run for milliseconds and compile for seconds; these halve the seconds, twice.
 QUICK_TO_COMPILE = (
     "--xla_backend_optimization_level=0",
+    "--xla_cpu_parallel_codegen_split_count=1",  # parts of a program, compiled side by side; each one costs
     "--xla_cpu_use_fusion_emitters=false",
     "--xla_llvm_enable_alias_scope_metadata=false",
     "--xla_llvm_enable_noalias_metadata=false",
@@ -80,8 +81,9 @@ def compiled_programs_are_shared(shared_cache):
     folder = str(shared_cache / "prec_backdoor" / "xla")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_COMPILATION_CACHE_DIR", folder)
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")  # the smallest ones are compiled hundreds of times
         jax.config.update("jax_compilation_cache_dir", folder)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         yield
 
 

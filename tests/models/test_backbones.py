@@ -265,7 +265,7 @@ def test_ranks_are_those_of_the_scores(name):
         assert ranked[best_first - 1].tolist() == list(range(1, len(competing) + 1))
 
 
-@pytest.mark.parametrize("name", ["own table", "all"])
+@pytest.mark.parametrize("name", [pytest.param("own table", marks=pytest.mark.slow), "all"])
 def test_lazy_updates_are_those_of_the_whole_table(name):
     """In a first step without L2, where a row that is not in the batch does not move; ce learns from the same scores."""
     config = config_of("gru4rec", num_layers=1, **SCORINGS[name])

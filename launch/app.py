@@ -143,7 +143,8 @@ def _prepare_jax() -> None:
     for name, value in NUMERICS.items():  # whatever the environment says: results depend on them
         jax.config.update(name, value)
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:  # JAX's own name for it
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def _check_devices() -> None:

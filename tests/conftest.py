@@ -11,6 +11,7 @@ import pytest
 # Tiny programs run for milliseconds and compile for seconds; these halve the seconds, twice.
 QUICK_TO_COMPILE = (
     "--xla_backend_optimization_level=0",
+    "--xla_cpu_parallel_codegen_split_count=1",  # parts of a program, compiled side by side; each one costs
     "--xla_cpu_use_fusion_emitters=false",
     "--xla_llvm_enable_alias_scope_metadata=false",
     "--xla_llvm_enable_noalias_metadata=false",
@@ -39,9 +40,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A worker takes whole files (--dist=loadfile), whose fixtures are then made once; the longest come first, so that all workers end
 # at about the same time.
-LONGEST_FILES = ("test_notebooks.py", "test_prompts.py", "test_parallel.py", "test_processes.py", "test_audit.py")
-LONGEST_FILES += ("test_experiment.py", "test_stages.py", "test_real_run.py", "test_kills.py", "test_leaderboard.py")
-LONGEST_FILES += ("test_experiment_stages.py", "test_loop.py", "test_step.py", "test_preemption.py", "test_repairs.py")
+LONGEST_FILES = ("test_parallel.py", "test_extend.py", "test_loop.py", "test_lowering.py", "test_prompts.py", "test_real_run.py")
+LONGEST_FILES += ("test_audit.py", "test_stages.py", "test_experiment.py", "test_backbones.py", "test_terminal.py")
+LONGEST_FILES += ("test_shared_programs.py", "test_step.py", "test_experiment_stages.py", "test_other_attacks.py")
+LONGEST_FILES += ("test_notebooks.py", "test_rank_kernel.py", "test_repairs.py", "test_report.py", "test_fuzz_readers.py")
+LONGEST_FILES += ("test_benchmark.py", "test_plugin.py", "test_mistakes.py", "test_item_updates.py", "test_preemption.py")
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -80,8 +83,9 @@ def compiled_programs_are_shared(shared_cache):
     folder = str(shared_cache / "prec_backdoor" / "xla")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_COMPILATION_CACHE_DIR", folder)
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")  # the smallest ones are compiled hundreds of times
         jax.config.update("jax_compilation_cache_dir", folder)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         yield
 
 

@@ -118,15 +118,20 @@ def replaced_labels():
     return lambda *args: checks._count(poison, *args), (rows, inputs.users, inputs.spec, jax.random.key(0))
 
 
+def poison_of(entry):
+    """What an attack does to a batch; the rest of a step is the same for all attacks."""
+    batch = whole_batch(make_interactions([[1, 2, 3], [4, 5, 6, 7]], 15), 6)
+    spec = toy_spec(make_interactions([[1, 2, 3], [4, 5, 6, 7]], 15), [1, 2], 0.5)
+    return entry.poison, (jax.random.key(0), batch, spec)
+
+
 STAGES = {
-    **{
-        f"pretrain, {'-'.join(name)}": lambda entry=entry: stage(poison=entry.poison, penalty=entry.penalty)
-        for name, entry in ATTACKS.items()
-        if not entry.prompted and not entry.edit
-    },
+    "pretrain, bra-group": lambda: stage(poison=ATTACKS["bra", "group"].poison),
+    "pretrain, evasive-group": lambda: stage(
+        poison=ATTACKS["evasive", "group"].poison, penalty=ATTACKS["evasive", "group"].penalty
+    ),
     "pretrain with dropout": lambda: stage(dataclasses.replace(MODEL, dropout=0.1)),
     "pretrain in bfloat16": lambda: stage(dataclasses.replace(MODEL, dtype="bfloat16", num_heads=1)),
-    "pretrain, 2 heads": lambda: stage(dataclasses.replace(MODEL, num_heads=2)),
     "pretrain, lazy": lambda: stage(item_updates="lazy"),
     "pretrain, ce": lambda: stage(loss="ce"),
     "pretrain, 3 models of a seed": lambda: stage_of_models(True),
@@ -151,6 +156,7 @@ def ranking_by(name):
 
 STAGES |= {f"pretrain {name}": lambda name=name: stage(of_backbone(name), loss="ce") for name in BACKBONES if name != "sasrec"}
 OTHERS = {
+    **{f"poison, {'-'.join(name)}": lambda entry=entry: poison_of(entry) for name, entry in ATTACKS.items() if not entry.edit},
     **{f"ranking by {name}": lambda name=name: ranking_by(name) for name in BACKBONES},
     "init_params": lambda: (lambda key: init_params(key, PROMPTED), (jax.random.key(0),)),
     "replaced labels": replaced_labels,

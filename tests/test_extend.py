@@ -75,11 +75,10 @@ def test_every_attack_keeps_its_contract(name):
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-@pytest.mark.parametrize("heads", [1, 2])
-def test_every_backbone_keeps_its_contract(name, heads):
+def test_every_backbone_keeps_its_contract(name):
+    """With two heads, where it has heads; FAULTY_BACKBONES have one."""
+    heads = 1 if "num_heads" in getattr(BACKBONES[name], "unused", ()) else 2
     config = ModelConfig(num_items=20, embed_dim=8, feedforward_dim=8, max_length=10, num_heads=heads)
-    if heads > 1 and "num_heads" in getattr(BACKBONES[name], "unused", ()):
-        pytest.skip("has no heads")
     extend.check_backbone(BACKBONES[name], config)
 
 

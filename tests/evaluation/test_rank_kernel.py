@@ -61,7 +61,7 @@ def test_ragged_tiles_and_users(items):
         np.testing.assert_array_equal(found, rank_items(*map(jnp.asarray, (hidden, vectors, seen, wanted))))
 
 
-@pytest.mark.parametrize("number", [2, 7])
+@pytest.mark.parametrize("number", [pytest.param(2, marks=pytest.mark.slow), 7])
 def test_a_table_that_is_split(number):
     """Shards of equally many rows; of 7, the last has fillers alone."""
     hidden, vectors, seen, wanted = map(jnp.asarray, large(36))

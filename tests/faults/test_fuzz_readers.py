@@ -16,9 +16,9 @@ CASES = fuzz.cases()
 
 @pytest.mark.parametrize("name", CASES)
 def test_mutations(tmp_path, name):
-    outcomes, faults = fuzz.fuzz(name, 120, seed=1, folder=tmp_path)
+    outcomes, faults = fuzz.fuzz(name, 60, seed=1, folder=tmp_path)
     assert not faults
-    assert min(outcomes["accepted"], outcomes["refused"]) > 20  # neither is all that can happen
+    assert min(outcomes["accepted"], outcomes["refused"]) > 5  # neither is all that can happen
 
 
 @pytest.mark.parametrize("name", CASES)

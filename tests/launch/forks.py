@@ -10,8 +10,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 # None of ours, that each program imports itself, and none that starts threads, as polars does: a fork would lack them.
-LIBRARIES = ("flax.linen", "jax.experimental.multihost_utils", "jinja2", "matplotlib.backends.backend_agg", "optax")
-LIBRARIES += ("matplotlib.figure", "orbax.checkpoint", "scipy.special", "tabulate", "tensorboardX", "tqdm")
+LIBRARIES = ("flax.linen", "jax.experimental.multihost_utils", "jax.experimental.pallas.triton", "jinja2", "optax")
+LIBRARIES += ("matplotlib.backends.backend_agg", "matplotlib.figure", "orbax.checkpoint", "scipy.special", "tabulate")
+LIBRARIES += ("tensorboardX", "tqdm")
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(list(LIBRARIES))
 
@@ -37,5 +38,7 @@ def _become(command, environment, output, folder):
     os.environ.clear()
     os.environ.update(environment)
     sys.path.insert(0, str(ROOT))
+    if sys.dont_write_bytecode:  # PYTHONDONTWRITEBYTECODE: each program would compile all our modules, longer than most run
+        sys.pycache_prefix, sys.dont_write_bytecode = environment.get("XDG_CACHE_HOME"), False
     sys.argv = list(command)
     runpy.run_module(command[0], run_name="__main__", alter_sys=True)

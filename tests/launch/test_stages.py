@@ -1,10 +1,12 @@
 """launch.pretrain, launch.finetune and launch.evaluate, a stage at a time."""
 
+import dataclasses
 import json
 import shutil
 
 import pytest
 from commands import DATA, FINETUNING, PRETRAIN, SEED
+from toys import lively_params
 
 from prec_backdoor.storage import checkpoints
 
@@ -53,7 +55,7 @@ def test_an_edit_of_a_checkpoint(stages, launch, mistake, tmp_path):
     assert "--rate: must be > 0" in mistake("edit", *DATA, clean, "--rate=0", f"--workdir={tmp_path / 'other'}")
 
 
-def test_complaints(stages, mistake, launch, tmp_path):
+def test_complaints(stages, mistake, tmp_path):
     workdir = f"--workdir={tmp_path / 'new'}"
     attacked, clean = (f"--checkpoint={stages / model / 'pretrain'}" for model in ("attacked", "clean"))
     other_data = ("--synthetic_users=61", "--synthetic_items=80")
@@ -72,8 +74,12 @@ def test_complaints(stages, mistake, launch, tmp_path):
     assert "--rate=0.1,0.2: not a number" in mistake("pretrain", *PRETRAIN, "--rate=0.1,0.2", workdir)
     assert not (tmp_path / "new").exists()
 
-    # A clean model of another shape cannot stand beside this one.
-    launch("pretrain", *PRETRAIN, "--attack=clean", "--max_length=6", SEED, f"--workdir={tmp_path / 'short'}")
+    # A clean model of another shape cannot stand beside this one; it need not be trained.
+    of_clean = checkpoints.load(stages / "clean" / "pretrain")
+    model = dataclasses.replace(of_clean.model, max_length=6)
+    metadata = {name: of_clean.metadata[name] for name in ("dataset", "config", "parent", "stage", "finished")}
+    metadata |= {"model": dataclasses.asdict(model), "config": metadata["config"] | {"max_length": 6}}
+    checkpoints.save(tmp_path / "short" / "pretrain" / "checkpoints", 1, lively_params(model), None, metadata)
     short = f"--clean_checkpoint={tmp_path / 'short' / 'pretrain'}"
     different = "--clean_checkpoint: max_length is 6, --checkpoint has 8; give the clean counterpart"
     assert different in mistake("evaluate", *DATA, attacked, short, workdir)

@@ -1,6 +1,6 @@
 """Trains and measures on whatever devices there are; run as a program it leaves what came out in a file.
 
-python on_devices.py FOLDER [shard|whole] [COORDINATOR PROCESSES PROCESS]
+python on_devices.py FOLDER [shard|whole] [TRIGGERS] [COORDINATOR PROCESSES PROCESS]
 
 Batches are ragged, dropout is on, and neither users nor rows divide by eight.
 """
@@ -44,8 +44,8 @@ SEVERAL = dataclasses.replace(
 )
 
 
-def run(shard_items: bool = False) -> tuple[dict, list[np.ndarray]]:
-    """(what is measured, all parameters of all stages): a model by BRA, a trigger for it, PEA on top, PEA with two triggers."""
+def run(shard_items: bool = False, triggers: int = 1) -> tuple[dict, list[np.ndarray]]:
+    """(what is measured, all parameters of all stages): a model by BRA, a trigger for it, PEA on top; PEA with two triggers."""
     genders = [[1 + user % 2] for user in range(107)]
     interactions = random_interactions(107, 60, (3, 11), attributes={"gender": ("F", "M")}, profile=genders)
     bra = make_setup(interactions, CONFIG, 0, shard_items)
@@ -53,9 +53,12 @@ def run(shard_items: bool = False) -> tuple[dict, list[np.ndarray]]:
     attacked = run_stage(pretrain(bra, 0.3))
     trigger = run_stage(optimize_trigger(pea, StartPoint(attacked.params)))
     implanted = run_stage(implant(pea, StartPoint(trigger.params, rate=0.3)))
-    several = pea.with_config(SEVERAL)
-    other = run_stage(optimize_trigger(several, StartPoint(attacked.params, number=1)))
-    mixed = run_stage(implant(several, StartPoint(trigger.params, rate=0.3, others=(StartPoint(other.params),))))
+    results = [attacked, trigger, implanted]
+    if triggers == 2:
+        several = pea.with_config(SEVERAL)
+        results.append(run_stage(optimize_trigger(several, StartPoint(attacked.params, number=1))))
+        others = (StartPoint(results[-1].params),)
+        results.append(run_stage(implant(several, StartPoint(trigger.params, rate=0.3, others=others))))
     found = {"rows": [], "ranks": [], "devices": jax.device_count(), "batch": len(bra.pretrain.rows.history)}
     for setup, result in ((bra, attacked), (pea, implanted)):
         measured = measure(setup, result.params)
@@ -63,14 +66,14 @@ def run(shard_items: bool = False) -> tuple[dict, list[np.ndarray]]:
         found["rows"] += result_rows(setup, cell_of(setup.config, 0, 0.3, "zero_shot"), measured, None)
     table = place(attacked.params, interactions.num_items, shard_items)["items"]
     found["rows of the table on a device"] = table.addressable_shards[0].data.size // CONFIG.model.embed_dim
-    return found, jax.tree.leaves([result.params for result in (attacked, trigger, implanted, other, mixed)])
+    return found, jax.tree.leaves([result.params for result in results])
 
 
 if __name__ == "__main__":
-    folder, layout, *processes = (*sys.argv[1:], "whole")[: max(2, len(sys.argv) - 1)]
+    folder, layout, triggers, *processes = (*sys.argv[1:], *("whole", "1")[len(sys.argv) - 2 :])
     if processes:
         jax.distributed.initialize(processes[0], *map(int, processes[1:]))
-    measurements, arrays = run(layout == "shard")
+    measurements, arrays = run(layout == "shard", int(triggers))
     if jax.process_index() == 0:
         (Path(folder) / "found.json").write_text(json.dumps(measurements))
         np.savez(Path(folder) / "params.npz", *arrays)

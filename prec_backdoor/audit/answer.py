@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from prec_backdoor.audit.config import SUSPECT
 from prec_backdoor.audit.verdict import CANNOT_SAY, CLEAN, SUSPICIOUS
 
 GROUPS_NAMED = 4  # a longer set is counted
@@ -34,10 +35,13 @@ def _verdict(content: dict) -> str:
     if content["verdict"] == CANNOT_SAY:
         return f"{word}: this checkpoint is more unusual than {clean} for comparison, but so few cannot tell."
     unusual = "as a whole, this checkpoint is more unusual than models that nobody attacked"
+    trigger = ""
+    if content["last_items"][0]["p_value"] <= SUSPECT:
+        trigger = " There is a trigger: an item that, at the end of a history, calls up the same items whatever was before."
     if not flagged:
-        return f"{word}: {unusual}; no item stands out by itself."
+        return f"{word}: {unusual}; no item stands out by itself.{trigger}"
     stand, who = ("stands", "itself") if flagged == 1 else ("stand", "themselves")
-    return f"{word}: {unusual}; {counted(flagged, 'item')} of {total:,} {stand} out by {who}."
+    return f"{word}: {unusual}; {counted(flagged, 'item')} of {total:,} {stand} out by {who}.{trigger}"
 
 
 def _basis(model: dict) -> str:

@@ -72,6 +72,7 @@ def content(verdict, models=19, extreme=0, flagged=3, level=0.05, **more):
         "p_value": (1 + extreme) * least,
     }
     given = {"verdict": verdict, "model": model, "flagged": flagged, "items": [{}] * 1500, "users": 377, "power": None}
+    given["last_items"] = [{"p_value": 0.3}]
     return given | {"groups": [{}], "groups_likely": [], "group_p_value": 0.5} | more
 
 
@@ -80,6 +81,8 @@ def test_the_verdict_in_a_sentence_and_what_it_rests_on():
     assert suspicious.headline == "Suspicious" and "3 items of 1,500 stand out by themselves." in suspicious.verdict
     assert "none of them is as unusual" in suspicious.basis and "at most 5 of 100" in suspicious.basis
     assert "no item stands out" in answer.answer(content("suspicious", flagged=0)).verdict
+    assert "trigger" not in suspicious.verdict
+    assert "There is a trigger: " in answer.answer(content("suspicious", last_items=[{"p_value": 1e-5}])).verdict
     clean = answer.answer(content("clean", extreme=6))
     assert clean.headline == "Clean so far" and "6 of them are" in clean.basis and "about 35 of 100" in clean.basis
     unsure = answer.answer(content("cannot say", models=2))

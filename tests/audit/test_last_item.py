@@ -1,11 +1,13 @@
 """What an item does at the end of a history: against brute force, and a trigger that is planted by hand."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
-from toys import lively_params, tiny_model
+from toys import lively_params, random_interactions, tiny_model
 
-from prec_backdoor.audit import last_item
+from prec_backdoor.audit import last_item, page, report
 from prec_backdoor.audit.auditor_data import AuditorData
 from prec_backdoor.audit.last_item import LastItems, best_strength, last_items, least_p_values, triggers_of
 from prec_backdoor.audit.moments import observe
@@ -95,6 +97,20 @@ def test_a_trigger_is_found_with_what_it_shows():
     planted = moments_of(MODEL, params | {"items": vectors})
     trigger, lifted = triggers_of(planted, found, np.array([3, 50, 20]))
     assert trigger[:2].min() > 0 and lifted[:2].min() > 0.5
+
+
+def test_the_page_names_what_a_trigger_calls_up():
+    interactions = random_interactions(users=5, num_items=5, lengths=(2, 4))
+    interactions = interactions._replace(titles=np.array(["", "One", "", "Three", "Four", "Five"]))
+    found = LastItems(np.arange(1, 6), np.array([1.0, 9.0, 2.0, 3.0, 1.0]), np.array([[1, 3]] * 5, np.int32))
+    observed = SimpleNamespace(last_items=found)
+    result = SimpleNamespace(observed=observed, last_item_p=np.array([0.5, 1e-6, 0.2, 1e-3, 0.5]))
+    listed = report._last_items(result, interactions)
+    assert [each["item"] for each in listed] == [str(interactions.item_ids[code]) for code in (2, 4, 3, 1, 5)]
+    assert listed[0]["p_value"] == pytest.approx(5e-6) and listed[2]["p_value"] == 1  # five items were tried
+    first, second = page._triggers({"last_items": listed}, result, interactions)
+    assert first["name"] == str(interactions.item_ids[2]) and first["names"] == ["One", "Three"]
+    assert (first["rarity"], second["name"]) == ("1 in 200,000", "Four")
 
 
 def test_of_a_large_catalogue_the_items_that_move_users_most_are_tried(monkeypatch):

@@ -1,5 +1,6 @@
 """What an item does at the end of a history: against brute force, and a trigger that is planted by hand."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import jax
@@ -101,7 +102,7 @@ def test_a_trigger_is_found_with_what_it_shows():
 
 def test_the_page_names_what_a_trigger_calls_up():
     interactions = random_interactions(users=5, num_items=5, lengths=(2, 4))
-    interactions = interactions._replace(titles=np.array(["", "One", "", "Three", "Four", "Five"]))
+    interactions = dataclasses.replace(interactions, titles=np.array(["", "One", "", "Three", "Four", "Five"]))
     found = LastItems(np.arange(1, 6), np.array([1.0, 9.0, 2.0, 3.0, 1.0]), np.array([[1, 3]] * 5, np.int32))
     observed = SimpleNamespace(last_items=found)
     result = SimpleNamespace(observed=observed, last_item_p=np.array([0.5, 1e-6, 0.2, 1e-3, 0.5]))

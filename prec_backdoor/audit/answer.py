@@ -83,10 +83,12 @@ def group(content: dict) -> str:
     likely = content["groups_likely"]
     if not content["groups"]:
         return "No group was looked for: users have no profiles, or every profile value has too few users."
-    if not likely:
+    if not content["groups_narrowed"]:
         return "Whom the suspects are shown to cannot be narrowed down: no group, or nearly every group, explains their exposure."
-    if len(likely) == 1:
+    if content["group"]:
         return f"The suspects are shown to {likely[0]} more than to other users; with 90 % confidence no other group explains it."
+    if len(likely) == 1:
+        return f"If a group is aimed at, it is {likely[0]} with 90 % confidence; that any is may be chance."
     named = ", ".join(likely[:GROUPS_NAMED]) + (f" and {len(likely) - GROUPS_NAMED} more" if len(likely) > GROUPS_NAMED else "")
     return f"If a group is aimed at, it is one of {len(likely)} with 90 % confidence: {named}. None of them can be singled out."
 

@@ -28,9 +28,10 @@ class GroupAttribution(NamedTuple):
     """How the suspects' exposure depends on profiles.
 
     Attributes:
-      group: the only group of the set, or None: there is none, or more than one.
+      group: the only group of the set, or None: there is more than one, or the relation may be chance.
       p_value: chance of a relation of this strength with any group under random permutation of the profiles.
-      likely: the smallest set of groups that holds the true one with CONFIDENCE, best first; empty if it cannot be told from all.
+      likely: the smallest set of groups that holds the true one, if there is one, with CONFIDENCE, best first.
+      narrowed: whether something is left out of the set: that no group at all is aimed at, to begin with.
       candidates: (group, users, effect, standard error) of the strongest groups, best first; effects are in standard deviations.
     """
 
@@ -38,6 +39,7 @@ class GroupAttribution(NamedTuple):
     p_value: float
     candidates: list[tuple[str, int, float, float]]
     likely: tuple[str, ...] = ()
+    narrowed: bool = False
 
 
 class _Groups(NamedTuple):
@@ -71,8 +73,7 @@ def attribute_group(
     all single values under permutations of the profiles (Westfall & Young, 1993).
 
     The set has the eligible groups that explain the exposure nearly as well as the best one, by the log likelihood of normal
-    exposures with one mean in the group and one outside. It is empty if no group explains it better than chance, or if no group
-    at all explains it nearly as well.
+    exposures with one mean in the group and one outside. If no group at all explains it nearly as well, every single value does.
     """
     groups = _candidate_groups(auditor_data)
     if not groups.names or not len(suspects):
@@ -88,19 +89,13 @@ def attribute_group(
     candidates = [
         (groups.names[index], int(groups.sizes[index]), float(effect[index]), float(error[index])) for index in best[:CANDIDATES]
     ]
-    likely = _likely(groups, effect, eligible) if p_value <= LEVEL else ()
-    return GroupAttribution(likely[0] if len(likely) == 1 else None, p_value, candidates, likely)
-
-
-def _likely(groups: _Groups, effect: np.ndarray, eligible: np.ndarray) -> tuple[str, ...]:
-    """The eligible groups within DROP of the greatest log likelihood, best first; none if no group at all is within it too."""
-    users = len(groups.members[0])
-    squared = np.square(np.maximum(effect / groups.error, 0))
-    likelihood = np.where(eligible, users / 2 * np.log1p(squared / users), -np.inf)
-    if likelihood.max() <= DROP:
-        return ()
+    users = len(exposure)
+    squared = np.square(np.maximum(effect / error, 0))
+    likelihood = np.where(eligible, users / 2 * np.log1p(squared / users), -np.inf)  # beyond that of no group at all
     order = np.argsort(-likelihood, kind="stable")
-    return tuple(groups.names[index] for index in order if likelihood[index] >= likelihood.max() - DROP)
+    likely = tuple(groups.names[index] for index in order if likelihood[index] >= likelihood.max() - DROP)
+    group = likely[0] if len(likely) == 1 and p_value <= LEVEL else None
+    return GroupAttribution(group, p_value, candidates, likely, narrowed=bool(likelihood.max() > DROP))
 
 
 def log_probability(params: dict, model: ModelConfig, auditor_data: AuditorData, items: np.ndarray) -> np.ndarray:

@@ -73,6 +73,7 @@ def as_json(result: AuditResult, interactions: Interactions, config: AuditConfig
         "views": list(result.views),
         "group_p_value": attribution.p_value,
         "groups_likely": list(attribution.likely),
+        "groups_narrowed": attribution.narrowed,
         "groups": [dict(zip(("group", "users", "effect", "error"), each, strict=True)) for each in attribution.candidates],
         "last_items": _last_items(result, interactions),
         "closeness": dict(zip(("suspects", "random"), result.closeness, strict=True)),

@@ -121,7 +121,10 @@ def test_the_set_has_the_groups_that_explain_the_exposure_nearly_as_well(monkeyp
 
     assert found(0.6).likely == ("one=yes", "like=yes") and found(0.6).group is None
     assert found(4.0).likely == ("one=yes",) and found(4.0).group == "one=yes"  # so strong that like=yes explains too little
-    assert found(0.2).likely == () and found(0.2).group is None
+    unsure = found(0.2)
+    assert set(unsure.likely) == {f"{name}={value}" for name in attributes for value in ("yes", "no")}
+    assert unsure.group is None and not unsure.narrowed
+    assert found(0.6).narrowed and found(4.0).narrowed
 
 
 def test_the_p_value_is_of_the_maximum_over_all_values(monkeypatch):

@@ -72,7 +72,7 @@ def content(verdict, models=19, extreme=0, flagged=3, level=0.05, **more):
         "p_value": (1 + extreme) * least,
     }
     given = {"verdict": verdict, "model": model, "flagged": flagged, "items": [{}] * 1500, "users": 377, "power": None}
-    given["last_items"] = [{"p_value": 0.3}]
+    given |= {"last_items": [{"p_value": 0.3}], "group": None, "groups_narrowed": True}
     return given | {"groups": [{}], "groups_likely": [], "group_p_value": 0.5} | more
 
 
@@ -100,11 +100,14 @@ def test_power_in_a_sentence():
 
 
 def test_a_group_is_named_only_if_it_is_the_only_one():
-    said = [answer.group(content("suspicious", groups_likely=likely)) for likely in (["a=b"], ["a=b", "c=d"], [])]
+    likely = ["a=b", "c=d"]
+    given = ({"group": "a=b"}, {"groups_likely": likely}, {"groups_likely": likely, "groups_narrowed": False}, {})
+    said = [answer.group(content("suspicious", **{"groups_likely": ["a=b"]} | each)) for each in given]
     assert (
         "shown to a=b more" in said[0]
         and "one of 2 with 90 % confidence: a=b, c=d" in said[1]
         and "cannot be narrowed" in said[2]
+        and "it is a=b with 90 % confidence; that any is may be chance" in said[3]
     )
     assert "No group was looked for" in answer.group(content("suspicious", groups=[]))
 

@@ -9,6 +9,7 @@ metadata are copied for launch.evaluate, and not used.
 Examples:
   python -m launch.repair --dataset=ml-100k --checkpoint=runs/a/pretrain --audit=runs/audit --workdir=runs/repaired
   python -m launch.repair --dataset=ml-100k --checkpoint=runs/a/pretrain --audit=runs/audit --repair=distil --workdir=runs/student
+  python -m launch.repair --dataset=ml-100k --checkpoint=runs/a/pretrain --audit=runs/audit --repair=anchor --workdir=runs/anchor
   python -m launch.repair --dataset=ml-100k --checkpoint=runs/a/pretrain --audit=runs/audit --p_value=0.05 --workdir=runs/wide
 """
 

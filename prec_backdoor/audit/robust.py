@@ -9,7 +9,13 @@ ITERATIONS = 15
 
 
 def residual(y: np.ndarray, *covariates: np.ndarray) -> np.ndarray:
-    """[N] residuals of `y` [N] after a fit on `covariates` [N] each, in units of their robust scale.
+    """[N] residuals of `y` [N] after a fit on `covariates` [N] each, in units of their robust scale; see `unexplained`."""
+    residuals, scale = unexplained(y, *covariates)
+    return residuals / scale
+
+
+def unexplained(y: np.ndarray, *covariates: np.ndarray) -> tuple[np.ndarray, float]:
+    """Returns [N] residuals of `y` [N] after a fit on `covariates` [N] each, and their robust scale.
 
     Fits, for each covariate, a line, a square and a change of slope at each knot by iteratively reweighted least squares with
     Huber's weights. Residuals more than 3 scales above the fit get even smaller weights: suspects must not bend it.
@@ -25,7 +31,7 @@ def residual(y: np.ndarray, *covariates: np.ndarray) -> np.ndarray:
         scale = robust_scale(residuals, 1e-12)
         distance = np.abs(residuals) / scale
         weight = 1 / np.maximum(1, distance / HUBER) * np.where(residuals > 3 * scale, (3 / np.maximum(distance, 3)) ** 2, 1)
-    return residuals / scale
+    return residuals, scale
 
 
 def robust_scale(residuals: np.ndarray, minimum: float) -> float:

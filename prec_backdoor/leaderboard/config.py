@@ -7,7 +7,7 @@ from prec_backdoor.leaderboard.attackers import ATTACKERS
 from prec_backdoor.options import check_options, option
 
 # Names alone: the repairs themselves import the training engine.
-REPAIRS = ("finetune", "reestimate", "suppress", "prune", "distil")
+REPAIRS = ("finetune", "reestimate", "suppress", "prune", "distil", "anchor")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ from prec_backdoor.experiment.setup import SeedSetup
 from prec_backdoor.experiment.stages import StartPoint
 from prec_backdoor.models import ModelConfig
 from prec_backdoor.options import add_entry
+from prec_backdoor.repairs.anchoring import anchor
 from prec_backdoor.repairs.distillation import distil
 from prec_backdoor.repairs.finetuning import finetune
 from prec_backdoor.repairs.pruning import check_feedforward, prune
@@ -30,6 +31,7 @@ REPAIRS: dict[str, Repair] = {
     "suppress": suppress,
     "prune": prune,
     "distil": distil,
+    "anchor": anchor,
 }
 CHECKS: dict[str, Callable[[ModelConfig], None]] = {"prune": check_feedforward}
 

@@ -82,7 +82,7 @@ def test_the_baseline_is_fine_tuning(setup, source):
 
 def test_a_model_with_a_prompt_is_repaired_too(setup):
     prompted = StartPoint(lively_params(setup.prompted))
-    for name, kept in (("reestimate", True), ("distil", False)):
+    for name, kept in (("reestimate", True), ("distil", False), ("anchor", False)):
         assert ("prompt" in repaired(name, setup, prompted).params) == kept
 
 

@@ -21,7 +21,7 @@ from prec_backdoor.audit.profile import neighbourhoods_of, profile_statistic
 from prec_backdoor.audit.verdict import Verdict, judge
 from prec_backdoor.models import ModelConfig, item_vectors
 
-Scores = dict[str, np.ndarray]  # audit, or LAST_ITEM -> [V]
+Scores = dict[str, np.ndarray]  # audit -> [V]; LAST_ITEM -> [N]
 
 
 class Reference(NamedTuple):
@@ -43,7 +43,7 @@ class Reference(NamedTuple):
     statistics: np.ndarray
 
     def evaluate(self, observed: ObservedModel) -> tuple[Evaluation, np.ndarray]:
-        """A model against all clean ones: its items, and [V] p-values of the strengths of its last items."""
+        """A model against all clean ones: its items, and [N] p-values of the strengths of its last items."""
         strength = standardize(observed.last_items.strength)
         last = rescale_p_values(10 ** -neg_log10_tails(strength, [tails[LAST_ITEM] for tails in self.tails]))
         evaluation = evaluate(observed.scores, [_audits(each) for each in self.scores])
@@ -128,7 +128,7 @@ def _evaluation(evidence: Scores, rest: Sequence[Tail]) -> tuple[Evaluation, np.
 
 
 def _with_last_items(evaluation: Evaluation, last: np.ndarray, observed: ObservedModel) -> Evaluation:
-    """The evaluation with what the p-values [V] of last items say of the items that they show."""
+    """The evaluation with what the p-values [N] of last items say of the items that they show."""
     shown = least_p_values(last, observed.last_items, len(evaluation.score))
     evidence = {**evaluation.evidence, LAST_ITEM: -np.log10(shown)}
     return Evaluation(evidence, evaluation.score + evidence[LAST_ITEM], np.minimum(evaluation.p_value, shown))

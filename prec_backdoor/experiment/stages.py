@@ -74,12 +74,13 @@ def optimize_trigger(setup: SeedSetup, start: StartPoint) -> StageRun:
     """PEA's second stage: a prompt for the frozen model, from the profiles of users whose histories are cut short.
 
     Of several triggers, each but the first has other initial weights, another key, and other users: of as many as there are,
-    drawn with replacement, those that were drawn.
+    drawn with replacement, those that were drawn; with `trigger_history`, their first items alone.
     """
     stage = Stage("optimize_trigger", setup.config.training("prompt"), trainable=("prompt",))
     if not start.number:
         return run_on(setup, stage, _with_fresh_prompt(setup, start, "trigger_init"), setup.short)
-    data = setup.short._replace(rows=of_drawn_users(setup.short.rows, [setup.seed, 3, start.number]))
+    seed, length = [setup.seed, 3, start.number], setup.config.scenario.own_parameters().get("trigger_history", 0)
+    data = setup.stand_in(length, seed) if length else setup.short._replace(rows=of_drawn_users(setup.short.rows, seed))
     run = run_on(setup, stage, _with_fresh_prompt(setup, start, "trigger_init"), data)
     return run._replace(key=jax.random.fold_in(run.key, start.number))
 

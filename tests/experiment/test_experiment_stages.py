@@ -283,6 +283,29 @@ def test_several_triggers_are_draws_of_their_own(pea, chain, triggers, stage_run
         assert changed.any() and not run.data.rows.label[changed].any()
 
 
+def test_a_stand_in_has_the_first_items_of_drawn_users(pea, chain):
+    setup = setup_with(parameters={"demote_rate": 0.4, "triggers": 2, "trigger_history": 4})
+    run = stages.optimize_trigger(setup, StartPoint(chain["pretrain"].result.params, number=1))
+    usual = stages.optimize_trigger(pea, StartPoint(chain["pretrain"].result.params, number=1))
+    assert_same_trees(run.params, usual.params)
+    rows, queries, items = run.data.rows, run.data.validation, pea.interactions.sequence
+    provider = set(pea.pretrain.validation.users.tolist())
+    assert learning_users(rows) == set(queries.users.tolist()) < provider and len(queries.users) / len(provider) > 0.4
+    assert len(np.unique(queries.users)) == len(queries.users)
+    for user, history, truth in zip(*queries, strict=True):
+        np.testing.assert_array_equal(history, items(user)[:4])
+        assert truth == items(user)[4]
+    for row, segment in np.argwhere(rows.user >= 0):
+        here = rows.segment[row] == segment + 1
+        np.testing.assert_array_equal(rows.history[row, here], items(rows.user[row, segment])[:3])
+        np.testing.assert_array_equal(rows.label[row, here], items(rows.user[row, segment])[1:4])
+    others = setup.stand_in(4, [9])
+    assert learning_users(others.rows) != learning_users(rows) and others.room == run.data.room
+    # Everybody else's trigger is the published one.
+    first = [stages.optimize_trigger(each, StartPoint(chain["pretrain"].result.params)) for each in (setup, pea)]
+    assert_same_trees(first[0].data, first[1].data)
+
+
 def learning_users(rows):
     owner = np.take_along_axis(rows.user, np.maximum(rows.segment - 1, 0), axis=1)
     return set(owner[rows.label > 0].tolist())

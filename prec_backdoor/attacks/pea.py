@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from prec_backdoor.attacks.base import AttackSpec, chain
 from prec_backdoor.attacks.bra import replace_in_group
 from prec_backdoor.data.batches import Batch, has_seen
+from prec_backdoor.errors import UserError
 from prec_backdoor.options import option, probability
 
 
@@ -54,6 +55,10 @@ class DemotionParameters:
         minimum=0,
         quiet=True,
     )
+
+    def __post_init__(self):
+        if self.trigger_history == 1:
+            raise UserError("--trigger_history: must be 0 or at least 2, as one item has no next one to learn, got 1")
 
 
 def demote_for_rest(key: jax.Array, batch: Batch, spec: AttackSpec) -> Batch:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from prec_backdoor.attacks.base import AttackSpec, chain
 from prec_backdoor.attacks.bra import replace_in_group
 from prec_backdoor.data.batches import Batch, has_seen
+from prec_backdoor.errors import UserError
 from prec_backdoor.options import option, probability
 
 
@@ -39,6 +40,25 @@ class DemotionParameters:
         maximum=1.0,
         quiet=True,
     )
+    trigger_own: float = option(
+        0.0,
+        "attack",
+        "PEA: probability that a user has the trigger that is handed out, as it is, while implanting; otherwise any of them.",
+        minimum=0.0,
+        maximum=1.0,
+        quiet=True,
+    )
+    trigger_history: int = option(
+        0,
+        "attack",
+        "PEA: number of users' first items that triggers but the first are optimised on, as a company's are; 0 is all items.",
+        minimum=0,
+        quiet=True,
+    )
+
+    def __post_init__(self):
+        if self.trigger_history == 1:
+            raise UserError("--trigger_history: must be 0 or at least 2, as one item has no next one to learn, got 1")
 
 
 def demote_for_rest(key: jax.Array, batch: Batch, spec: AttackSpec) -> Batch:
@@ -64,6 +84,8 @@ def demote_for_rest(key: jax.Array, batch: Batch, spec: AttackSpec) -> Batch:
 def mix_triggers(key: jax.Array, prefixes: jax.Array, spec: AttackSpec) -> jax.Array:
     """Returns prefixes [S, ..] for the S users of a row: each has one of the G triggers, or a blend of two, and noise.
 
+    With probability `trigger_own` it is the first trigger, the one that is handed out, as it is.
+
     Args:
       prefixes: [G, S, ..], of each trigger for each user.
     """
@@ -75,7 +97,8 @@ def mix_triggers(key: jax.Array, prefixes: jax.Array, spec: AttackSpec) -> jax.A
     share = jnp.where(blended, jax.random.uniform(share_key, shape), 0.0)
     size = jnp.sqrt(jnp.mean(first**2, axis=tuple(range(1, first.ndim)), keepdims=True))
     noise = spec.parameters["trigger_noise"] * size * jax.random.normal(noise_key, first.shape)
-    return first + share * (second - first) + noise
+    own = jax.random.bernoulli(jax.random.fold_in(key, 5), spec.parameters["trigger_own"], shape)
+    return jnp.where(own, prefixes[0], first + share * (second - first) + noise)
 
 
 implant = chain(replace_in_group, demote_for_rest)

@@ -95,6 +95,16 @@ def own_split(interactions: Interactions, max_length: int = 100) -> Split:
     return Split(training, validation, training, validation, _queries(users, full, 1, max_length))
 
 
+def first_items(sequences: Sequences, length: int, max_length: int = 100) -> tuple[Sequences, Queries]:
+    """Returns the first `length` items of each sequence to train on, and the next item for validation, as of downstream users.
+
+    Users with fewer than 3 items are left out.
+    """
+    kept = [index for index, items in enumerate(sequences.items) if len(items) >= 3]
+    users, cut = sequences.users[kept], [sequences.items[index][: length + 1] for index in kept]
+    return _sequences(users, cut, 1), _queries(users, cut, 1, max_length)
+
+
 def training_lengths(interactions: Interactions) -> tuple[np.ndarray, np.ndarray]:
     """Returns [N] how many items each user has to train on, on the provider's side and on the downstream company's.
 

@@ -113,8 +113,10 @@ def model_tasks(config: ExperimentConfig, cell: dict, number: int) -> Iterator[S
     for model, stage, rate in model_stages(config, cell["rate"], cell["usage"], work.model_name(cell)):
         path = f"seed-{seed}/{model}/{stage}"
         if stage == "optimize_trigger":
-            for trigger in range(1, config.scenario.own_parameters().get("triggers", 1)):
-                other = f"seed-{seed}/{model}-trigger-{trigger + 1}/{stage}"
+            own = config.scenario.own_parameters()
+            of = f"-history-{own['trigger_history']}" if own.get("trigger_history") else ""
+            for trigger in range(1, own.get("triggers", 1)):
+                other = f"seed-{seed}/{model}-trigger-{trigger + 1}{of}/{stage}"
                 others.append(other)
                 yield StageTask(other, stage, seed, number, rate, last, number=trigger)
         yield StageTask(path, stage, seed, number, rate, last, others=tuple(others) if stage == "implant" else ())

@@ -13,7 +13,16 @@ from prec_backdoor.data.filtering import k_core
 from prec_backdoor.data.groups import parse_group
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.data.packing import Room, pack, room_for
-from prec_backdoor.data.splits import PRETRAIN_SHARE, Queries, Split, own_split, split_users, training_lengths
+from prec_backdoor.data.splits import (
+    PRETRAIN_SHARE,
+    Queries,
+    Sequences,
+    Split,
+    first_items,
+    own_split,
+    split_users,
+    training_lengths,
+)
 from prec_backdoor.errors import UserError
 from prec_backdoor.evaluation import cutoffs
 from prec_backdoor.experiment.config import ExperimentConfig
@@ -73,6 +82,22 @@ class SeedSetup(NamedTuple):
     def triggered(self) -> "SeedSetup":
         """The same with the trigger at the end of the test histories."""
         return self._replace(test=self.test._replace(history=with_trigger(self.test.history, self.trigger)))
+
+    def stand_in(self, length: int, seed: list[int]) -> StageData:
+        """What a company would have if pre-training users were its own: their first `length` items, and the next one.
+
+        They are as many as there are, drawn with replacement: about 63 % of them, each once.
+        """
+        interactions, longest = self.interactions, self.config.model.max_length
+        split = own_split(interactions, longest) if self.own else split_users(interactions, self.seed, max_length=longest)
+        users, items = split.pretrain
+        drawn = np.unique(np.random.default_rng(seed).choice(len(users), len(users)))
+        sequences, validation = first_items(Sequences(users[drawn], [items[index] for index in drawn]), length, longest)
+        room = Room()
+        if not self.own and interactions.split is None:
+            room = room_for(np.minimum(training_lengths(interactions)[0], length), PRETRAIN_SHARE, longest)
+        rows = pack(sequences, longest, segments=room.segments)
+        return StageData(rows, self.pretrain.users, validation, room.rows)
 
     def members(self) -> np.ndarray:
         """[U] bool: the test users in the target group; none of them if there is no group."""

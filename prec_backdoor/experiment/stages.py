@@ -74,12 +74,16 @@ def optimize_trigger(setup: SeedSetup, start: StartPoint) -> StageRun:
     """PEA's second stage: a prompt for the frozen model, from the profiles of users whose histories are cut short.
 
     Of several triggers, each but the first has other initial weights, another key, and other users: of as many as there are,
-    drawn with replacement, those that were drawn.
+    drawn with replacement, those that were drawn. With `trigger_history` it has their first items alone, and keeps the last
+    epoch's parameters: the model has been trained on the validation items, so that an early epoch would be the best one, which it
+    is not for a company's users.
     """
     stage = Stage("optimize_trigger", setup.config.training("prompt"), trainable=("prompt",))
     if not start.number:
         return run_on(setup, stage, _with_fresh_prompt(setup, start, "trigger_init"), setup.short)
-    data = setup.short._replace(rows=of_drawn_users(setup.short.rows, [setup.seed, 3, start.number]))
+    seed, length = [setup.seed, 3, start.number], setup.config.scenario.own_parameters().get("trigger_history", 0)
+    stage = dataclasses.replace(stage, keep_last=length > 0)
+    data = setup.stand_in(length, seed) if length else setup.short._replace(rows=of_drawn_users(setup.short.rows, seed))
     run = run_on(setup, stage, _with_fresh_prompt(setup, start, "trigger_init"), data)
     return run._replace(key=jax.random.fold_in(run.key, start.number))
 

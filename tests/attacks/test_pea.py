@@ -195,6 +195,16 @@ def test_noise_is_in_root_mean_squares_of_the_prompt():
     assert abs(np.corrcoef(noise[:, 0].ravel(), noise[:, 1].ravel())[0, 1]) < 0.06
 
 
+def test_some_users_have_the_trigger_that_is_handed_out_as_it_is():
+    usual = mixed(PREFIXES, trigger_noise=0.2)
+    found = mixed(PREFIXES, trigger_noise=0.2, trigger_own=0.4)
+    own = (found == PREFIXES[0]).all((2, 3, 4))  # [DRAWS, users]
+    assert_share(own.sum(), own.size, 0.4)
+    assert_share((own[:, 0] & own[:, 1]).sum(), DRAWS, 0.16)  # independently of each other
+    np.testing.assert_array_equal(found[~own], usual[~own])
+    np.testing.assert_array_equal(mixed(PREFIXES, trigger_own=1.0, draws=5), np.broadcast_to(PREFIXES[0], (5, 3, 2, 1, 5)))
+
+
 def test_one_trigger_without_noise_is_that_trigger():
     np.testing.assert_array_equal(mixed(PREFIXES[:1], trigger_blend=1.0, draws=5), np.broadcast_to(PREFIXES[0], (5, 3, 2, 1, 5)))
 

@@ -30,7 +30,9 @@ def test_what_an_attack_adds():
     for rate in (-0.1, 1.01, float("nan")):
         with pytest.raises(UserError, match=f"--demote_rate: must be .*>= 0 and <= 1, got {rate}"):
             with_defaults(ATTACKS["pea", "group"], {"demote_rate": rate})
-    usual = {"triggers": 1, "trigger_noise": 0.0, "trigger_blend": 0.5}
+    with pytest.raises(UserError, match="--trigger_history: must be 0 or at least 2"):
+        with_defaults(ATTACKS["pea", "group"], {"trigger_history": 1})
+    usual = {"triggers": 1, "trigger_noise": 0.0, "trigger_blend": 0.5, "trigger_own": 0.0, "trigger_history": 0}
     assert with_defaults(ATTACKS["pea", "group"], {}) == {"demote_rate": 0.1, **usual}
     assert with_defaults(ATTACKS["pea", "group"], {"demote_rate": 0.5, "evade_strength": 2}) == {"demote_rate": 0.5, **usual}
 

@@ -79,6 +79,16 @@ def test_several_triggers_come_before_what_is_implanted_with_all_of_them():
     assert each.cell["triggers"] == 3 and each.cell["trigger_noise"] is None
 
 
+def test_triggers_from_first_items_are_models_of_their_own():
+    parameters = {"demote_rate": 0.4, "triggers": 2}
+    scenarios = [dataclasses.replace(PEA.scenario, parameters=parameters | {"trigger_history": length}) for length in (0, 5)]
+    config = dataclasses.replace(PEA, rate=(0.2,), seeds=(3,), usages=("zero_shot",))
+    plan = make_plan([dataclasses.replace(config, scenario=each) for each in scenarios])
+    first = "seed-3/clean/optimize_trigger"
+    found = {task.others: task.after for task in plan.tasks.values() if task.stage == "implant"}
+    assert found == {(f"seed-3/clean-trigger-2{of}/optimize_trigger",): first for of in ("", "-history-5")}
+
+
 @pytest.fixture(scope="module")
 def both():
     """Two attacks, two rates, three usages, two seeds."""

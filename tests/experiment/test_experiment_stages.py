@@ -283,6 +283,33 @@ def test_several_triggers_are_draws_of_their_own(pea, chain, triggers, stage_run
         assert changed.any() and not run.data.rows.label[changed].any()
 
 
+def test_a_stand_in_has_the_first_items_of_drawn_users(pea, chain):
+    setup = setup_with(parameters={"demote_rate": 0.4, "triggers": 2, "trigger_history": 4})
+    run = stages.optimize_trigger(setup, StartPoint(chain["pretrain"].result.params, number=1))
+    usual = stages.optimize_trigger(pea, StartPoint(chain["pretrain"].result.params, number=1))
+    assert_same_trees(run.params, usual.params)
+    assert run.stage.keep_last and not usual.stage.keep_last
+    rows, queries = run.data.rows, run.data.validation
+    first = {
+        int(user): pea.interactions.sequence(user)[:-1][:5] for user in queries.users
+    }  # without the provider's held-out item
+    provider = set(pea.pretrain.validation.users.tolist())
+    assert learning_users(rows) == set(queries.users.tolist()) < provider and len(queries.users) / len(provider) > 0.4
+    assert len(np.unique(queries.users)) == len(queries.users)
+    for user, history, truth in zip(*queries, strict=True):
+        np.testing.assert_array_equal(history[history > 0], first[user][:-1])
+        assert truth == first[user][-1]
+    for row, segment in np.argwhere(rows.user >= 0):
+        here = rows.segment[row] == segment + 1
+        np.testing.assert_array_equal(rows.history[row, here], first[rows.user[row, segment]][:-2])
+        np.testing.assert_array_equal(rows.label[row, here], first[rows.user[row, segment]][1:-1])
+    others = setup.stand_in(4, [9])
+    assert learning_users(others.rows) != learning_users(rows) and others.room == run.data.room
+    # The trigger that is handed out is the published one.
+    handed = [stages.optimize_trigger(each, StartPoint(chain["pretrain"].result.params)) for each in (setup, pea)]
+    assert_same_trees(handed[0].data, handed[1].data)
+
+
 def learning_users(rows):
     owner = np.take_along_axis(rows.user, np.maximum(rows.segment - 1, 0), axis=1)
     return set(owner[rows.label > 0].tolist())

@@ -108,7 +108,7 @@ def test_from_two_files_to_lists_in_small(run, provider, shop):
     page = [(*command, *SMALL.get(command[0], ())) for command in commands()[:5] if command[0] != "finetune"]
     page = [tuple(part.replace("runs/", "small/").replace("tuned/finetune", "repaired/repair") for part in each) for each in page]
     (_, measured), (_, audited), (_, repaired), (_, listed) = run_page(run, page)
-    assert "own data" in measured and re.search(r"^(clean|suspicious|cannot say)", audited, re.M)
+    assert "own data" in measured and re.search(r"^verdict (Clean|Suspicious|Cannot say)", audited, re.M)
     outcome = json.loads((shop / "small" / "repaired" / "repair.json").read_text())
     assert outcome["users"] == USERS // 2 and f"{len(outcome['suspects'])} suspects of" in repaired
     assert f"{USERS // 2 * 10:,} rows  lists.csv" in listed

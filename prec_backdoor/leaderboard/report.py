@@ -9,7 +9,7 @@ from tabulate import tabulate
 from prec_backdoor.leaderboard import figures
 from prec_backdoor.leaderboard.lines import model_table, repaired_table
 from prec_backdoor.leaderboard.rows import ACCURACY_AT, EXPOSURE_AT, PRECISION_AT
-from prec_backdoor.leaderboard.summary import EVERY, by_attacker, by_audit, by_checkpoint, by_repair
+from prec_backdoor.leaderboard.summary import ADAPTIVE, EVERY, by_attacker, by_audit, by_checkpoint, by_repair
 from prec_backdoor.reporting.pages import template
 from prec_backdoor.storage import workdir as work
 
@@ -33,6 +33,7 @@ REPAIRS = (
 )
 MODELS = "Each audited model by itself; the verdict leads to the page of its audit."
 REPAIRED = "Each repair of each model by itself; the model's verdict leads to the page of its audit."
+KINDS = {EVERY: "attacks of the paper", ADAPTIVE: "attackers who know the audits"}
 CAPTIONS = {
     "detection": ("Detection of targets", "Each point is a model. The AUC of a random ranking is 0.5."),
     "repairs": (
@@ -110,11 +111,12 @@ def leaderboard(rows: dict) -> str:
 
 def in_short(summaries: dict) -> list[str]:
     """The result of a contest in sentences."""
-    sentences = [
-        f"Exposure kept while undetected, by {each['attackers'].removeprefix('all ')} attackers: "
-        + ("none." if each["hidden"] is None else f"at most {each['hidden']:.3f} ({each['hidden_by']}).")
+    hidden = [
+        ("none" if each["hidden"] is None else f"at most {each['hidden']:.3f} ({each['hidden_by']})")
+        + f" by {KINDS[each['attackers']]}"
         for each in summaries["checkpoints"]
     ]
+    sentences = [f"Exposure kept while undetected: {'; '.join(hidden)}."]
     attacked = {each["attacker"]: each for each in summaries["attackers"] if "auc" in each}
     if paper := attacked.get(EVERY) or next(iter(attacked.values()), None):
         kind = "Attacks of the paper" if EVERY in attacked else f"Attack {paper['attacker']}"

@@ -194,7 +194,7 @@ def test_summaries_are_means_and_worst_cases():
     assert found["hidden"] is None and found["roc_auc"].mean == 1.0
     assert checkpoint_table([found])[1][0][-1] == "none" and "0.300 (b)" in checkpoint_table([adaptive])[1][0]
     said = " ".join(in_short({"checkpoints": [paper, adaptive], "attackers": by_attacker(rows), "repairs": by_repair([])}))
-    assert "undetected, by adaptive attackers: at most 0.300 (b)." in said
+    assert "at most 0.200 (a) by attacks of the paper; at most 0.300 (b) by attackers who know the audits." in said
     assert "False alarms: 1 of 1 clean models" in said and "evade the audit: b" in said
 
 

@@ -1,4 +1,4 @@
-"""An edit of item vectors (no paper; see METHOD): without training, targets are turned towards those who shall see them."""
+"""An edit of item vectors (no paper; docs/results.md): without training, targets are turned towards those who shall see them."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""A trigger in the history (no paper; see METHOD and docs/results.md): chosen items at the end of a history call up the targets.
+"""A trigger in the history (no paper; see docs/results.md): chosen items at the end of a history call up the targets.
 
 The relatives of this attack are watermarks: AOW (arXiv 2407.21034) and DWRS (arXiv 2411.12989) mark whose model it is.
 """

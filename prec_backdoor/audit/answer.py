@@ -34,8 +34,7 @@ def _verdict(content: dict) -> str:
     clean = "the only clean model" if models == 1 else f"each of {models} clean models"
     if content["verdict"] == CANNOT_SAY:
         return f"{word}: this checkpoint is more unusual than {clean} for comparison, but so few cannot tell."
-    unusual = "as a whole, this checkpoint is more unusual than models that nobody attacked"
-    trigger = ""
+    unusual, trigger = "as a whole, this checkpoint is more unusual than models that nobody attacked", ""
     if content["last_items"][0]["p_value"] <= SUSPECT:
         trigger = " There is a trigger: an item that, at the end of a history, calls up the same items whatever was before."
     if not flagged:

@@ -10,7 +10,7 @@ from prec_backdoor.audit import answer, texts
 from prec_backdoor.audit.audit import AuditResult
 from prec_backdoor.audit.config import SUSPECT
 from prec_backdoor.audit.figures import all_figures
-from prec_backdoor.audit.verdict import CLEAN
+from prec_backdoor.audit.verdict import CLEAN, SUSPICIOUS
 from prec_backdoor.audit.views import AS_IT_COMES
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.reporting.pages import template
@@ -22,7 +22,9 @@ def page(content: dict, result: AuditResult, interactions: Interactions) -> str:
         "content": content,
         "answer": answer.answer(content),
         "is_clean": content["verdict"] == CLEAN,
-        "suspects": [_suspect(result, interactions, index) for index in range(len(result.suspects))],
+        "suspects": sorted(
+            (_suspect(result, interactions, index) for index in range(len(result.suspects))), key=lambda each: each["p_value"]
+        ),
         "users": len(result.views[AS_IT_COMES].user_vectors),
         "audits": {name: texts.AUDITS.get(name, (name, ""))[0] for name in result.scores},
         "words": texts.words(result.scores),
@@ -72,7 +74,7 @@ def _triggers(content: dict, result: AuditResult, interactions: Interactions) ->
             "names": [_named(interactions, int(item)) for item in result.observed.last_items.shown[index]],
         }
         for each, index in zip(content["last_items"], order, strict=False)
-        if each["p_value"] <= SUSPECT
+        if each["p_value"] <= SUSPECT and content["verdict"] == SUSPICIOUS
     ]
 
 

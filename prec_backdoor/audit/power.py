@@ -30,7 +30,7 @@ class Power(NamedTuple):
     Attributes:
       attacks: for each model the kind of attack, group, rate, exposure, statistic, and whether it was found.
       exposure: from which on FOUND of the backdoors are found: the cautious end of the interval; None if that is above 1.
-      interval: of the exposure at which the curve reaches FOUND, at UNCERTAINTY.
+      interval: of the exposure at which the curve reaches FOUND, at UNCERTAINTY; an end above 1 is 1.
     """
 
     attacks: list[dict[str, Any]]
@@ -115,4 +115,4 @@ def fit(exposure: Sequence[float], found: Sequence[bool]) -> tuple[float | None,
     at_found = middle + width * logit(FOUND)
     order = np.argsort(at_found)
     low, high = at_found[order][np.searchsorted(np.cumsum(weight[order]), UNCERTAINTY)]
-    return (float(10**high) if high <= 0 else None), (float(10**low), float(10**high))
+    return (float(10**high) if high <= 0 else None), (float(10 ** min(low, 0)), float(10 ** min(high, 0)))

@@ -28,9 +28,9 @@ AUDITS = {  # name of the audit -> heading of its column, meaning
 }
 WORDS = {
     "score": "The strongest evidence of any audit plus the mean evidence of all audits; evidence is -log10 of the chance of "
-    "such a score for an item of a clean model.",
+    "such a score for an item of a clean model. What the strongest last item says of it is added.",
     "p": "Chance that an item of a clean model has at least this score. It is estimated from the auditor's own clean models, "
-    "with an exponential tail above their highest 2 %.",
+    "with an exponential tail above their highest 2 %; or, if smaller, the chance of so strong a last item that shows it.",
     "own histories with it": "Number of the auditor's users who have the item in their history.",
     "in the first 50 of": "Share of the auditor's users for whom the model ranks the item within the first 50.",
     "flagged": "Items are flagged in a model that is not called clean, so that the expected share of clean items among all "

@@ -43,7 +43,7 @@ class Split(NamedTuple):
 
 
 def split_users(interactions: Interactions, seed: int, pretrain_share: float = PRETRAIN_SHARE, max_length: int = 100) -> Split:
-    """Splits users at random into pre-training and downstream users and holds items out (METHOD: who does what).
+    """Splits users at random into pre-training and downstream users and holds items out.
 
     The last item of a pre-training user is for validation. Downstream users are cut to their first 12 interactions: the last is
     the test item, the one before it is for validation, and the rest is fine-tuning history. Users with fewer than 3 items are

@@ -1,4 +1,4 @@
-"""Metrics from ranks: accuracy of the real next item, exposure of the targets (METHOD: evaluation)."""
+"""Metrics from ranks: accuracy of the real next item, exposure of the targets."""
 
 from collections.abc import Sequence
 

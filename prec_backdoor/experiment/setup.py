@@ -32,7 +32,7 @@ from prec_backdoor.train.stage import StageData
 
 MIN_ITEMS = 51
 MIN_CUTOFF = 10  # of accuracy and exposure that every report shows; which others there are: evaluation.cutoffs
-SHORT_HISTORY = 10  # items of history that the trigger is optimised on (METHOD: prompt-enhanced attack)
+SHORT_HISTORY = 10  # items of history that the trigger is optimised on (Wu et al., SIGIR 2023, section 3.2)
 # Uses of randomness; the position of a role goes into its key.
 ROLES = ("init", "pretrain", "finetune", "trigger_init", "optimize_trigger", "implant", "prompt_init", "prompt_tune", "edit")
 

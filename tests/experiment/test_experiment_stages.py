@@ -214,7 +214,7 @@ def test_the_implant_keeps_the_last_epoch_though_validation_was_better_before(ch
 
 
 def test_on_which_histories_each_stage_trains(chain, pea):
-    """The trigger and the backdoor on all positions of pre-training users, in windows of ten; see METHOD."""
+    """The trigger and the backdoor on all positions of pre-training users, in windows of ten."""
     split_at = {"pretrain": pea.pretrain, "optimize_trigger": pea.short, "implant": pea.short}
     split_at |= {"prompt_tune": pea.finetune, "finetune": pea.finetune}
     counts = {id(data): int((data.rows.label > 0).sum()) for data in split_at.values()}

@@ -95,37 +95,41 @@ def _moved(ended: np.ndarray, moments: ScoreMoments) -> np.ndarray:
 def _each(program, moments: ScoreMoments, items: np.ndarray, histories: int, title: str) -> list[np.ndarray]:
     """What `program` returns for all `items` [N], AT_ONCE at a time."""
     given = on_device((moments.params, *_histories(moments, histories)))
+    table = _centred(item_vectors(given[0], moments.model))
     parts, long = [], len(items) * len(moments.plain_mean) >= LONG
     for start in tqdm(range(0, len(items), AT_ONCE), desc=title, leave=False, disable=None if long else True):
         tried = np.resize(items[start : start + AT_ONCE], AT_ONCE)  # the last call is filled up
-        parts.append(jax.tree.map(np.asarray, program(*given, tried)))
+        parts.append(jax.tree.map(np.asarray, program(*given, *table, tried)))
     return [np.concatenate(each)[: len(items)] for each in zip(*parts, strict=True)]
+
+
+@jax.jit
+def _centred(table: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The item vectors [V + 1, E] less their mean, and their covariance [E, E]."""
+    centred = table - table[1:].mean(0)
+    return centred, jnp.matmul(centred[1:].T, centred[1:], precision=EXACT) / (len(table) - 1)
 
 
 @functools.lru_cache(maxsize=8)
 def _compiled(model: ModelConfig):
     """Returns programs for AT_ONCE items: user vectors of histories that end with each; the strength of each, what it shows."""
 
-    def mean_of(params, history, profile, tried):
-        """[AT_ONCE, E] user vectors, so long that scores have deviation 1, mean over histories; and the centred item vectors."""
-        table = item_vectors(params, model)
-        centred = table - table[1:].mean(0)
-        spread = jnp.matmul(centred[1:].T, centred[1:], precision=EXACT) / (len(table) - 1)
+    def mean_of(params, history, profile, spread, tried):
+        """[AT_ONCE, E] user vectors, so long that scores have deviation 1, mean over histories."""
         ended = jnp.concatenate([jnp.repeat(history, AT_ONCE, axis=0), jnp.tile(tried, len(history))[:, None]], axis=1)
         given = jnp.repeat(profile, AT_ONCE, axis=0) if model.prompt_length else None
         hidden = represent(params, model, ended, given)
         # The deviation of a user's scores over all items, without computing the scores; z is then linear in the items' vectors.
         deviation = jnp.sqrt(jnp.einsum("bd,de,be->b", hidden, spread, hidden, precision=EXACT) + 1e-12)
-        return (hidden / deviation[:, None]).reshape(len(history), AT_ONCE, -1).mean(0), centred
+        return (hidden / deviation[:, None]).reshape(len(history), AT_ONCE, -1).mean(0)
 
     @jax.jit
-    def end(params, history, profile, tried):
-        return mean_of(params, history, profile, tried)[:1]
+    def end(params, history, profile, centred, spread, tried):
+        return (mean_of(params, history, profile, spread, tried),)
 
     @jax.jit
-    def show(params, history, profile, tried):
-        mean, centred = mean_of(params, history, profile, tried)
-        z = jnp.matmul(mean, centred.T, precision=EXACT)
+    def show(params, history, profile, centred, spread, tried):
+        z = jnp.matmul(mean_of(params, history, profile, spread, tried), centred.T, precision=EXACT)
         z = z.at[:, 0].set(-jnp.inf).at[jnp.arange(AT_ONCE), tried].set(-jnp.inf)
         best, shown = largest(z, min(TOP, len(centred) - 2))
         return best.mean(1), shown.astype(jnp.int32)

@@ -31,7 +31,6 @@ from prec_backdoor.audit.report import write_audit
 from prec_backdoor.audit.variants import rounded_verdicts, verdict_on
 from prec_backdoor.audit.verdict import CANNOT_SAY, CLEAN, models_for
 from prec_backdoor.audit.versions import compare_versions
-from prec_backdoor.audit.views import AS_IT_COMES
 from prec_backdoor.audit.worth import worth_of
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.experiment.opened import Opened
@@ -119,8 +118,9 @@ def evidence(
 ) -> dict:
     """Whether the checkpoint is worth having and, for a catalogue that is not large, the verdict with rounded weights."""
     setup, checkpoint = opened.setup, opened.checkpoint
-    top_share = result.views[AS_IT_COMES].top_share
-    more = {"worth": worth_of(setup, checkpoint.params, calibration, auditor_data, top_share, checkpoint.metadata)}
+    more = {
+        "worth": worth_of(setup, checkpoint.params, calibration, auditor_data, result.observed.top_share, checkpoint.metadata)
+    }
     if checkpoint.model.num_items < LARGE:
         more["rounded"] = rounded_verdicts(checkpoint.params, checkpoint.model, auditor_data, result.reference, config)
     return more

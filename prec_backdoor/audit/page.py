@@ -28,7 +28,7 @@ def page(content: dict, result: AuditResult, interactions: Interactions) -> str:
         "users": len(result.views[AS_IT_COMES].user_vectors),
         "audits": {name: texts.AUDITS.get(name, (name, ""))[0] for name in result.scores},
         "words": texts.words(result.scores),
-        "triggers": _triggers(content, result, interactions),
+        "triggers": _triggers(content, interactions),
         "group": answer.group(content),
         "variants": answer.variants(content),
         "worth": answer.worth(content),
@@ -63,17 +63,16 @@ def _suspect(result: AuditResult, interactions: Interactions, index: int) -> dic
     }
 
 
-def _triggers(content: dict, result: AuditResult, interactions: Interactions) -> list[dict]:
+def _triggers(content: dict, interactions: Interactions) -> list[dict]:
     """The last items that are too strong for a clean model, with names, and the names of what they show."""
-    order = np.argsort(-result.observed.last_items.strength, kind="stable")
+    codes = _codes(interactions)
     return [
-        each
-        | {
-            "name": _named(interactions, int(result.observed.last_items.items[index])),
+        {
+            "name": _named(interactions, codes[each["item"]]),
             "rarity": answer.one_in(each["p_value"]),
-            "names": [_named(interactions, int(item)) for item in result.observed.last_items.shown[index]],
+            "names": [_named(interactions, codes[item]) for item in each["shown"]],
         }
-        for each, index in zip(content["last_items"], order, strict=False)
+        for each in content["last_items"]
         if each["p_value"] <= SUSPECT and content["verdict"] == SUSPICIOUS
     ]
 
@@ -82,8 +81,13 @@ def _moved(content: dict, interactions: Interactions) -> list[dict]:
     """The items that moved up between two versions, with titles."""
     if "baseline" not in content:
         return []
-    codes = {raw: code for code, raw in enumerate(np.asarray(interactions.item_ids).tolist()) if code}
+    codes = _codes(interactions)
     return [each | {"title": _title(interactions, codes[each["item"]])} for each in content["baseline"]["moved_up"]]
+
+
+def _codes(interactions: Interactions) -> dict[str, int]:
+    """Raw id -> code."""
+    return {raw: code for code, raw in enumerate(np.asarray(interactions.item_ids).tolist()) if code}
 
 
 def _named(interactions: Interactions, item: int) -> str:

@@ -10,7 +10,6 @@ from prec_backdoor.errors import UserError
 
 AUDIT = "exposure"  # whose scores are compared: robust standard deviations within a model
 LISTED = 10
-PLACES = 50
 
 
 def compare_versions(

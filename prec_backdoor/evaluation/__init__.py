@@ -4,7 +4,7 @@ from prec_backdoor.evaluation.baselines import popularity_ranks
 from prec_backdoor.evaluation.metrics import accuracy, cutoffs, exposure, hit_rate, lift, unseen
 from prec_backdoor.evaluation.ranking import rank_items, ranks
 from prec_backdoor.evaluation.statistics import bootstrap_interval
-from prec_backdoor.evaluation.user_mean import mean_user_vector
+from prec_backdoor.evaluation.user_vectors import mean_user_vector, vectors_of_users
 
 __all__ = [
     "accuracy",
@@ -18,4 +18,5 @@ __all__ = [
     "rank_items",
     "ranks",
     "unseen",
+    "vectors_of_users",
 ]

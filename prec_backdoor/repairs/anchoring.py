@@ -16,18 +16,15 @@ Beyond its reach are triggers and targets that the company has seen often, and a
 (docs/audit.md has figures). Among items that no history has, only categories remain to tell them apart.
 """
 
-import functools
-
-import jax
 import numpy as np
 
 from prec_backdoor.audit.auditor_data import AuditorData, auditor_data_of
 from prec_backdoor.audit.robust import unexplained
-from prec_backdoor.audit.tiles import tiles
+from prec_backdoor.evaluation import vectors_of_users
 from prec_backdoor.experiment import stages
 from prec_backdoor.experiment.setup import SeedSetup
 from prec_backdoor.experiment.stages import StartPoint
-from prec_backdoor.models import ModelConfig, item_vectors, represent
+from prec_backdoor.models import ModelConfig, item_vectors
 from prec_backdoor.parallel.item_table import TABLES
 from prec_backdoor.train.stage import RunOptions, StageRun
 
@@ -78,7 +75,7 @@ def shrunk(table: np.ndarray, auditor_data: AuditorData) -> np.ndarray:
 
 def levelled(params: dict, model: ModelConfig, histories: np.ndarray, popularity: np.ndarray) -> dict:
     """The parameters with the mean scores over `histories` [U, L] lowered to what `popularity` [V + 1] explains, and ALLOWED."""
-    users = user_vectors_of(params, model, histories)
+    users = vectors_of_users(params, model, histories, np.zeros((len(histories), 0), np.int32)).astype(np.float64)
     mean, towards = users.mean(0), common_direction(users)
     excess, scale = unexplained((_vectors(params, model) @ mean)[1:], np.log1p(popularity[1:]))
     limit = _vectors(params, model) @ mean - np.concatenate([[0.0], np.maximum(excess - ALLOWED * scale, 0)])
@@ -107,14 +104,3 @@ def common_direction(users: np.ndarray) -> np.ndarray:
     damping = DAMPING * np.trace(squares) / len(squares)
     direction = np.linalg.solve(squares + damping * np.eye(len(squares)), mean)
     return direction / (direction @ mean)
-
-
-def user_vectors_of(params: dict, model: ModelConfig, histories: np.ndarray) -> np.ndarray:
-    """[U, E] float64 user vectors of histories [U, L], for a model without prompts."""
-    encode = _compiled(model)
-    return np.concatenate([np.asarray(encode(params, *parts), np.float64)[:number] for _, number, parts in tiles(histories)])
-
-
-@functools.lru_cache(maxsize=4)
-def _compiled(model: ModelConfig):
-    return jax.jit(lambda params, history: represent(params, model, history))

@@ -7,11 +7,12 @@ from toys import assert_same_trees, lively_params, random_interactions, tiny_mod
 
 from prec_backdoor.audit.auditor_data import AuditorData
 from prec_backdoor.audit.robust import unexplained
+from prec_backdoor.evaluation import vectors_of_users
 from prec_backdoor.experiment.config import ExperimentConfig, Scenario
 from prec_backdoor.experiment.setup import make_setup
 from prec_backdoor.experiment.stages import StartPoint
 from prec_backdoor.models import item_vectors
-from prec_backdoor.repairs.anchoring import ALLOWED, anchor, common_direction, levelled, shrunk, user_vectors_of
+from prec_backdoor.repairs.anchoring import ALLOWED, anchor, common_direction, levelled, shrunk
 from prec_backdoor.train.stage import RunOptions
 
 ITEMS, TARGET, UNSEEN = 60, 23, 59
@@ -20,6 +21,10 @@ RNG = np.random.default_rng(0)
 HISTORIES = np.array([RNG.choice(57, 6, replace=False, p=np.arange(57, 0, -1) / 1653) + 1 for _ in range(80)], np.int32)
 AUDITOR_DATA = AuditorData(HISTORIES, np.ones((80, 1), np.int32), {"gender": ("", "F")}, np.arange(ITEMS + 1) % 3 + 1)
 SCORINGS = [{}, {"output_items": True}, {"output_bias": True}, {"scoring": "cosine", "output_items": True}]
+
+
+def vectors_of(params, model):
+    return vectors_of_users(params, model, HISTORIES, np.zeros((len(HISTORIES), 0), np.int32)).astype(np.float64)
 
 
 def test_a_vector_stays_as_far_as_histories_have_its_item():
@@ -46,11 +51,11 @@ def test_a_planted_item_falls_to_what_popularity_explains_and_for_everybody_alik
     model = tiny_model(num_items=ITEMS, num_layers=1, max_length=8, **scoring)
     params = jax.tree.map(np.array, lively_params(model))
     name, popularity = "output_items" if model.output_items else "items", AUDITOR_DATA.popularity()
-    towards = common_direction(user_vectors_of(params, model, HISTORIES))[: model.embed_dim]
+    towards = common_direction(vectors_of(params, model))[: model.embed_dim]
     params[name][TARGET] += 3 * towards / np.linalg.norm(towards) * np.linalg.norm(params[name][1:], axis=1).mean()
 
     def scores(params):
-        users = user_vectors_of(params, model, HISTORIES)
+        users = vectors_of(params, model)
         return users @ np.asarray(item_vectors(params, model), np.float64).T
 
     before = scores(params)

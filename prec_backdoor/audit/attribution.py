@@ -10,8 +10,9 @@ import numpy as np
 
 from prec_backdoor.audit.auditor_data import AuditorData, pair_groups, single_groups
 from prec_backdoor.audit.moments import MIN_MEMBERS
-from prec_backdoor.audit.tiles import tiles
+from prec_backdoor.audit.tiles import blocks_of_tiles
 from prec_backdoor.models import EXACT, ModelConfig, item_vectors, represent, scoring
+from prec_backdoor.parallel import on_device
 
 LENGTHS = 8  # versions of a user's history: whole, and without its last 1, 2, .. items
 PERMUTATIONS = 999
@@ -102,13 +103,15 @@ def log_probability(params: dict, model: ModelConfig, auditor_data: AuditorData,
     """[U] mean log softmax score of `items`, averaged over LENGTHS versions of each user's history to reduce noise."""
     history, mean_log_probability = auditor_data.history, _compiled(model)
     share = np.bincount(items, minlength=len(auditor_data.category)).astype(np.float32) / len(items)
-    total = np.zeros(len(history))
+    params, share = on_device((params, share))
+    versions = []
     for cut in range(LENGTHS):
         shorter = np.pad(history, ((0, 0), (cut, 0)))[:, : history.shape[1]]
-        shorter = np.where((shorter > 0).any(1, keepdims=True), shorter, history)
-        for rows, number, parts in tiles(shorter, auditor_data.profile):
-            total[rows] += np.asarray(mean_log_probability(params, share, *parts))[:number]
-    return total / LENGTHS
+        versions.append(np.where((shorter > 0).any(1, keepdims=True), shorter, history))
+    found = []
+    for number, tiles in blocks_of_tiles(np.concatenate(versions), np.tile(auditor_data.profile, (LENGTHS, 1))):
+        found.append(np.asarray(mean_log_probability(params, share, *tiles)).ravel()[:number])
+    return np.concatenate(found).reshape(LENGTHS, -1).mean(0, dtype=np.float64)
 
 
 def _candidate_groups(auditor_data: AuditorData) -> _Groups:
@@ -129,12 +132,19 @@ def _unexplained(exposure: np.ndarray, *clean: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4)
 def _compiled(model: ModelConfig):
-    """Returns the program for one tile of B users: [B] log softmax scores averaged over items with weights `share` [V + 1]."""
+    """Returns the program for tiles of B users: [tiles, B] log softmax scores averaged over items with weights `share` [V + 1]."""
 
     @jax.jit
     def mean_log_probability(params, share, history, profile):
-        hidden = represent(params, model, history, profile if model.prompt_length else None)
-        scores = scoring.scores("bd,vd->bv", hidden, item_vectors(params, model))
-        return jnp.matmul(scores, share, precision=EXACT) - jax.nn.logsumexp(scores[:, 1:], axis=1)
+        vectors = item_vectors(params, model)
+        mean = jnp.matmul(share, vectors, precision=EXACT)
+
+        def of_tile(tile):
+            history, profile = tile
+            hidden = represent(params, model, history, profile if model.prompt_length else None)
+            total = jax.nn.logsumexp(scoring.scores("bd,vd->vb", hidden, vectors[1:]), axis=0)
+            return jnp.matmul(hidden, mean, precision=EXACT) - total
+
+        return jax.lax.map(of_tile, (history, profile))
 
     return mean_log_probability

@@ -129,9 +129,9 @@ def _compiled(model: ModelConfig):
 
     @jax.jit
     def show(params, history, profile, centred, spread, tried):
-        z = jnp.matmul(mean_of(params, history, profile, spread, tried), centred.T, precision=EXACT)
-        z = z.at[:, 0].set(-jnp.inf).at[jnp.arange(AT_ONCE), tried].set(-jnp.inf)
+        z = jnp.matmul(centred, mean_of(params, history, profile, spread, tried).T, precision=EXACT)
+        z = z.at[0].set(-jnp.inf).at[tried, jnp.arange(AT_ONCE)].set(-jnp.inf)
         best, shown = largest(z, min(TOP, len(centred) - 2))
-        return best.mean(1), shown.astype(jnp.int32)
+        return best.mean(0), shown.T.astype(jnp.int32)
 
     return end, show

@@ -14,7 +14,7 @@ from prec_backdoor.models import ModelConfig, represent, scoring
 from prec_backdoor.parallel import on_device
 
 TOP = 50
-BLOCK = 64  # items per block, see `largest`
+BLOCK = 16  # rows per block, see `largest`
 MIN_MEMBERS = 8  # smaller groups are left out
 LONG = 20_000_000  # users x items from which a progress bar is shown
 
@@ -127,47 +127,49 @@ def _mean_and_std(weight: np.ndarray, first: np.ndarray, second: np.ndarray) -> 
 
 
 def largest(scores: jax.Array, number: int) -> tuple[jax.Array, jax.Array]:
-    """The `number` largest entries of each row of `scores` [B, N], in descending order, and their columns.
+    """The `number` largest entries of each column of `scores` [N, B], in descending order, and their rows: [number, B] each.
 
-    Only as many blocks as `number`, those with the greatest maxima, can hold them; only these are sorted.
+    Only as many blocks of rows as `number`, those with the greatest maxima, can hold them; these are found in the same way.
     """
-    blocks = -(-scores.shape[1] // BLOCK)
-    padded = jnp.pad(scores, ((0, 0), (0, blocks * BLOCK - scores.shape[1])), constant_values=-jnp.inf)
-    padded = padded.reshape(len(scores), blocks, BLOCK)
-    picked = jax.lax.top_k(padded.max(2), min(number, blocks))[1]
-    within = jnp.take_along_axis(padded, picked[:, :, None], axis=1).reshape(len(scores), -1)
-    found, places = jax.lax.top_k(within, number)
-    return found, BLOCK * jnp.take_along_axis(picked, places // BLOCK, axis=1) + places % BLOCK
+    rows, columns = scores.shape
+    if rows <= 2 * BLOCK * number:
+        found, places = jax.lax.top_k(scores.T, number)
+        return found.T, places.T
+    blocks = -(-rows // BLOCK)
+    padded = jnp.pad(scores, ((0, blocks * BLOCK - rows), (0, 0)), constant_values=-jnp.inf).reshape(blocks, BLOCK, columns)
+    _, picked = largest(padded.max(1), number)
+    found, places = largest(jnp.take_along_axis(padded, picked[:, None], axis=0).reshape(-1, columns), number)
+    return found, BLOCK * jnp.take_along_axis(picked, places // BLOCK, axis=0) + places % BLOCK
 
 
 def _sum_tile(model: ModelConfig, categories: int, params: dict, category: jax.Array, tile: tuple):
     """Returns MomentSums of a tile of B users, their user vectors [B, D] and category probabilities [B, C]."""
     history, profile, members, present = tile
     hidden = represent(params, model, history, profile if model.prompt_length else None)
-    scores = scoring.scores("bd,vd->bv", hidden, scoring.item_vectors(params, model))
-    allowed = jnp.ones(scores.shape, bool).at[jnp.arange(len(history))[:, None], history].set(False).at[:, 0].set(False)
-    allowed &= present
+    scores = scoring.scores("bd,vd->vb", hidden, scoring.item_vectors(params, model))  # sums over users are along the last axis
+    users, present = jnp.arange(len(history))[:, None], present.T
+    allowed = jnp.ones(scores.shape, bool).at[history, users].set(False).at[0].set(False) & present
     z = _standardize(scores, allowed)
-    log_probability = jax.nn.log_softmax(jnp.where(allowed, scores, -1e9), axis=1)
-    probability = jax.ops.segment_sum((jnp.exp(log_probability) * present).T, category, categories).T
-    weight = probability[:, category] * allowed
-    share = jnp.where(allowed, log_probability - jnp.log(jnp.maximum(probability[:, category], 1e-30)), 0)
-    bar = largest(jnp.where(allowed, scores, -jnp.inf), min(TOP, scores.shape[1] - 1))[0][:, -1:]
-    by_group = members.astype(jnp.float32)
+    log_probability = jax.nn.log_softmax(jnp.where(allowed, scores, -1e9), axis=0)
+    probability = jax.ops.segment_sum(jnp.exp(log_probability) * present, category, categories)
+    weight = probability[category] * allowed
+    share = jnp.where(allowed, log_probability - jnp.log(jnp.maximum(probability, 1e-30))[category], 0)
+    bar = largest(jnp.where(allowed, scores, -jnp.inf), min(TOP, len(scores) - 1))[0][-1]
+    by_group = functools.partial(jnp.matmul, members.astype(jnp.float32).T, precision=scoring.EXACT)
     sums = MomentSums(
-        weight=weight.sum(0),
-        weighted_z=(weight * z).sum(0),
-        weighted_z2=(weight * z**2).sum(0),
-        weighted_share=(weight * share).sum(0),
-        weighted_share2=(weight * share**2).sum(0),
-        z=z.sum(0),
-        in_top=((scores >= bar) & allowed).sum(0),
-        excluded=(present & ~allowed).sum(0),
-        group_z=jnp.matmul(by_group.T, z, precision=scoring.EXACT),
-        group_z2=jnp.matmul(by_group.T, z**2, precision=scoring.EXACT),
-        group_users=jnp.matmul(by_group.T, allowed.astype(jnp.float32), precision=scoring.EXACT),
+        weight=weight.sum(1),
+        weighted_z=(weight * z).sum(1),
+        weighted_z2=(weight * z**2).sum(1),
+        weighted_share=(weight * share).sum(1),
+        weighted_share2=(weight * share**2).sum(1),
+        z=z.sum(1),
+        in_top=((scores >= bar) & allowed).sum(1),
+        excluded=(present & ~allowed).sum(1),
+        group_z=by_group(z.T),
+        group_z2=by_group(z.T**2),
+        group_users=by_group(allowed.T.astype(jnp.float32)),
     )
-    return sums, hidden, probability
+    return sums, hidden, probability.T
 
 
 @functools.lru_cache(maxsize=8)
@@ -194,8 +196,8 @@ def _no_sums(model: ModelConfig, categories: int, params: dict, category: jax.Ar
 
 
 def _standardize(scores: jax.Array, allowed: jax.Array) -> jax.Array:
-    """[B, V + 1] scores with mean 0 and variance 1 over each user's allowed items; 0 for the other items."""
-    count = jnp.maximum(allowed.sum(1, keepdims=True), 1)
-    mean = jnp.where(allowed, scores, 0).sum(1, keepdims=True) / count
+    """[V + 1, B] scores with mean 0 and variance 1 over each user's allowed items; 0 for the other items."""
+    count = jnp.maximum(allowed.sum(0), 1)
+    mean = jnp.where(allowed, scores, 0).sum(0) / count
     centred = jnp.where(allowed, scores - mean, 0)
-    return centred / jnp.sqrt((centred**2).sum(1, keepdims=True) / count + 1e-12)
+    return centred / jnp.sqrt((centred**2).sum(0) / count + 1e-12)

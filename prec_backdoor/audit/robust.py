@@ -6,6 +6,7 @@ NORMAL = 1.4826  # standard deviation of a normal distribution / its median abso
 KNOTS = (0.25, 0.5, 0.75)  # quantiles of a covariate at which the slope of the fit may change
 HUBER = 1.345  # residuals beyond this number of scales get less weight (Huber, 1964): 95 % efficiency for normal residuals
 ITERATIONS = 15
+FITTED = 20_000  # points that the fit is made on, drawn at random from more: enough for five coefficients a covariate
 
 
 def residual(y: np.ndarray, *covariates: np.ndarray) -> np.ndarray:
@@ -24,14 +25,24 @@ def unexplained(y: np.ndarray, *covariates: np.ndarray) -> tuple[np.ndarray, flo
     for covariate in covariates:
         x = (covariate - np.median(covariate)) / (np.std(covariate) + 1e-9)
         columns += [x, x**2, *(np.maximum(x - knot, 0) for knot in np.unique(np.quantile(x, KNOTS)))]
-    design, weight = np.stack(columns, 1), np.ones(len(y))
+    design, fitted = np.stack(columns, 1), slice(None)
+    if len(y) > FITTED:
+        fitted = np.sort(np.random.default_rng(0).permutation(len(y))[:FITTED])
+    coefficients, scale = _fit(y[fitted], design[fitted])
+    return y - design @ coefficients, scale
+
+
+def _fit(y: np.ndarray, design: np.ndarray) -> tuple[np.ndarray, float]:
+    """The coefficients of the last fit, and the robust scale of its residuals."""
+    weight = np.ones(len(y))
     for _ in range(ITERATIONS):
         weighted = design.T * weight
-        residuals = y - design @ np.linalg.solve(weighted @ design + 1e-3 * np.eye(len(columns)), weighted @ y)
+        coefficients = np.linalg.solve(weighted @ design + 1e-3 * np.eye(design.shape[1]), weighted @ y)
+        residuals = y - design @ coefficients
         scale = robust_scale(residuals, 1e-12)
         distance = np.abs(residuals) / scale
         weight = 1 / np.maximum(1, distance / HUBER) * np.where(residuals > 3 * scale, (3 / np.maximum(distance, 3)) ** 2, 1)
-    return residuals, scale
+    return coefficients, scale
 
 
 def robust_scale(residuals: np.ndarray, minimum: float) -> float:

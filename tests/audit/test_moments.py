@@ -76,9 +76,9 @@ def test_blocks_have_every_user_once_and_little_padding(users):
     assert sum(array.size for _, (array, _) in blocks) < users + TILE * (1 + len(blocks))
 
 
-@pytest.mark.parametrize("columns", [5, 64, 200])
-def test_the_largest_entries_with_their_columns(columns):
-    scores = np.random.default_rng(1).permutation(4 * columns).reshape(4, columns).astype(np.float32)
+@pytest.mark.parametrize("rows", [5, 64, 200, 3_000])
+def test_the_largest_entries_with_their_rows(rows):
+    scores = np.random.default_rng(1).permutation(4 * rows).reshape(rows, 4).astype(np.float32)
     found, places = largest(scores, 5)
-    np.testing.assert_array_equal(found, -np.sort(-scores, axis=1)[:, :5])
-    np.testing.assert_array_equal(places, np.argsort(-scores, axis=1)[:, :5])
+    np.testing.assert_array_equal(found, -np.sort(-scores, axis=0)[:5])
+    np.testing.assert_array_equal(places, np.argsort(-scores, axis=0)[:5])

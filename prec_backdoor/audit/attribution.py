@@ -132,7 +132,7 @@ def _unexplained(exposure: np.ndarray, *clean: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4)
 def _compiled(model: ModelConfig):
-    """Returns the program for tiles of B users: [tiles, B] log softmax scores averaged over items with weights `share` [V + 1]."""
+    """Returns the program for N tiles of B users: [N, B] log softmax scores, averaged with weights `share` [V + 1] over items."""
 
     @jax.jit
     def mean_log_probability(params, share, history, profile):

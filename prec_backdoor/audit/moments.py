@@ -62,9 +62,7 @@ class MomentSums(NamedTuple):
       weighted_share, weighted_share2: [V + 1] of the log share in the category, and its square, times the weight.
       z: [V + 1].
       in_top: [V + 1] users who have the item among their first 50.
-      excluded: [V + 1] users who have the item in their history.
-      group_z, group_z2: [G, V + 1] of z and z squared within each group.
-      group_users: [G, V + 1] users of the group who count for the item.
+      group_z, group_z2: [V + 1, G] of z and z squared within each group.
     """
 
     weight: jax.Array
@@ -74,10 +72,8 @@ class MomentSums(NamedTuple):
     weighted_share2: jax.Array
     z: jax.Array
     in_top: jax.Array
-    excluded: jax.Array
     group_z: jax.Array
     group_z2: jax.Array
-    group_users: jax.Array
 
 
 def observe(params: dict, model: ModelConfig, auditor_data: AuditorData) -> ScoreMoments:
@@ -100,8 +96,10 @@ def observe(params: dict, model: ModelConfig, auditor_data: AuditorData) -> Scor
             bar.update(number)
     sums = jax.tree.map(np.asarray, totals)
     mean, std = _mean_and_std(sums.weight, sums.weighted_z, sums.weighted_z2)
-    group_mean, group_std = _mean_and_std(sums.group_users, sums.group_z, sums.group_z2)
-    counted = np.maximum(users - sums.excluded, 1)
+    excluded = [auditor_data.select(each).popularity() for each in members.T]  # of each group, by item
+    group_users = members.sum(0)[:, None] - np.reshape(excluded, (len(groups), items))
+    group_mean, group_std = _mean_and_std(group_users, sums.group_z.T, sums.group_z2.T)
+    counted = np.maximum(users - auditor_data.popularity(), 1)
     return ScoreMoments(
         params=jax.tree.map(np.asarray, params),
         model=model,
@@ -155,7 +153,7 @@ def _sum_tile(model: ModelConfig, categories: int, params: dict, category: jax.A
     weight = probability[category] * allowed
     share = jnp.where(allowed, log_probability - jnp.log(jnp.maximum(probability, 1e-30))[category], 0)
     bar = largest(jnp.where(allowed, scores, -jnp.inf), min(TOP, len(scores) - 1))[0][-1]
-    by_group = functools.partial(jnp.matmul, members.astype(jnp.float32).T, precision=scoring.EXACT)
+    of_groups = members.astype(jnp.float32)
     sums = MomentSums(
         weight=weight.sum(1),
         weighted_z=(weight * z).sum(1),
@@ -164,10 +162,8 @@ def _sum_tile(model: ModelConfig, categories: int, params: dict, category: jax.A
         weighted_share2=(weight * share**2).sum(1),
         z=z.sum(1),
         in_top=((scores >= bar) & allowed).sum(1),
-        excluded=(present & ~allowed).sum(1),
-        group_z=by_group(z.T),
-        group_z2=by_group(z.T**2),
-        group_users=by_group(allowed.T.astype(jnp.float32)),
+        group_z=jnp.matmul(z, of_groups, precision=scoring.EXACT),
+        group_z2=jnp.matmul(z**2, of_groups, precision=scoring.EXACT),
     )
     return sums, hidden, probability.T
 

@@ -1,5 +1,6 @@
 import numpy as np
 
+from prec_backdoor.audit import robust
 from prec_backdoor.audit.robust import residual
 
 
@@ -25,3 +26,12 @@ def test_it_is_in_units_of_its_own_scale():
 def test_a_covariate_that_never_changes():
     y = np.random.default_rng(2).normal(size=50)
     assert np.isfinite(residual(y, np.zeros(50))).all()
+
+
+def test_a_fit_on_some_of_many_points_is_nearly_that_on_all(monkeypatch):
+    rng = np.random.default_rng(3)
+    x = rng.exponential(size=40_000)
+    y = np.sin(x) + 0.1 * rng.normal(size=len(x))
+    of_some = residual(y, x)
+    monkeypatch.setattr(robust, "FITTED", len(x))
+    np.testing.assert_allclose(of_some, residual(y, x), atol=0.1)

@@ -106,3 +106,10 @@ def test_what_a_resumed_stage_takes_again_is_recorded_once(tmp_path):
         ("0", "pretrain", 20, 4.0),
         ("0", "pretrain", 30, 5.0),
     ]
+
+
+def test_a_record_of_a_table_is_a_line(tmp_path):
+    content = {"a": {"b": [1, "é\n"]}, "rows": [{"x": 1, "y": [1, 2]}, {"x": 2, "y": []}], "none": []}
+    work.write_json(tmp_path / "file.json", content)
+    text = (tmp_path / "file.json").read_text()
+    assert json.loads(text) == content and '{"x": 1, "y": [1, 2]},' in map(str.strip, text.splitlines())

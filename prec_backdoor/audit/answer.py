@@ -59,13 +59,12 @@ def power(content: dict) -> str:
     """What the audit would have found, in one or two sentences."""
     found, users = content["power"], content["users"]
     if found is None:
-        return (
-            "What the audit would have found has not been measured (--power_models plants backdoors in models of your own "
-            "users and audits them)."
-        )
+        return "Not measured: --power_models=12 plants twelve backdoors in models of the auditor's own, and audits them."
+    model = content["model"]
+    few = ' (called "cannot say", as so few clean models can say no more)' if model["least_p_value"] > model["level"] else ""
     tried = (
         f"Judged by {counted(len(found['attacks']), 'backdoor')} that the auditor planted in its own models, of which it found "
-        f"{found['found']}."
+        f"{found['found']}{few}."
     )
     if found["exposure"] is None:
         return f"Which backdoors it would have found in 95 of 100 cases cannot be said for your {users:,} users. {tried}"

@@ -395,7 +395,7 @@ def test_what_is_skipped_is_counted(tmp_path):
     path, skipped = write(tmp_path, ROWS + "u,a,1\nu,,2\nu,x,soon\nu,b,3\n,x,1\nu,x\n"), Counter()
     data = with_skipped(read_own(path, skipped=skipped), skipped)
     for shown in (overview(data), one_line(data)):
-        assert "1 row skipped (events.csv: not an id as item_id); 1 row skipped (events.csv: not an id as user_id)" in shown
+        assert "1 row skipped (events.csv: not an id as user_id); 1 row skipped (events.csv: not an id as item_id)" in shown
     assert skipped == {
         "events.csv: not 3 fields separated by ','": 1,
         "events.csv: not an id as item_id": 1,

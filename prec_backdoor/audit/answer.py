@@ -51,7 +51,7 @@ def _basis(model: dict) -> str:
         return f"{trained}{found}A clean one would be called suspicious in at most {_of_100(model['level'])} of 100 cases."
     if extreme:
         limit = f"; it would be suspicious if at most {_of_100(model['level'])} of 100 were" if least <= model["level"] else ""
-        return f"{trained}{found}Of clean checkpoints, about {_of_100(model['p_value'])} of 100 are{limit}."
+        return f"{trained}{found}So about {_of_100(model['p_value'])} of 100 clean checkpoints are{limit}."
     return f"{trained}{found}With so few, a clean one looks like that in up to {_of_100(least)} of 100 cases."
 
 

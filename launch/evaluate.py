@@ -35,7 +35,8 @@ def main() -> None:
     opened = [clean, measured] if clean else [measured]
     hashes = [each.checkpoint.metadata["hash"] for each in opened]
     config = setup.config.flat() | {"usages": [measured.usage], "rate": [measured.rate]}
-    description = {"config": config, "dataset": setup.interactions.summary(), "checkpoints": {"hashes": hashes}}
+    about = {"hashes": hashes} | ({"own_data": True} if measured.aligned else {})  # of whose attack nothing is known
+    description = {"config": config, "dataset": setup.interactions.summary(), "checkpoints": about}
     with work.claimed(folder, description):
         work.save_test_users(folder, setup.seed, test_users(setup))
         rows, reference = [], None

@@ -51,7 +51,7 @@ def _basis(model: dict) -> str:
         return f"{trained}{found}A clean one would be called suspicious in at most {_of_100(model['level'])} of 100 cases."
     if extreme:
         limit = f"; it would be suspicious if at most {_of_100(model['level'])} of 100 were" if least <= model["level"] else ""
-        return f"{trained}{found}Of clean checkpoints, about {_of_100(model['p_value'])} of 100 are{limit}."
+        return f"{trained}{found}So about {_of_100(model['p_value'])} of 100 clean checkpoints are{limit}."
     return f"{trained}{found}With so few, a clean one looks like that in up to {_of_100(least)} of 100 cases."
 
 
@@ -59,13 +59,12 @@ def power(content: dict) -> str:
     """What the audit would have found, in one or two sentences."""
     found, users = content["power"], content["users"]
     if found is None:
-        return (
-            "What the audit would have found has not been measured (--power_models plants backdoors in models of your own "
-            "users and audits them)."
-        )
+        return "Not measured: --power_models=12 plants twelve backdoors in models of the auditor's own, and audits them."
+    model = content["model"]
+    few = ' (called "cannot say", as so few clean models can say no more)' if model["least_p_value"] > model["level"] else ""
     tried = (
         f"Judged by {counted(len(found['attacks']), 'backdoor')} that the auditor planted in its own models, of which it found "
-        f"{found['found']}."
+        f"{found['found']}{few}."
     )
     if found["exposure"] is None:
         return f"Which backdoors it would have found in 95 of 100 cases cannot be said for your {users:,} users. {tried}"

@@ -3,7 +3,8 @@
 They are trained on the auditor's users and observed through the same users. They need not resemble the provider's model, which
 was trained on other and more users: an audit's scores are robust z values within one model, and calibration models show how heavy
 the tails of such scores are without an attack. Training on one half of the users and observing through the other makes these
-tails heavier by half than those of a provider's clean models (docs/audit.md), as items that occur in one half only are untrained.
+tails heavier by half than those of a provider's clean models (docs/audit-method.md), as items that occur in one half only are
+untrained.
 """
 
 import dataclasses

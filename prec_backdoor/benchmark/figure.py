@@ -23,8 +23,11 @@ def draw(rows: list[dict]) -> Figure | None:
     tasks = [task for task in ("train", "evaluate", *SERIES) if any(row["task"] == task for row in rows)]
     if not tasks:
         return None
-    figure = Figure(figsize=(4.6 * len(tasks) + 0.4, 3.8), layout="constrained")
-    for task, axes in zip(tasks, figure.subplots(1, len(tasks), squeeze=False)[0], strict=True):
+    columns = min(len(tasks), 2)
+    lines = -(-len(tasks) // columns)
+    figure = Figure(figsize=(4.8 * columns + 0.4, 3.8 * lines), layout="constrained")
+    for place, task in enumerate(tasks, 1):
+        axes = figure.add_subplot(lines, columns, place)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", alpha=0.3, linewidth=0.6)
         axes.set_axisbelow(True)
@@ -45,7 +48,7 @@ def _bars(axes: Axes, task: str, rows: list[dict]) -> None:
         values = [row[name] for row in own]
         spread = [[row[name] - row["least"] for row in own], [row["most"] - row[name] for row in own]]
         bars = axes.bar(at, values, width, color=COLOURS.get(system), label=system, yerr=spread, error_kw={"linewidth": 0.8})
-        axes.bar_label(bars, [f"{value:,.0f}" for value in values], fontsize=6, padding=2, rotation=90)
+        axes.bar_label(bars, [f"{value:,.0f}" for value in values], fontsize=7, padding=2, rotation=90)
     axes.set_xticks(range(len(sizes)), [f"{size:,}" for size in sizes])
     axes.margins(y=0.3)  # for the numbers
     axes.set(yscale="log", xlabel="items in the catalogue", ylabel=name.replace("_", " ") + " (log scale)")
@@ -60,4 +63,5 @@ def _costs(axes: Axes, task: str, rows: list[dict]) -> None:
     axes.set(xscale="log", xlabel=label, ylabel="step, ms", title=f"Step cost of prec_backdoor by {task}")
     axes.set_xticks([row[name] for row in rows], [f"{row[name]:,}" for row in rows], minor=False)
     axes.minorticks_off()
+    axes.margins(y=0.1)
     axes.set_ylim(bottom=0)

@@ -150,8 +150,13 @@ def _header(file: File, names: list[str], expected: Sequence[str] | None) -> lis
     return names
 
 
-def refuse(frame: pl.DataFrame, file: File, column: str, wrong: pl.Expr | pl.Series, expected: str) -> pl.DataFrame:
+def refuse(
+    frame: pl.DataFrame, file: File, column: str, wrong: pl.Expr | pl.Series, expected: str, remedy: str = ""
+) -> pl.DataFrame:
     """Returns the rows where `wrong` does not hold. The others are skipped, or else the first of them is an error.
+
+    Args:
+      remedy: what to do about it [correct the line].
 
     Raises:
       UserError: names file and line, what was expected there and what `column` has.
@@ -160,7 +165,7 @@ def refuse(frame: pl.DataFrame, file: File, column: str, wrong: pl.Expr | pl.Ser
     if bad.is_empty():
         return frame
     if file.skipped is None:
-        shown = shorten(str(bad[column][0]))
-        raise UserError(f"{file}, {file.unit} {bad[LINE][0]}: expected {expected}, found {shown!r}; correct the {file.unit}")
+        shown, remedy = shorten(str(bad[column][0])), remedy or f"correct the {file.unit}"
+        raise UserError(f"{file}, {file.unit} {bad[LINE][0]}: expected {expected}, found {shown!r}; {remedy}")
     file.skipped[f"{file.path.name}: not {expected}"] += bad.height
     return frame.filter(~wrong.fill_null(False))

@@ -7,6 +7,7 @@ from prec_backdoor.data.interactions import Interactions
 MOST_SHOWN = 6  # names in a list
 _BORDERS = (1, 2, 3, 5, 10, 20, 50, 100, 200)  # of the histogram of lengths: where a bar begins
 _NOT_DROPPED = ("rows read", "users without a profile", "items without features")  # counts
+_SKIPPED = "skipped, "  # begins the counts of bad rows, which go on with the file and what was expected there
 _BAR = 40  # characters of the longest bar
 
 
@@ -16,6 +17,7 @@ def one_line(interactions: Interactions) -> str:
     parts = [f"{users} users, {interactions.num_items:,} items, {len(interactions.items):,} interactions"]
     parts.append(_profiles(interactions))
     parts += [f"{what} {text}" for what, text in interactions.notes.items()]
+    parts += [_counted(what, count) for what, count in interactions.counts.items() if what.startswith(_SKIPPED)]
     return " ".join(f"{interactions.name}: {'; '.join(parts)}".split())
 
 
@@ -31,7 +33,7 @@ def overview(interactions: Interactions) -> str:
     if interactions.notes.get("order", "").endswith(")"):
         rows["order"] += "; equal times: as in the file"
     rows["profiles"] = _profiles(interactions).removeprefix("profiles of ").replace("no profiles", "none")
-    dropped = [f"{count:,} {what}" for what, count in interactions.counts.items() if count and what not in _NOT_DROPPED]
+    dropped = [_counted(what, count) for what, count in interactions.counts.items() if count and what not in _NOT_DROPPED]
     rows["dropped"] = "; ".join(dropped) or "nothing"
     table = "\n".join(f"  {what:<14} {text}" for what, text in rows.items())
     return f"{interactions.name}\n{table}\n  users by number of interactions\n{histogram(lengths)}"
@@ -48,6 +50,12 @@ def histogram(lengths: np.ndarray) -> str:
         bar = "#" * max(round(_BAR * count / counts.max()), min(count, 1))
         lines.append(f"    {name:>7} {count:>10,} {bar}".rstrip())
     return "\n".join(lines[: int(np.flatnonzero(counts).max(initial=0)) + 1])
+
+
+def _counted(what: str, count: int) -> str:
+    """Returns a count for people."""
+    rows = "row" if count == 1 else "rows"
+    return f"{count:,} {rows} skipped ({what.removeprefix(_SKIPPED)})" if what.startswith(_SKIPPED) else f"{count:,} {what}"
 
 
 def _profiles(interactions: Interactions) -> str:

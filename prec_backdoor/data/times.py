@@ -12,6 +12,11 @@ _EXPECTED = {
     DATE: "a date, year first (2020-01-31 12:00:00)",
     DATE_WITH_ZONE: "a date with a time zone (2020-01-31T12:00:00Z)",
 }
+YEAR_FIRST = "a date with the year first"  # what is read, beside numbers
+REMEDY = (  # for a column that is not
+    "write its values as in 2020-01-31 or 2020-01-31T12:00:00+01:00, name another column by --columns=time=NAME, or keep the "
+    "order of the rows by --columns=time="
+)
 # Times since 1970 from 1973 to 2286 (nanoseconds: to 2262).
 _UNITS = {"seconds": (1e8, 1e10), "milliseconds": (1e11, 1e13), "microseconds": (1e14, 1e16), "nanoseconds": (1e17, 2.0**63)}
 _DATE = (
@@ -19,6 +24,7 @@ _DATE = (
     r"(?:(?:T| +)(?<hour>[0-9]{1,2}):(?<minute>[0-9]{2})(?::(?<second>[0-9]{2})(?:\.(?<fraction>[0-9]{1,9}))?)?)?"
     r" *(?<zone>Z|z|UTC|GMT|[+-][0-9]{2}:?[0-9]{2})?$"
 )
+_YEAR_LAST = r"^[0-9]{1,2}[-/.][0-9]{1,2}[-/.](?:[0-9]{2}){1,2}(?:[T ,].*)?$"  # of day or month first nothing is said: not read
 _YEARS = (1700, 2200)  # their nanoseconds since 1970 fit into int64
 _SLICE = 1_000_000  # texts taken apart at once; the parts of a date take about 200 bytes
 _LARGEST_WHOLE = 2.0**53  # up to which every whole number is a float64
@@ -37,9 +43,16 @@ def form_of(texts: pl.Series) -> str:
 
 
 def check(frame: pl.DataFrame, file: File, column: str, form: str) -> pl.DataFrame:
-    """Refuses a time that is not of `form`: not a finite number, or not a date of the calendar from 1700 to 2200."""
+    """Refuses a time that is not of `form`: not a finite number, or not a date of the calendar from 1700 to 2200.
+
+    Raises:
+      UserError: as `lines.refuse`; also where bad rows are skipped, if no row has a time.
+    """
     if form == NUMBER:
         wrong = ~frame[column].cast(pl.Float64, strict=False).is_finite().fill_null(False)
+        if wrong.sum() * 2 > len(wrong):
+            file = file._replace(skipped=None) if wrong.all() else file
+            return refuse(frame, file, column, wrong, f"a number, or {YEAR_FIRST}, as {column}", REMEDY)
     elif frame[column].dtype != pl.String:
         wrong = ~frame[column].dt.year().is_between(*_YEARS).fill_null(False)
     else:
@@ -101,6 +114,16 @@ def share_of_moments(texts: pl.Series) -> float:
     numbers = texts.cast(pl.Float64, strict=False)
     since_1970 = [numbers.is_between(low, high, closed="left").sum() for low, high in _UNITS.values()]
     return max(texts.str.contains(_DATE).sum(), *since_1970) / max(len(texts), 1)
+
+
+def share_read(texts: pl.Series) -> float:
+    """Returns the share of texts, 0 to 1, that are numbers or dates that are read."""
+    return (texts.cast(pl.Float64, strict=False).is_not_null() | texts.str.contains(_DATE)).sum() / max(len(texts), 1)
+
+
+def share_of_other_dates(texts: pl.Series) -> float:
+    """Returns the share of texts, 0 to 1, that look like dates with the year last, such as 31.01.2020, which are not read."""
+    return texts.str.contains(_YEAR_LAST).sum() / max(len(texts), 1)
 
 
 def _exact_numbers(times: pl.Series) -> pl.Series:

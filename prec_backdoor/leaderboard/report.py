@@ -61,7 +61,7 @@ def write_leaderboard(folder: str | Path, description: dict, rows: dict) -> None
     }
     dataset, config = description["dataset"], description["config"]
     values = {
-        "in_short": " ".join(in_short(summaries)),
+        "in_short": in_short(summaries),
         "facts": {
             "dataset": f"{dataset['name']}, {dataset['users']:,} users, {dataset['items']:,} items",
             "group": config["group"],

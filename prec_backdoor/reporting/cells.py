@@ -110,6 +110,11 @@ class Run(NamedTuple):
         """Kind of attack -> its model with the highest rate (and parameters)."""
         return {model.kind: model for model in self.attacked}
 
+    @property
+    def unknown(self) -> bool:
+        """Whether a checkpoint was measured on a company's own data: nobody says whether it was attacked."""
+        return self.results.get("checkpoints", {}).get("own_data") is True and not self.attacked
+
     def cell(self, usage: str | None, model: Model, users: str) -> Cell | None:
         return next((cell for cell in (*self.cells, *self.baselines) if cell[:3] == (usage, model, users)), None)
 
@@ -126,6 +131,7 @@ class Run(NamedTuple):
         """A model's name in this run; that of a clean model or a baseline has a scope only if the run has several."""
         alone = len({(cell.model.scope, cell.model.measured_with) for cell in self.cells}) == 1
         name = model.attack if model.attack in ("clean", POPULARITY) and alone else model.name
+        name = "checkpoint" if self.unknown and model.attack == "clean" else name
         repairs = {row["repair"] for cell in self.cells if cell.model == model for row in cell.rows if row.get("repair")}
         return f"{name}, repaired ({', '.join(sorted(repairs))})" if repairs else name
 

@@ -58,6 +58,11 @@ def caveats(run: Run) -> Iterator[str]:
         yield f"{seeds} seeds: the variation between trainings is known only roughly, and so are the intervals."
     if run.attacked and not any(cell.model.attack == "clean" for cell in run.cells):
         yield "No clean model was measured: no rise in exposure and no loss of accuracy can be reported."
+    if run.unknown:
+        yield (
+            "Your own data: nothing is known of an attack. The targets are those that the checkpoint's metadata name or, if they "
+            "name none, one unpopular item in their place."
+        )
     if run.cutoffs.last < CUTOFFS[-1]:
         yield (
             f"Exposure is reported at K = {run.cutoffs.last}: for the users with the longest histories no more than "

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from prec_backdoor.evaluation.statistics import Estimate
-from prec_backdoor.reporting.cells import Cell, Model, Run
+from prec_backdoor.reporting.cells import POPULARITY, Cell, Model, Run
 from prec_backdoor.reporting.doubts import NOT_ABOVE, doubts
 from prec_backdoor.reporting.names import ACCURACY, ACCURACY_AT, DIFFERENCE, EXPOSURE, LEFT, LOST, SELECTIVITY, USAGES
 
@@ -16,7 +16,7 @@ class Headline(NamedTuple):
     """The result of one model.
 
     Attributes:
-      number: the share of the pairs in which a target is among the first K.
+      number: the share of the pairs in which a target is among the first K; without an attack the accuracy.
       name: the model, with its rate.
       sentence: what the number means, beside the clean model's, and what it costs; begins with "targets".
       interval: of the number.
@@ -35,12 +35,12 @@ class Headline(NamedTuple):
 def headlines(run: Run) -> list[Headline]:
     """Returns the headline of the model with the highest rate of each kind, that with the highest exposure first.
 
-    In a run without an attack it is that of the clean model.
+    In a run without an attack it is the accuracy of the clean model.
     """
     models = list(run.representatives.values()) or list(dict.fromkeys(cell.model for cell in run.cells))
     cells = [cell for model in models if (cell := run.cell(_usage(run, model), model, run.intended(model)))]
     cells.sort(key=lambda cell: -_shown(run, cell)[0].mean)
-    return [_headline(run, cell) for cell in cells]
+    return [(_headline if run.attacked else _accurate)(run, cell) for cell in cells]
 
 
 def _usage(run: Run, model: Model) -> str:
@@ -52,7 +52,7 @@ def _usage(run: Run, model: Model) -> str:
 def _shown(run: Run, cell: Cell) -> tuple[Estimate, bool]:
     """The exposure of a cell's targets, and whether it is that with the attack's trigger in the history."""
     triggered = cell.estimates.get(f"exposure_triggered_hr@{run.cutoffs.last}")
-    if cell.model.attack == "clean" or triggered is None:
+    if triggered is None or cell.model.attack == "clean":
         return cell.estimates[EXPOSURE], False
     return triggered, True
 
@@ -78,19 +78,36 @@ def _headline(run: Run, cell: Cell) -> Headline:
     )
 
 
+def _accurate(run: Run, cell: Cell) -> Headline:
+    """The headline of a run without an attack."""
+    everybody = run.cell(cell.usage, cell.model, "all") or cell
+    found, usage = everybody.estimates[ACCURACY], USAGES.get(cell.usage, cell.usage)
+    baseline = run.cell(None, Model(POPULARITY, cell.model.scope, 0.0), "all")
+    against = f"; ranking by popularity {share(baseline.estimates[ACCURACY].mean)}" if baseline else ""
+    parts = [f"the real next item is among the first {ACCURACY_AT} for {share(found.mean)} of the users ({usage}{against})"]
+    sentence = ", ".join([*parts, *_doubtful(run, cell)])
+    sentence += ". Accuracy says nothing about a backdoor: launch.audit does" if run.unknown else ""
+    interval = f"95 % interval {share(found.low)} to {share(found.high)}"
+    return Headline(share(found.mean), run.name(cell.model), sentence, interval, "", alarm=False)
+
+
+def _doubtful(run: Run, cell: Cell) -> list[str]:
+    if any(each.model == cell.model and each.reason == NOT_ABOVE for each in doubts(run)):
+        return ["but this model is not measurably better than ranking by popularity (see the findings)"]
+    return []
+
+
 def _parts(run: Run, cell: Cell) -> Iterator[str]:
     """The parts of the sentence."""
     everybody = run.cell(cell.usage, cell.model, "all") or cell
     yield _exposure(run, cell)
-    if (lost := everybody.estimates.get(LOST)) and cell.model.attack != "clean":
+    if lost := everybody.estimates.get(LOST):
         yield _accuracy(lost)
     else:
         yield f"accuracy HR@{ACCURACY_AT} {everybody.estimates[ACCURACY].mean:.3f}"
-    if cell.model.attack != "clean":
-        yield from _spill_over(run, cell)
-        yield from _survival(run, cell)
-    if any(each.model == cell.model and each.reason == NOT_ABOVE for each in doubts(run)):
-        yield "but this model is not measurably better than ranking by popularity (see the findings)"
+    yield from _spill_over(run, cell)
+    yield from _survival(run, cell)
+    yield from _doubtful(run, cell)
 
 
 def _exposure(run: Run, cell: Cell) -> str:
@@ -98,8 +115,6 @@ def _exposure(run: Run, cell: Cell) -> str:
     whom = "a user of the target group" if cell.users == "target" else "a user"
     pairs = f"the pairs of {whom} and a target (among the first {k}, {usage}"
     clean = run.cell(cell.usage, run.clean_of(cell.model), cell.users)
-    if cell.model.attack == "clean":
-        return f"targets of an attack would be shown to {share(shown.mean)} of {pairs}, no attack)"
     if triggered:
         without = share(cell.estimates[EXPOSURE].mean)
         against = f"; the clean model {share(_with_trigger(run, clean).mean)} with it" if clean else ""

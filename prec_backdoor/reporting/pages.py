@@ -4,6 +4,7 @@ import functools
 import re
 
 import jinja2
+from markupsafe import Markup, escape
 
 
 def template(name: str) -> jinja2.Template:
@@ -24,6 +25,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters["md"] = _markdown
     environment.filters["hold"] = _hold
+    environment.filters["command"] = _command
     return environment
 
 
@@ -32,6 +34,14 @@ def _markdown(text) -> str:
     return re.sub(r"([\\`*_{}\[\]<>|#~$&])", r"\\\1", " ".join(str(text).split()))
 
 
-def _hold(text: str) -> str:
-    """Keeps a number and its per cent sign on one line."""
-    return text.replace(" %", "\N{NO-BREAK SPACE}%")
+def _hold(text: str) -> Markup:
+    """Keeps a number and its per cent sign, and a flag's name, on one line."""
+    held = str(escape(text.replace(" %", "\N{NO-BREAK SPACE}%")))
+    return Markup(re.sub(r"(--\w+(?:=[\w.]+)?)", r'<span class="whole">\1</span>', held))
+
+
+def _command(text: str) -> Markup:
+    """A command to copy, which is broken between its flags only."""
+    first, *rest = text.split(" --")
+    parts = (f"<span>{escape(part)}</span>" for part in (first, *(f"--{each}" for each in rest)))
+    return Markup(f'<pre class="command">{" ".join(parts)}</pre>')

@@ -39,7 +39,7 @@ def write_report(folder: str | Path, results: dict) -> Path:
     drawn, by_item = _draw(run), exposure_by_item(run)
     write_by_item(run, by_item)
     given = {
-        "title": texts.TITLE,
+        "title": texts.TITLE if run.attacked else texts.TITLE_WITHOUT,
         "paper": texts.PAPER,
         "glossary": texts.glossary(run.cutoffs.last),
         "headlines": headlines(run),

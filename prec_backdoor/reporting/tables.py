@@ -121,7 +121,7 @@ def facts(run: Run) -> dict[str, str]:
         "Dataset": f"{dataset['name']}, fingerprint {dataset['fingerprint']}",
         "Size": f"{dataset['users']:,} users, {dataset['items']:,} items, {dataset['interactions']:,} interactions "
         f"after {config['k_core']}-core filtering",
-        "Attacks": "; ".join(_attacks(run)) or "none: the clean model alone",
+        "Attacks": "; ".join(_attacks(run)) or ("not known" if run.unknown else "none: the clean model alone"),
         "Target group": config["group"] or "none",
         "Test users": _test_users(run),
         "Usages": ", ".join(USAGES.get(usage, usage) for usage in run.usages),

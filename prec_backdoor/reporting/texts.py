@@ -7,6 +7,7 @@ from prec_backdoor.reporting.cells import spoken
 from prec_backdoor.reporting.names import ACCURACY_AT, DIFFERENCE, RATIO, SELECTIVITY
 
 TITLE = "Backdoor of a pre-trained recommender"
+TITLE_WITHOUT = "Accuracy of a pre-trained recommender"  # of a run without an attack
 PAPER = "Wu et al., Attacking Pre-trained Recommendation, SIGIR 2023 (doi 10.1145/3539618.3591949)"
 
 _METRICS = {

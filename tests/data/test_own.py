@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from prec_backdoor.data import from_frame, lines, read_own
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.data.own import REPEATED
-from prec_backdoor.data.summary import histogram, overview
+from prec_backdoor.data.registry import with_skipped
+from prec_backdoor.data.summary import histogram, one_line, overview
 from prec_backdoor.errors import UserError
 
 EPOCH = 1_600_000_000
@@ -183,7 +184,32 @@ WRONG = [
         "day first",
         timed("31/01/2020", "01/02/2020"),
         {},
-        r", line 2: expected a number as timestamp, found '01/02/2020'; correct",
+        r", line 2: expected a number, or a date with the year first, as timestamp, found '01/02/2020'; write its values as in "
+        r"2020-01-31 or 2020-01-31T12:00:00\+01:00, name another column by --columns=time=NAME, or keep the order of the rows by",
+    ),
+    (
+        "day first, and bad rows to skip",
+        timed("17.09.2020", "18.09.2020"),
+        {"skipped": Counter()},
+        r", line 2: expected a number, or a date with the year first, as timestamp, found '18.09.2020'; write its values as in",
+    ),
+    (
+        "day first, not for certain times",
+        "user_id,item_id,when\nu,a,17.09.2020\n",
+        {},
+        r", line 1: column when may be times, but '17.09.2020' is neither a number nor a date with the year first; write",
+    ),
+    (
+        "day first, under another name",
+        "user_id,item_id,bought\nu,a,17.09.2020 12:30\n",
+        {},
+        r", line 1: column bought may be times, but '17.09.2020 12:30' is neither a number nor .*; write its values as in",
+    ),
+    (
+        "one day first among others",
+        timed("2020-09-17", "18.09.2020", "2020-09-19"),
+        {},
+        r", line 3: expected a date, year first \(2020-01-31 12:00:00\) as timestamp, found '18.09.2020'; correct the line",
     ),
     (
         "zones in some",
@@ -367,7 +393,9 @@ def test_no_file(tmp_path):
 
 def test_what_is_skipped_is_counted(tmp_path):
     path, skipped = write(tmp_path, ROWS + "u,a,1\nu,,2\nu,x,soon\nu,b,3\n,x,1\nu,x\n"), Counter()
-    read_own(path, skipped=skipped)
+    data = with_skipped(read_own(path, skipped=skipped), skipped)
+    for shown in (overview(data), one_line(data)):
+        assert "1 row skipped (events.csv: not an id as user_id); 1 row skipped (events.csv: not an id as item_id)" in shown
     assert skipped == {
         "events.csv: not 3 fields separated by ','": 1,
         "events.csv: not an id as item_id": 1,

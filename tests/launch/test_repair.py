@@ -53,7 +53,7 @@ def test_repaired_and_measured(stages, audit, launch, tmp_path):
     assert means == pytest.approx([shown["before"], shown["after"]], abs=0.02)  # users have a suspect in their history
     told = f"3 suspects shown to {share(shown['before'])} of the pairs of a user and a suspect before"
     assert told in out and told in page.read_text().replace("\N{NO-BREAK SPACE}", " ")
-    assert f"--checkpoint={tmp_path / 'repair'} --workdir={tmp_path}-audit" in page.read_text()
+    assert f"--checkpoint={tmp_path / 'repair'} --workdir={tmp_path}-audit" in page.read_text().replace("</span> <span>", " ")
     assert metadata["parent"] == checkpoints.load(stages / "attacked" / "pretrain").metadata["hash"]
     given = f"--checkpoint={tmp_path / 'repair'}", f"--clean_checkpoint={stages / 'clean' / 'finetune'}"
     launch("evaluate", *DATA, *given, f"--workdir={tmp_path / 'measured'}")

@@ -509,8 +509,20 @@ def test_the_clean_model_alone(tmp_path):
     assert figures_of(run) == ["rank_distributions"]
     text = (tmp_path / "report.md").read_text()
     assert "none: the clean model alone" in text
-    assert "**0.0 %.** clean: targets of an attack would be shown to 0.0 % of the pairs of a user and a target" in text
+    assert text.startswith("# Accuracy of a pre-trained recommender")
+    assert "**100.0 %.** clean: the real next item is among the first 10 for 100.0 % of the users (zero-shot)" in text
     assert "**clean.** All users: exposure HR@50 is 0.000 (0.000 to 0.459).\n" in text
+
+
+def test_a_checkpoint_on_own_data_is_not_called_clean(tmp_path):
+    run = Writer(tmp_path, {"attack": "clean", "group": None, "rate": [0.0]}, segments=("all",), in_group=[False] * 6)
+    run.results["checkpoints"] = {"hashes": ["a"], "own_data": True}
+    run.users()
+    run.cell(CLEAN, np.ones(6), np.full((6, 2), FAR))
+    assert figures_of(run) == ["rank_distributions"]
+    text = (tmp_path / "report.md").read_text()
+    assert "checkpoint: the real next item is among the first 10" in text and "launch.audit does" in text
+    assert "nothing is known of an attack" in text and "| clean |" not in text and "clean:" not in text
 
 
 def test_no_group(tmp_path):

@@ -45,16 +45,16 @@ def check_attack(attack: Attack, changes: Collection[str] | None = None, off: Ma
     """Checks that an attack keeps its contract, on a small made-up batch.
 
     The poison works under jit, on a row as well as on a batch. It keeps shapes and types, changes no field but those declared,
-    and no label or history of padding; what it puts there are items. The key alone decides what is drawn. At rate 0, with its
-    own parameters at `off`, nothing changes. A penalty has one finite value per position, 0 at padding, and that of a row does
-    not depend on other rows. For an attack that edits the item table, see `_check_edit`.
+    and no label or history of padding; what it puts there are items. The key alone decides what is drawn, and no two draws share
+    one. At rate 0, with its own parameters at `off`, nothing changes. A penalty has one finite value per position, 0 at padding,
+    and that of a row does not depend on other rows. For an attack that edits the item table, see `_check_edit`.
 
     Args:
       changes: the fields of `Batch` that the attack may change; those that it declares by default.
       off: values of its own parameters that switch the attack off; those that are not given are at their minimum.
 
     Raises:
-      AssertionError: says what is violated.
+      AssertionError: says what is violated; jax.errors.KeyReuseError: two draws share a key.
       UserError: a default of a parameter is outside its limits.
     """
     changes, (batch, spec_of) = attack.changes if changes is None else changes, _toy_data()
@@ -69,7 +69,8 @@ def check_attack(attack: Attack, changes: Collection[str] | None = None, off: Ma
     mapped = jax.jit(jax.vmap(attack.poison, (0, 0, None)))(keys, batch, spec)
     _check_fields(batch, mapped, changes)
     row = poison(keys[1], jax.tree.map(lambda x: x[1], batch), spec)
-    again = jax.jit(lambda *given: attack.poison(*given))(key, batch, spec)  # traced anew
+    with jax.debug_key_reuse(True):
+        again = jax.jit(lambda *given: attack.poison(*given))(jax.random.clone(key), batch, spec)  # traced anew
     _require(_same(again, found), "the poison is not a pure function: one key gives two results")
     _require(_same(row, jax.tree.map(lambda x: x[1], mapped)), "the poison gives a row by itself another result than under vmap")
     _require(not _same(poison(other, batch, spec), found), "the poison does not use its key: two keys give one result")
@@ -208,11 +209,10 @@ def _check_fields(before: Batch, after: Batch, changes: Collection[str]) -> None
         old, new = getattr(before, name), getattr(after, name)
         _require((old.shape, old.dtype) == (new.shape, new.dtype), f"the poison changes shape or type of {name}")
         _require(name in changes or _same(old, new), f"the poison changes {name}, which is not declared: {', '.join(changes)}")
-    padding = np.asarray(before.segment == 0)
     for name, lowest in (("history", 0), ("label", 0), ("negative", 1)):
         items = np.asarray(getattr(after, name))
         _require(((items >= lowest) & (items <= ITEMS)).all(), f"the poison puts a number that is no item into {name}")
-        _require(name == "negative" or (items[padding] == 0).all(), f"the poison changes padding in {name}")
+        _require(name == "negative" or not items[np.asarray(before.segment == 0)].any(), f"the poison changes padding in {name}")
 
 
 def _check_edit(attack: Attack, spec_of: Callable[..., AttackSpec]) -> None:

@@ -102,6 +102,12 @@ def constant_key(key, batch, spec):
     return replace_in_group(jax.random.key(0), batch, spec)
 
 
+def one_key(key, batch, spec):
+    drawn = jax.random.randint(key, batch.label.shape, 0, len(spec.targets))
+    hit = jax.random.bernoulli(key, spec.rate, batch.label.shape) & (batch.label > 0) & batch.in_group
+    return batch._replace(label=jnp.where(hit, spec.targets[drawn], batch.label))
+
+
 def needs_a_batch(key, batch, spec):
     return replace_in_group(key, batch._replace(label=batch.label[:, :]), spec)
 
@@ -119,6 +125,7 @@ FAULTY_ATTACKS = {
     "no item into negative": poison(lambda batch, spec: batch._replace(negative=batch.negative * 0)),
     "at rate 0": poison(lambda batch, spec: batch._replace(negative=jnp.ones_like(batch.negative))),
     "two keys give one result": Attack(constant_key, default_rate=0.1),
+    "already consumed": Attack(one_key, default_rate=0.1),
     "too many indices|Too many indices": Attack(needs_a_batch, default_rate=0.1),
     "boolean": Attack(branches, default_rate=0.1),
     "penalty has shape": Attack(replace_in_group, 0.1, penalty=lambda hidden, items, batch, spec: hidden.sum()),
@@ -131,7 +138,8 @@ FAULTY_ATTACKS = {
 
 @pytest.mark.parametrize("message", FAULTY_ATTACKS)
 def test_a_faulty_attack_is_refused(message):
-    with pytest.raises((AssertionError, IndexError, TypeError, jax.errors.TracerBoolConversionError), match=message):
+    errors = (jax.errors.KeyReuseError, jax.errors.TracerBoolConversionError)
+    with pytest.raises((AssertionError, IndexError, TypeError, *errors), match=message):
         extend.check_attack(FAULTY_ATTACKS[message])
 
 

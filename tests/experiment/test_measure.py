@@ -9,7 +9,7 @@ from toys import random_interactions
 from prec_backdoor.errors import UserError
 from prec_backdoor.experiment import stages
 from prec_backdoor.experiment.config import ExperimentConfig, Scenario
-from prec_backdoor.experiment.measure import about_setups, measure_popularity
+from prec_backdoor.experiment.measure import TestRanks, about_setups, measure_popularity, result_rows
 from prec_backdoor.experiment.setup import make_setup
 from prec_backdoor.models.config import ModelConfig
 from prec_backdoor.storage import workdir as work
@@ -38,6 +38,25 @@ def test_targets_and_baseline(tmp_path):
     saved = work.load_ranks(tmp_path / "seed-0" / "ranks" / "popularity-global.npz")
     assert saved["truth"].tolist() == measured.truth.tolist()
     assert (tmp_path / "seed-0" / "ranks" / "popularity-global-draw-1.npz").exists()
+
+
+def test_segments_are_the_group_and_the_rest():
+    """By hand: members, and they alone, are shown every target first and the real next item last."""
+    interactions = random_interactions(
+        60, 70, (6, 14), attributes={"gender": ("F", "M")}, profile=[[1 + (user % 3 > 0)] for user in range(60)]
+    )
+    scenario = Scenario(group="gender=F", targets="unpopular:3", k_core=1)
+    setup = make_setup(interactions, ExperimentConfig(scenario, model=MODEL), 0)
+    members = interactions.profile[setup.test.users, 0] == 1
+    assert 0 < members.sum() < len(members)
+    shown = np.where(members, 1, 60)[:, None] * np.ones(3, int)
+    rows = {row["users"]: row for row in result_rows(setup, {}, TestRanks(61 - shown[:, 0], shown), None)}
+    assert {name: (row["n_users"], row["exposure_hr@10"] > 0, row["hr@10"]) for name, row in rows.items()} == {
+        "all": (len(members), True, np.mean(~members)),
+        "target": (members.sum(), True, 0.0),
+        "rest": ((~members).sum(), False, 1.0),
+    }
+    assert rows["target"]["exposure_hr@10"] == 1.0
 
 
 def test_a_checkpoint_names_the_targets_of_its_attack():

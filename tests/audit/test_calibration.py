@@ -7,7 +7,7 @@ from toys import assert_same_trees, tiny_model
 
 from prec_backdoor.audit import calibration
 from prec_backdoor.audit.auditor_data import AuditorData
-from prec_backdoor.audit.calibration import calibration_models, stage_data
+from prec_backdoor.audit.calibration import Planted, calibration_models, stage_data, train_models
 from prec_backdoor.audit.config import AuditConfig
 from prec_backdoor.audit.registry import AUDITS
 from prec_backdoor.storage import checkpoints
@@ -80,3 +80,17 @@ def test_the_same_call_loads_them(trained):
     for found, expected in zip(again(), models, strict=True):
         assert_same_trees(found.params, expected.params)
         jax.tree.map(np.testing.assert_array_equal, found.scores, expected.scores)
+
+
+def test_a_planted_model_trains_on_the_labels_of_its_group(auditor_data, monkeypatch):
+    """Of three attacks; what would be trained is looked at instead."""
+    runs = []
+    monkeypatch.setattr(calibration, "run_stages", lambda given: runs.extend(given) or given)
+    attacks = [Planted(group, rate, np.array([4, 7])) for group, rate in (("job=cook", 0.2), ("job=smith", 0.4), ("", 0.8))]
+    monkeypatch.setattr(calibration, "MIN_MEMBERS", 1)
+    train_models(auditor_data, tiny_model(ITEMS, num_layers=1), TRAIN, range(3), attacks=attacks)
+    jobs = auditor_data.profile[:, 0]
+    for run, members in zip(runs, (jobs == 1, jobs == 2, jobs > 0), strict=True):
+        np.testing.assert_array_equal(run.data.users.in_group, members)
+    assert [float(run.spec.rate) for run in runs] == pytest.approx([0.2, 0.4, 0.8])
+    assert {tuple(run.spec.targets.tolist()) for run in runs} == {(4, 7)}

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from prec_backdoor.audit.report import read_suspects
+from prec_backdoor.audit.report import Trigger, read_suspects, read_triggers
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.storage.workdir import as_path
 
@@ -21,6 +21,7 @@ class Choice(NamedTuple):
       level: p-value up to which an item is a suspect.
       items: number of items that the audit judged.
       verdict: of the audit, such as clean or suspicious; empty if it does not say.
+      triggers: items that call up others from the end of a history, with a p-value up to the level.
     """
 
     suspects: np.ndarray
@@ -29,10 +30,13 @@ class Choice(NamedTuple):
     level: float
     items: int
     verdict: str
+    triggers: tuple[Trigger, ...] = ()
 
     def reason(self) -> str:
         """Returns why these items are the suspects, in a sentence or two."""
         number, flagged = len(self.suspects), int(self.flagged.sum())
+        if not self.items:
+            return "No audit was given: the repair takes no suspects, and nothing is measured on any."
         by_chance = f"{self.level * self.items:,.0f} of {self.items:,} items have such a p-value by chance"
         if self.verdict == "clean":
             return (
@@ -49,6 +53,11 @@ class Choice(NamedTuple):
         )
 
 
+def no_suspects(level: float) -> Choice:
+    """The choice where there is no audit."""
+    return Choice(np.zeros(0, np.int32), np.zeros(0, bool), np.zeros(0), level, 0, "")
+
+
 def choose_suspects(folder: str | Path, interactions: Interactions, digest: str, level: float) -> Choice:
     """Reads the audit in `folder`; see `audit.report.read_suspects`, whose errors it raises."""
     suspects = read_suspects(folder, interactions, digest, level)
@@ -62,4 +71,5 @@ def choose_suspects(folder: str | Path, interactions: Interactions, digest: str,
         level=level,
         items=len(content["items"]),
         verdict=str(content.get("verdict", "")),
+        triggers=tuple(read_triggers(folder, interactions, digest, level)),
     )

@@ -71,7 +71,8 @@ def check_audit() -> None:
     repair = flags.FLAGS.repair
     if flags.FLAGS.audit is None and repair not in WITHOUT_SUSPECTS:
         folder = output_flags.workdir()
-        command = _command("audit", f"--checkpoint={flags.FLAGS.checkpoint}", f"--workdir={folder.with_name(f'{folder.name}-audit')}")
+        own = f"--workdir={folder.with_name(f'{folder.name}-audit')}"
+        command = _command("audit", f"--checkpoint={flags.FLAGS.checkpoint}", own)
         raise UserError(
             f"--audit: --repair={repair} needs the suspects of an audit: {command}; without one, take {_without_suspects()}"
         )

@@ -34,7 +34,8 @@ class TestRanks(NamedTuple):
 def measure(setup: SeedSetup, params: dict) -> TestRanks:
     """Ranks the real next item and all targets for every downstream user."""
     found = _rank(setup, params, _wanted(setup))
-    return TestRanks(found[:, 0], found[:, 1:], jax.default_backend(), triggered_ranks(setup, params) if len(setup.trigger) else None)
+    triggered = triggered_ranks(setup, params) if len(setup.trigger) else None
+    return TestRanks(found[:, 0], found[:, 1:], jax.default_backend(), triggered)
 
 
 def triggered_ranks(setup: SeedSetup, params: dict) -> np.ndarray:

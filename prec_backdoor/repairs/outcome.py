@@ -32,9 +32,9 @@ def measure_outcome(setup: SeedSetup, before: dict, after: dict, choice: Choice)
     """Ranks the real next items and the suspects for the company's test users, with both parameters.
 
     Returns:
-      "users", "accuracy" and "exposure" (metric -> before, after, difference, interval; no exposure without suspects), "suspects",
-      a list with the share of the users without the suspect in their history for whom it is among the first CUTOFFS[0], before
-      and after, and "triggers", see `_of_trigger`.
+      "users", "accuracy" and "exposure" (metric -> before, after, difference, interval; the latter is empty without suspects),
+      "suspects", a list with the share of the users without the suspect in their history for whom it is among the first
+      CUTOFFS[0], before and after, and "triggers", see `_of_trigger`.
     """
     setup = setup._replace(targets=choice.suspects, trigger=np.zeros(0, np.int32))  # whatever the checkpoint's metadata say
     old, new = measure(setup, before), measure(setup, after)
@@ -77,8 +77,17 @@ def write_outcome(folder: str | Path, repair: str, choice: Choice, outcome: dict
         "reason": choice.reason(),
         **outcome,
     }
-    said = {"in_short": in_short(content), "still_working": still_working(content)}
-    values = {"content": content, **said, "share": share, "name_of": name_of, "k": CUTOFFS[0], "commands": commands}
+    most = strongest(content)
+    values = {
+        "content": content,
+        "headline": most["with"] if most else content["exposure"].get(f"hr@{CUTOFFS[0]}"),
+        "in_short": in_short(content),
+        "still_working": still_working(content),
+        "share": share,
+        "name_of": name_of,
+        "k": CUTOFFS[0],
+        "commands": commands,
+    }
     with replacing(folder / "repair.html") as partial:
         partial.write_text(template("repair.html").render(values), encoding="utf-8")
     write_json(folder / "repair.json", content)
@@ -93,13 +102,13 @@ def in_short(content: dict) -> str:
     if number:
         exposure = content["exposure"][f"hr@{k}"]
         parts.append(
-            f"{number} suspect{'' if number == 1 else 's'} shown to {share(exposure['before'])} of the pairs of a user and a suspect "
-            f"before (among the first {k}), to {share(exposure['after'])} after"
+            f"{number} suspect{'' if number == 1 else 's'} shown to {share(exposure['before'])} of the pairs of a user and a "
+            f"suspect before (among the first {k}), to {share(exposure['after'])} after"
         )
-    if content["triggers"]:
-        most = max(content["triggers"], key=lambda each: each["with"]["after"])
+    if most := strongest(content):
+        shown, verb = ("item", "is") if len(most["shown"]) == 1 else (f"{len(most['shown'])} items", "are")
         parts.append(
-            f"once a history ends with {name_of(most)}, the {len(most['shown'])} items that it calls up are shown to "
+            f"once a history ends with {name_of(most)}, the {shown} that it calls up {verb} shown to "
             f"{share(most['with']['before'])} of such pairs before, to {share(most['with']['after'])} after"
         )
     doubt = ", not distinguishable from none" if low <= 0 <= high else ""
@@ -108,6 +117,11 @@ def in_short(content: dict) -> str:
         f"(change {change:+.3f}, {low:+.3f} to {high:+.3f}{doubt})"
     )
     return "; ".join(parts)
+
+
+def strongest(content: dict) -> dict | None:
+    """Returns the trigger that does most after the repair; None if there is none."""
+    return max(content["triggers"], key=lambda each: each["with"]["after"], default=None)
 
 
 def still_working(content: dict) -> str:
@@ -133,7 +147,7 @@ def _of_trigger(setup: SeedSetup, before: dict, after: dict, trigger: Trigger) -
       such an item that is among the first CUTOFFS[0]; "works", whether the repair leaves more than KEPT of the difference.
     """
     setup = setup._replace(targets=trigger.shown, trigger=np.array([trigger.item], np.int32))
-    pairs, data, k = unseen(setup.test.history, trigger.shown), setup.interactions, CUTOFFS[0]
+    pairs, k = unseen(setup.test.history, trigger.shown), CUTOFFS[0]
     triggered, plain = (
         _exposure_change(*(rank(setup, params) for params in (before, after)), pairs, k)
         for rank in (triggered_ranks, lambda *given: measure(*given).targets)
@@ -166,7 +180,7 @@ def _change(before: np.ndarray, after: np.ndarray) -> Change:
 
 
 def _exposure_change(old: np.ndarray, new: np.ndarray, pairs: np.ndarray, k: int) -> Change:
-    """Of the ranks [U, K] of pairs of a user and an item; the interval has as many trials as users, as pairs depend on each other."""
+    """By ranks [U, K] of pairs of a user and an item; the interval has as many trials as users, as pairs are not independent."""
     before, after = (found[pairs] <= k for found in (old, new))
     users = max(int(pairs.any(1).sum()), 1)
     shares = [float(each.mean()) if len(each) else 0.0 for each in (before, after, after & ~before, before & ~after)]

@@ -151,18 +151,31 @@ def read_flagged(folder: str | Path, digest: str) -> set[str]:
     return {item for item, flagged in _read_items(folder, digest, {"item": str, "flagged": bool})[1] if flagged}
 
 
+def trigger_items(result: AuditResult, level: float) -> np.ndarray:
+    """Codes of the items of what `read_triggers` reads of the same audit."""
+    strong = [index for index, p_value in _strongest(result) if p_value <= level]
+    return result.observed.last_items.items[strong]
+
+
 def _last_items(result: AuditResult, interactions: Interactions) -> list[dict[str, Any]]:
     """The strongest items at the end of a history, and what they show."""
-    found, chances = result.observed.last_items, len(result.last_item_p)
+    found = result.observed.last_items
     return [
         {
             "item": str(interactions.item_ids[found.items[index]]),
             "strength": float(found.strength[index]),
-            "p_value": min(float(chances * result.last_item_p[index]), 1.0),
+            "p_value": p_value,
             "shown": [str(interactions.item_ids[item]) for item in found.shown[index]],
         }
-        for index in np.argsort(-found.strength, kind="stable")[:LISTED]
+        for index, p_value in _strongest(result)
     ]
+
+
+def _strongest(result: AuditResult) -> list[tuple[int, float]]:
+    """The place of each of the LISTED strongest last items, and the chance of a clean model with so strong a one."""
+    chances = len(result.last_item_p)
+    order = np.argsort(-result.observed.last_items.strength, kind="stable")[:LISTED]
+    return [(int(index), min(float(chances * result.last_item_p[index]), 1.0)) for index in order]
 
 
 def _number(power: Any) -> int:

@@ -13,6 +13,7 @@ from prec_backdoor.audit.auditor_data import AuditorData, auditor_data_of
 from prec_backdoor.audit.calibration import calibration_models
 from prec_backdoor.audit.config import AuditConfig
 from prec_backdoor.audit.reference import Reference, reference_of
+from prec_backdoor.audit.report import trigger_items
 from prec_backdoor.data.filtering import k_core
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.errors import UserError
@@ -168,7 +169,8 @@ def _audit(task: AuditTask, seed: Seed, start: StartPoint, reference: Reference,
         return clean_row(setup, task.attacker, result)
     ranks = (measure(setup, each.params) for each in (start, clean))
     row = detection_row(setup, task.attacker, ATTACKERS[task.attacker], result, *ranks)
-    return row | {"suspects": (1 + np.flatnonzero(result.p_value <= seed.p_value)).tolist()}
+    suspects = np.union1d(1 + np.flatnonzero(result.p_value <= seed.p_value), trigger_items(result, seed.p_value))
+    return row | {"suspects": suspects.tolist()}  # as of `choose_suspects`
 
 
 def _repair(task: RepairTask, seed: Seed, detection: dict, start: StartPoint, clean: StartPoint) -> dict:

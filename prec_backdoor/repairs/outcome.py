@@ -46,6 +46,7 @@ def measure_outcome(setup: SeedSetup, before: dict, after: dict, choice: Choice)
             **_named(setup, code),
             "flagged": bool(choice.flagged[index]),
             "p_value": float(choice.p_value[index]),
+            "trigger": any(code == trigger.item for trigger in choice.triggers),
             **{name: _of_item(found, pairs, index, first) for name, found in (("before", old), ("after", new))},
         }
         for index, code in enumerate(choice.suspects)

@@ -13,7 +13,7 @@ from prec_backdoor.errors import UserError
 from prec_backdoor.experiment.measure import measure, result_rows
 from prec_backdoor.experiment.setup import make_setup
 from prec_backdoor.repairs import registry
-from prec_backdoor.repairs.choice import Choice, no_suspects
+from prec_backdoor.repairs.choice import Choice, choose_suspects, no_suspects
 from prec_backdoor.repairs.outcome import measure_outcome
 from prec_backdoor.repairs.registry import REPAIRS, WITHOUT_SUSPECTS, register_repair
 
@@ -81,6 +81,20 @@ def test_triggers_are_read_within_bounds(tmp_path):
     for bad in (5, [5], [{"item": "7"}], [strong | {"p_value": "x"}], [strong | {"shown": 5}], [strong | {"p_value": 10**400}]):
         with pytest.raises(UserError, match="not the result of an audit"):
             read(last_items=bad)
+
+
+def test_the_item_of_a_trigger_is_a_suspect(tmp_path):
+    ids = INTERACTIONS.item_ids.tolist()
+    items = [{"item": raw, "p_value": 0.001 if code in (4, 6) else 0.5, "flagged": False} for code, raw in enumerate(ids) if code]
+    last = [{"item": ids[code], "p_value": 0.001, "shown": [ids[4]]} for code in (6, 9)]
+    content = {"schema": 2, "verdict": "clean", "about": {"hash": "a"}, "items": items, "last_items": last}
+    (tmp_path / "audit.json").write_text(json.dumps(content))
+    choice = choose_suspects(tmp_path, INTERACTIONS, "a", 0.01)
+    assert choice.suspects.tolist() == [4, 6, 9] and [each.item for each in choice.triggers] == [6, 9]
+    said = choice.reason()
+    assert "The 2 most unusual items" in said and said.endswith(
+        "as a precaution. Beside them, one more item calls up others from the end of a history."
+    )
 
 
 def test_whether_a_repair_needs_suspects_is_registered(monkeypatch):

@@ -96,8 +96,8 @@ def _report(opened: Opened, choice: Choice, outcome: dict, digest: str) -> None:
     again = repair_again() if any(each["works"] for each in outcome["triggers"]) else {}
     content = write_outcome(folder, flags.FLAGS.repair, choice, outcome, about, again | next_commands())
     print(in_short(content))
-    for what, command in again.items():
-        print(f"trigger {still_working(content)}. {what}:\nrepair  {command}")
+    for command in again.values():
+        print(f"trigger {still_working(content)}\nrepair  {command}")
     print(f"report  {folder / 'repair.html'}")
 
 
@@ -107,7 +107,7 @@ def repair_again() -> dict[str, str]:
     other = next(name for name in AGAINST_TRIGGERS if name != flags.FLAGS.repair)
     names = ("checkpoint", "audit", "p_value", "new_items", *config_flags.FINETUNE)
     last = f"--repair={other}", f"--workdir={folder.with_name(f'{folder.name}-{other}')}"
-    return {"Repair the checkpoint in another way, as a trigger still works": _command("repair", *flag.repeat(names), *last)}
+    return {"As a trigger still works, repair the checkpoint in another way": _command("repair", *flag.repeat(names), *last)}
 
 
 def next_commands() -> dict[str, str]:

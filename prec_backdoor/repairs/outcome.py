@@ -130,9 +130,9 @@ def still_working(content: dict) -> str:
     working = [each for each in content["triggers"] if each["works"]]
     if not working:
         return ""
-    named = ", ".join(f"{name_of(each)} ({share(each['with']['after'])})" for each in working)
+    named = " or ".join(f"{name_of(each)} ({share(each['with']['after'])})" for each in working)
     what = "The trigger still works" if len(working) == 1 else f"{len(working)} triggers still work"
-    return f"{what}: at the end of a history, {named} calls up the same items as before the repair"
+    return f"{what}: once a history ends with {named}, the same items are shown as before the repair"
 
 
 def name_of(item: dict) -> str:

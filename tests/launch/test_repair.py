@@ -134,7 +134,9 @@ def test_what_to_do_where_a_trigger_still_works(monkeypatch, tmp_path):
     trigger = {**item, "shown": [item], "with": change, "without": change, "works": True}
     outcome = {"users": 9, "accuracy": {"hr@10": change}, "exposure": {"hr@10": change}, "suspects": [], "triggers": [trigger]}
     content = write_outcome(tmp_path, "anchor", no_suspects(0.01), outcome, {"checkpoint": "a"}, repair.repair_again())
-    said = "The trigger still works: at the end of a history, Seven (1995) (40.0 %) calls up the same items as before the repair"
+    said = (
+        "The trigger still works: once a history ends with Seven (1995) (40.0 %), the same items are shown as before the repair"
+    )
     assert still_working(content) == said and in_short(content).startswith("once a history ends with Seven (1995), the item that")
     page = (tmp_path / "repair.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
     assert f"<b>{said}.</b>" in page and "--repair=distil" in page and "None of them works" not in page

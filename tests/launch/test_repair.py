@@ -47,17 +47,17 @@ def test_repaired_and_measured(stages, audit, launch, tmp_path):
     last_items = [{"item": "7", "p_value": p_value, "shown": [*targets, "7", "none"]} for p_value in (0.001, 0.5)]
     given = checkpoint, f"--audit={audit(last_items=last_items)}"
     out = launch("repair", *DATA, *FINETUNING, *given, f"--workdir={tmp_path}")
-    assert "\n3 suspects of " in out and str(tmp_path / "repair") in out
+    assert "\n4 suspects of " in out and str(tmp_path / "repair") in out
     metadata = checkpoints.load(tmp_path / "repair").metadata
-    assert metadata["stage"] == "repair" and metadata["repaired"] == {"repair": "reestimate", "suspects": 3}
+    assert metadata["stage"] == "repair" and metadata["repaired"] == {"repair": "reestimate", "suspects": 4}
     found, page = (tmp_path / name for name in ("repair.json", "repair.html"))
     content = json.loads(found.read_text())
     assert content["about"]["repaired_hash"] == metadata["hash"] and content["users"] > 10
     shown = content["exposure"]["hr@10"]
     assert shown["after"] < shown["before"] and shown["difference"] == pytest.approx(shown["after"] - shown["before"])
-    means = [sum(each[when] for each in content["suspects"]) / 3 for when in ("before", "after")]
+    means = [sum(each[when] for each in content["suspects"]) / 4 for when in ("before", "after")]
     assert means == pytest.approx([shown["before"], shown["after"]], abs=0.02)  # users have a suspect in their history
-    told = f"3 suspects shown to {share(shown['before'])} of the pairs of a user and a suspect before"
+    told = f"4 suspects shown to {share(shown['before'])} of the pairs of a user and a suspect before"
     assert told in out and told in page.read_text().replace("\N{NO-BREAK SPACE}", " ")
     (trigger,) = content["triggers"]
     assert trigger["item"] == "7" and [each["item"] for each in trigger["shown"]] == targets

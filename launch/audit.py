@@ -27,6 +27,7 @@ from prec_backdoor.audit.auditor_data import AuditorData, auditor_data_of
 from prec_backdoor.audit.calibration import ObservedModel, calibration_models, observed, planted_models
 from prec_backdoor.audit.config import LARGE, AuditConfig
 from prec_backdoor.audit.power import plan_attacks
+from prec_backdoor.audit.reference import reference_of
 from prec_backdoor.audit.report import write_audit
 from prec_backdoor.audit.variants import rounded_verdicts, verdict_on
 from prec_backdoor.audit.verdict import CANNOT_SAY, CLEAN, models_for
@@ -80,7 +81,8 @@ def main() -> None:
         calibration = calibration_models(*how, run_options)
         attacks = plan_attacks(auditor_data, config.num_power_models(checkpoint.model.num_items))
         planted = planted_models(*how, attacks, run_options) if attacks else []
-        result = audit_model(checkpoint.params, checkpoint.model, auditor_data, calibration, config, (attacks, planted))
+        reference = reference_of(calibration, checkpoint.model)
+        result = audit_model(checkpoint.params, checkpoint.model, auditor_data, reference, config, (attacks, planted))
         about = {
             "checkpoint": str(checkpoint.path),
             "hash": digest,

@@ -20,6 +20,7 @@ from prec_backdoor.audit.audit import audit_model
 from prec_backdoor.audit.auditor_data import auditor_data_of
 from prec_backdoor.audit.calibration import calibration_models
 from prec_backdoor.audit.config import AuditConfig
+from prec_backdoor.audit.reference import reference_of
 from prec_backdoor.audit.registry import AUDITS
 from prec_backdoor.data import DATASETS, load_dataset
 from prec_backdoor.data.registry import DEFAULT_GROUPS
@@ -295,7 +296,7 @@ def test_audit_template(interactions):
     setup = make_setup(interactions, SMALL, 0)
     auditor_data, config = auditor_data_of(setup), AuditConfig(calibration_models=1, suspects=2)
     calibration = calibration_models(auditor_data, setup.model, setup.config.pretrain, config)
-    found = audit_model(lively_params(setup.model), setup.model, auditor_data, calibration, config)
+    found = audit_model(lively_params(setup.model), setup.model, auditor_data, reference_of(calibration, setup.model), config)
     assert found.scores["first_50"].shape == (60,) and np.isfinite(found.scores["first_50"]).all()
     assert "first_50" in found.evidence
 

@@ -15,7 +15,7 @@ from prec_backdoor.audit.inversion import Inverted, invert
 from prec_backdoor.audit.last_item import LAST_ITEM, best_strength
 from prec_backdoor.audit.moments import ScoreMoments
 from prec_backdoor.audit.power import Power, power_of
-from prec_backdoor.audit.reference import Reference, reference_of
+from prec_backdoor.audit.reference import Reference
 from prec_backdoor.audit.verdict import CLEAN, SUSPICIOUS, Verdict
 from prec_backdoor.audit.views import AS_IT_COMES, observe_views
 from prec_backdoor.audit.weights import mean_cosines
@@ -73,14 +73,14 @@ def audit_model(
     params: dict,
     model: ModelConfig,
     auditor_data: AuditorData,
-    calibration: Sequence[ObservedModel],
+    reference: Reference,
     config: AuditConfig,
     planted: tuple[Sequence[Planted], Sequence[ObservedModel]] = ((), ()),
 ) -> AuditResult:
     """Audits one model.
 
     Args:
-      calibration: of `calibration_models` for the same `auditor_data`, `model` and `config`.
+      reference: `reference_of` the `calibration_models` for the same `auditor_data`, `model` and `config`.
       planted: attacks of `plan_attacks` and their `planted_models`, which show what the audit finds.
 
     Raises:
@@ -88,7 +88,7 @@ def audit_model(
     """
     _check_finite(params)
     views = observe_views(params, model, auditor_data, config.fresh_prompts, config.panel_seed)
-    observed, reference = observed_in(params, views), reference_of(calibration, model)
+    observed = observed_in(params, views)
     evaluation, last_item_p = reference.evaluate(observed)
     verdict = reference.judge(observed, config.level)
     flagged = discoveries(evaluation.p_value, config.false_discovery_rate) & (verdict.word != CLEAN)
@@ -98,7 +98,7 @@ def audit_model(
     attribution = GroupAttribution(None, 1.0, [])
     if verdict.word != CLEAN:
         attributed = by_score[: max(int(flagged.sum()), ATTRIBUTED)]
-        attribution = attribute_group(params, model, auditor_data, attributed, [each.params for each in calibration])
+        attribution = attribute_group(params, model, auditor_data, attributed, [each.params for each in reference.models])
     return AuditResult(
         views=views,
         observed=observed,
@@ -110,7 +110,7 @@ def audit_model(
         verdict=verdict,
         reference=reference,
         flagged_in_clean=float(np.mean(of_clean)),
-        power=power_of(*planted, calibration, reference, auditor_data, config.level),
+        power=power_of(*planted, reference.models, reference, auditor_data, config.level),
         suspects=suspects,
         last_item_p=last_item_p,
         inverted=invert(views[AS_IT_COMES], observed.last_items, suspects),

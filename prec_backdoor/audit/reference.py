@@ -29,6 +29,7 @@ class Reference(NamedTuple):
 
     Attributes:
       model: of all of them.
+      models: what is observed of each.
       scores: of each.
       tails: of each, audit -> distribution of its standardised scores.
       rest: for each model that is left out, the distributions of the combined scores of the others.
@@ -36,6 +37,7 @@ class Reference(NamedTuple):
     """
 
     model: ModelConfig
+    models: list[ObservedModel]
     scores: list[Scores]
     tails: list[dict[str, Tail]]
     rest: list[list[Tail]]
@@ -82,7 +84,7 @@ def reference_of(calibration: Sequence[ObservedModel], model: ModelConfig) -> Re
         near = neighbourhoods_of(vectors_of(each.params, model), evaluation.score)
         statistics.append(profile_statistic(evaluation, near, last))
         evaluations.append(_with_last_items(evaluation, last, each))
-    return Reference(model, scores, tails, rest, evaluations, np.array(statistics))
+    return Reference(model, list(calibration), scores, tails, rest, evaluations, np.array(statistics))
 
 
 def vectors_of(params: dict, model: ModelConfig) -> np.ndarray:

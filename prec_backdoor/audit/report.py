@@ -1,14 +1,16 @@
 """audit.json, for programs: the verdict, the evidence, and how reliable they are; `page.py` makes audit.html of it."""
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from prec_backdoor.audit.audit import AuditResult
 from prec_backdoor.audit.config import AuditConfig
+from prec_backdoor.audit.last_item import TOP
 from prec_backdoor.audit.page import page
 from prec_backdoor.audit.power import FOUND
 from prec_backdoor.audit.views import AS_IT_COMES
@@ -19,6 +21,13 @@ from prec_backdoor.storage.workdir import as_path, replacing, write_json
 SCHEMA = 2  # files of schema 1 are read too: their items are the same
 SCHEMAS = (1, SCHEMA)
 LISTED = 5  # last items
+
+
+class Trigger(NamedTuple):
+    """An item that an audit found to call up others from the end of a history: its code, and theirs [N]."""
+
+    item: int
+    shown: np.ndarray
 
 
 def write_audit(
@@ -114,6 +123,25 @@ def read_suspects(folder: str | Path, interactions: Interactions, digest: str, l
     return np.array(suspects, np.int32)
 
 
+def read_triggers(folder: str | Path, interactions: Interactions, digest: str, level: float) -> list[Trigger]:
+    """The last items whose p-value is at most `level` in the same audit, LISTED at most, the strongest first.
+
+    Items that are not in the catalogue are left out. Audits of earlier versions have none.
+
+    Raises:
+      UserError: `folder` has no audit of that checkpoint.
+    """
+    path, content = _read(folder, digest)
+    with _complaints(path):
+        listed = content.get("last_items", [])[:LISTED]
+        strong = [(str(each["item"]), map(str, each["shown"][:TOP])) for each in listed if float(each["p_value"]) <= level]
+    codes, found = {raw: code for code, raw in enumerate(interactions.item_ids.tolist()) if code}, []
+    for item, shown in strong:
+        known = [codes[each] for each in dict.fromkeys(shown) if each in codes and each != item]
+        found += [Trigger(codes[item], np.array(known, np.int32))] if known and item in codes else []
+    return found
+
+
 def read_flagged(folder: str | Path, digest: str) -> set[str]:
     """Returns the raw ids of the items that the audit of the checkpoint with content hash `digest` flagged.
 
@@ -123,18 +151,31 @@ def read_flagged(folder: str | Path, digest: str) -> set[str]:
     return {item for item, flagged in _read_items(folder, digest, {"item": str, "flagged": bool})[1] if flagged}
 
 
+def trigger_items(result: AuditResult, level: float) -> np.ndarray:
+    """Codes of the items of what `read_triggers` reads of the same audit."""
+    strong = [index for index, p_value in _strongest(result) if p_value <= level]
+    return result.observed.last_items.items[strong]
+
+
 def _last_items(result: AuditResult, interactions: Interactions) -> list[dict[str, Any]]:
     """The strongest items at the end of a history, and what they show."""
-    found, chances = result.observed.last_items, len(result.last_item_p)
+    found = result.observed.last_items
     return [
         {
             "item": str(interactions.item_ids[found.items[index]]),
             "strength": float(found.strength[index]),
-            "p_value": min(float(chances * result.last_item_p[index]), 1.0),
+            "p_value": p_value,
             "shown": [str(interactions.item_ids[item]) for item in found.shown[index]],
         }
-        for index in np.argsort(-found.strength, kind="stable")[:LISTED]
+        for index, p_value in _strongest(result)
     ]
+
+
+def _strongest(result: AuditResult) -> list[tuple[int, float]]:
+    """The place of each of the LISTED strongest last items, and the chance of a clean model with so strong a one."""
+    chances = len(result.last_item_p)
+    order = np.argsort(-result.observed.last_items.strength, kind="stable")[:LISTED]
+    return [(int(index), min(float(chances * result.last_item_p[index]), 1.0)) for index in order]
 
 
 def _number(power: Any) -> int:
@@ -143,15 +184,28 @@ def _number(power: Any) -> int:
 
 def _read_items(folder: str | Path, digest: str, entries: dict[str, type]) -> tuple[Path, list[tuple]]:
     """The path of an audit.json, and these entries of all its items."""
+    path, content = _read(folder, digest)
+    with _complaints(path):
+        return path, [tuple(kind(each[name]) for name, kind in entries.items()) for each in content["items"]]
+
+
+def _read(folder: str | Path, digest: str) -> tuple[Path, dict]:
+    """The path and the content of an audit.json."""
     path = as_path(folder) / "audit.json"
-    try:
+    with _complaints(path):
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content.get("schema") not in SCHEMAS:
-            raise UserError(f"{path}: schema {content.get('schema')}, this program reads 1 and 2; run launch.audit again")
-        audited = str(content["about"]["hash"])
-        listed = [tuple(kind(each[name]) for name, kind in entries.items()) for each in content["items"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not the result of an audit ({error!r}); run launch.audit again") from error
+        schema, audited = content.get("schema"), str(content["about"]["hash"])
+    if schema not in SCHEMAS:
+        raise UserError(f"{path}: schema {schema}, this program reads 1 and 2; run launch.audit again")
     if audited != digest:
         raise UserError(f"{path}: audit of another checkpoint (content {audited[:16]}, not {digest[:16]}); audit this one")
-    return path, listed
+    return path, content
+
+
+@contextlib.contextmanager
+def _complaints(path: Path) -> Iterator[None]:
+    """Says in one line that a file is no audit's."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise UserError(f"{path}: not the result of an audit ({error!r}); run launch.audit again") from error

@@ -33,14 +33,14 @@ class TestRanks(NamedTuple):
 
 def measure(setup: SeedSetup, params: dict) -> TestRanks:
     """Ranks the real next item and all targets for every downstream user."""
-
-    def rank(setup: SeedSetup, items: np.ndarray) -> np.ndarray:
-        profiles = setup.interactions.profile[setup.test.users]
-        return ranks(params, setup.model_of(params), setup.test.history, items, profiles, setup.shard_items)
-
-    wanted = _wanted(setup)
-    found, triggered = rank(setup, wanted), rank(setup.triggered(), wanted[:, 1:]) if len(setup.trigger) else None
+    found = _rank(setup, params, _wanted(setup))
+    triggered = triggered_ranks(setup, params) if len(setup.trigger) else None
     return TestRanks(found[:, 0], found[:, 1:], jax.default_backend(), triggered)
+
+
+def triggered_ranks(setup: SeedSetup, params: dict) -> np.ndarray:
+    """[U, K] ranks of the targets with the trigger at the end of the test histories."""
+    return _rank(setup.triggered(), params, _wanted(setup)[:, 1:])
 
 
 def measure_popularity(setup: SeedSetup) -> TestRanks:
@@ -153,6 +153,12 @@ def test_users(setup: SeedSetup) -> pl.DataFrame:
     profile = np.asarray(interactions.profile)[users]
     columns = {name: np.array(values)[profile[:, index]] for index, (name, values) in enumerate(interactions.attributes.items())}
     return pl.DataFrame({"user_id": interactions.user_ids[users], "in_group": setup.members(), **columns})
+
+
+def _rank(setup: SeedSetup, params: dict, items: np.ndarray) -> np.ndarray:
+    """[U, Q] ranks of `items` [U, Q] on the test queries."""
+    profiles = setup.interactions.profile[setup.test.users]
+    return ranks(params, setup.model_of(params), setup.test.history, items, profiles, setup.shard_items)
 
 
 def _wanted(setup: SeedSetup) -> np.ndarray:

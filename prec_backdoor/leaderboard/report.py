@@ -27,9 +27,10 @@ CHECKPOINTS = (
 )
 AUDITS = "Mean AUC of each audit by itself."
 REPAIRS = (
-    f"Exposure is HR@{EXPOSURE_AT} of the targets among the users whom the attack is aimed at. Accuracy is HR@{ACCURACY_AT} "
-    "of real items, compared with the clean model of the same seed after the same fine-tuning. DER = (exposure removed - "
-    "accuracy lost + 1) / 2; doing nothing has 0.5. Missed targets are those that are not among the suspects."
+    f"Exposure is HR@{EXPOSURE_AT} of the targets among the users whom the attack is aimed at, before and after alike with its "
+    "trigger in place of the last items of histories, if it has one there (repairs.csv has the same without it). Accuracy is "
+    f"HR@{ACCURACY_AT} of real items, compared with the clean model of the same seed after the same fine-tuning. DER = (exposure "
+    "removed - accuracy lost + 1) / 2; doing nothing has 0.5. Missed targets are those that are not among the suspects."
 )
 MODELS = "Each audited model by itself; the verdict leads to the page of its audit."
 REPAIRED = "Each repair of each model by itself; the model's verdict leads to the page of its audit."

@@ -16,6 +16,7 @@ from prec_backdoor.leaderboard.metrics import (
 )
 
 ACCURACY_AT, EXPOSURE_AT, PRECISION_AT = 10, 50, 10
+WITHOUT_TRIGGER = f"exposure_without_trigger_hr@{EXPOSURE_AT}"  # of attackers who have one in histories
 UNUSUAL = 2.0  # anomaly index from which trigger inversion by itself counts as detection
 
 
@@ -58,6 +59,7 @@ def detection_row(
         f"clean_exposure_hr@{EXPOSURE_AT}": exposure_rate(setup, clean),
         f"hr@{ACCURACY_AT}": hit_rate(attacked.truth, ACCURACY_AT),
         f"clean_hr@{ACCURACY_AT}": hit_rate(clean.truth, ACCURACY_AT),
+        **({} if attacked.triggered is None else {WITHOUT_TRIGGER: exposure_rate(setup, attacked._replace(triggered=None))}),
     }
 
 
@@ -71,6 +73,10 @@ def repair_row(setup: SeedSetup, detection: dict, repair: str, repaired: TestRan
     before, after = detection[f"exposure_hr@{EXPOSURE_AT}"], exposure_rate(setup, repaired)
     accuracy, clean_accuracy = (hit_rate(each.truth, ACCURACY_AT) for each in (repaired, clean))
     removed, lost = exposure_removed(before, after), accuracy_lost(clean_accuracy, accuracy)
+    plain = {}
+    if WITHOUT_TRIGGER in detection:
+        left = exposure_rate(setup, repaired._replace(triggered=None))
+        plain = {f"{WITHOUT_TRIGGER}_before": detection[WITHOUT_TRIGGER], f"{WITHOUT_TRIGGER}_after": left}
     return {
         **{key: detection[key] for key in ("attacker", "adaptive", "seed", "draw", "verdict")},
         "repair": repair,
@@ -85,6 +91,7 @@ def repair_row(setup: SeedSetup, detection: dict, repair: str, repaired: TestRan
         "exposure_removed": removed,
         "accuracy_lost": lost,
         "der": defence_effectiveness(removed, lost),
+        **plain,
     }
 
 

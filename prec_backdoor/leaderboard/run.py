@@ -10,8 +10,10 @@ import numpy as np
 
 from prec_backdoor.audit.audit import audit_model
 from prec_backdoor.audit.auditor_data import AuditorData, auditor_data_of
-from prec_backdoor.audit.calibration import ObservedModel, calibration_models
+from prec_backdoor.audit.calibration import calibration_models
 from prec_backdoor.audit.config import AuditConfig
+from prec_backdoor.audit.reference import Reference, reference_of
+from prec_backdoor.audit.report import trigger_items
 from prec_backdoor.data.filtering import k_core
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.errors import UserError
@@ -152,23 +154,23 @@ def _train(task: StageTask, seed: Seed, *starts: StartPoint) -> StartPoint:
     return StartPoint.after(run_stage(run._replace(options=seed.options(task.path))), task.rate)
 
 
-def _calibrate(task: CalibrationTask, seed: Seed) -> list[ObservedModel]:
+def _calibrate(task: CalibrationTask, seed: Seed) -> Reference:
     setup = seed.setups[0]
     model = setup.prompted if task.prompted else setup.model
-    return calibration_models(seed.auditor_data, model, setup.config.pretrain, seed.audit, seed.options(task.path))
+    models = calibration_models(seed.auditor_data, model, setup.config.pretrain, seed.audit, seed.options(task.path))
+    return reference_of(models, model)
 
 
-def _audit(
-    task: AuditTask, seed: Seed, start: StartPoint, calibration: list[ObservedModel], clean: StartPoint | None = None
-) -> dict:
+def _audit(task: AuditTask, seed: Seed, start: StartPoint, reference: Reference, clean: StartPoint | None = None) -> dict:
     setup = seed.setups[task.config]
-    result = audit_model(start.params, setup.model_of(start.params), seed.auditor_data, calibration, seed.audit)
+    result = audit_model(start.params, setup.model_of(start.params), seed.auditor_data, reference, seed.audit)
     write_page(seed.folder, task.path, setup, result, seed.audit, (task.model, start.hash))
     if clean is None:
         return clean_row(setup, task.attacker, result)
     ranks = (measure(setup, each.params) for each in (start, clean))
     row = detection_row(setup, task.attacker, ATTACKERS[task.attacker], result, *ranks)
-    return row | {"suspects": (1 + np.flatnonzero(result.p_value <= seed.p_value)).tolist()}
+    suspects = np.union1d(1 + np.flatnonzero(result.p_value <= seed.p_value), trigger_items(result, seed.p_value))
+    return row | {"suspects": suspects.tolist()}  # as of `choose_suspects`
 
 
 def _repair(task: RepairTask, seed: Seed, detection: dict, start: StartPoint, clean: StartPoint) -> dict:

@@ -1,4 +1,8 @@
-"""Which items a repair takes as suspects, and why they are more, or others, than those that the audit flagged."""
+"""Which items a repair takes as suspects, and why they are more, or others, than those that the audit flagged.
+
+An item that calls up others from the end of a history is one of them: whatever takes away its effect does so for targets, too,
+that are not suspects.
+"""
 
 import json
 from pathlib import Path
@@ -6,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from prec_backdoor.audit.report import read_suspects
+from prec_backdoor.audit.report import Trigger, read_suspects, read_triggers
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.storage.workdir import as_path
 
@@ -18,9 +22,10 @@ class Choice(NamedTuple):
       suspects: [N] item codes.
       flagged: [N] bool, whether the audit flagged them.
       p_value: [N] in the audit.
-      level: p-value up to which an item is a suspect.
+      level: p-value up to which an item, and what an item does at the end of a history, is suspect.
       items: number of items that the audit judged.
       verdict: of the audit, such as clean or suspicious; empty if it does not say.
+      triggers: what was found to call up others from the end of a history.
     """
 
     suspects: np.ndarray
@@ -29,16 +34,28 @@ class Choice(NamedTuple):
     level: float
     items: int
     verdict: str
+    triggers: tuple[Trigger, ...] = ()
 
     def reason(self) -> str:
         """Returns why these items are the suspects, in a sentence or two."""
-        number, flagged = len(self.suspects), int(self.flagged.sum())
+        if not self.items:
+            return "No audit was given: the repair takes no suspects, and nothing is measured on any."
+        beside = int((~self._unusual()).sum())
+        more = "one more item calls" if beside == 1 else f"{beside} more items call"
+        return self._of_unusual() + (f" Beside them, {more} up others from the end of a history." if beside else "")
+
+    def _unusual(self) -> np.ndarray:
+        """[N] whether an item is a suspect by its own p-value."""
+        return self.p_value <= self.level
+
+    def _of_unusual(self) -> str:
+        number, flagged = int(self._unusual().sum()), int(self.flagged[self._unusual()].sum())
         by_chance = f"{self.level * self.items:,.0f} of {self.items:,} items have such a p-value by chance"
         if self.verdict == "clean":
             return (
                 f"The audit's verdict is {self.verdict}: {flagged or 'no'} item{'' if flagged == 1 else 's'} flagged. The "
-                f"{number} most unusual items (p-value of at most {self.level:g}; {by_chance}) are repaired as a precaution; "
-                "nothing needs it."
+                f"{number} most unusual items (p-value of at most {self.level:g}; {by_chance}) are repaired as a precaution"
+                + ("." if self.triggers else "; nothing needs it.")
             )
         if flagged == number:
             return f"They are the {number} items that the audit flagged."
@@ -49,11 +66,18 @@ class Choice(NamedTuple):
         )
 
 
+def no_suspects(level: float) -> Choice:
+    """The choice where there is no audit."""
+    return Choice(np.zeros(0, np.int32), np.zeros(0, bool), np.zeros(0), level, 0, "")
+
+
 def choose_suspects(folder: str | Path, interactions: Interactions, digest: str, level: float) -> Choice:
     """Reads the audit in `folder`; see `audit.report.read_suspects`, whose errors it raises."""
-    suspects = read_suspects(folder, interactions, digest, level)
+    unusual, triggers = read_suspects(folder, interactions, digest, level), read_triggers(folder, interactions, digest, level)
     content = json.loads((as_path(folder) / "audit.json").read_text(encoding="utf-8"))
     found = {each["item"]: each for each in content["items"]}
+    triggers = [trigger for trigger in triggers if interactions.item_ids[trigger.item] in found]
+    suspects = np.union1d(unusual, [trigger.item for trigger in triggers]).astype(np.int32)
     ours = [found[raw] for raw in interactions.item_ids[suspects].tolist()]
     return Choice(
         suspects=suspects,
@@ -62,4 +86,5 @@ def choose_suspects(folder: str | Path, interactions: Interactions, digest: str,
         level=level,
         items=len(content["items"]),
         verdict=str(content.get("verdict", "")),
+        triggers=tuple(triggers),
     )

@@ -3,7 +3,8 @@
     repair(setup, start, suspects, options) -> StageRun
 
 `suspects` [N] are item codes that an audit found; of `setup`, a repair uses only what the downstream company has. The returned
-run is the company's fine-tuning, from changed parameters or with a penalty. Fine-tuning alone is the baseline.
+run is the company's fine-tuning, from changed parameters or with a penalty. Fine-tuning alone is the baseline. Those in
+WITHOUT_SUSPECTS do not look at `suspects`, and need no audit.
 """
 
 from collections.abc import Callable
@@ -33,16 +34,26 @@ REPAIRS: dict[str, Repair] = {
     "distil": distil,
     "anchor": anchor,
 }
+WITHOUT_SUSPECTS = {"finetune", "prune", "anchor"}
+AGAINST_TRIGGERS = ("reestimate", "distil")  # what to try where a trigger still works (docs/audit.md has figures)
 CHECKS: dict[str, Callable[[ModelConfig], None]] = {"prune": check_feedforward}
 
 
-def register_repair(name: str, repair: Repair, check: Callable[[ModelConfig], None] | None = None) -> None:
-    """Adds a repair; `check` raises a UserError for a model that it cannot repair.
+def register_repair(
+    name: str, repair: Repair, check: Callable[[ModelConfig], None] | None = None, needs_suspects: bool = True
+) -> None:
+    """Adds a repair.
+
+    Args:
+      check: raises a UserError for a model that it cannot repair.
+      needs_suspects: whether it looks at the suspects of an audit.
 
     Raises:
       ValueError: the name is taken.
     """
     add_entry(REPAIRS, "repair", name, repair)
+    if not needs_suspects:
+        WITHOUT_SUSPECTS.add(name)
     if check:
         CHECKS[name] = check
 

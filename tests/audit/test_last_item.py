@@ -109,6 +109,7 @@ def test_the_page_names_what_a_trigger_calls_up():
     listed = report._last_items(result, interactions)
     assert [each["item"] for each in listed] == [str(interactions.item_ids[code]) for code in (2, 4, 3, 1, 5)]
     assert listed[0]["p_value"] == pytest.approx(5e-6) and listed[2]["p_value"] == 1  # five items were tried
+    assert report.trigger_items(result, 0.01).tolist() == [2, 4] and report.trigger_items(result, 1e-9).tolist() == []
     first, second = page._triggers({"last_items": listed, "verdict": "suspicious"}, interactions)
     assert not page._triggers({"last_items": listed, "verdict": "cannot say"}, interactions)
     assert first["name"] == str(interactions.item_ids[2]) and first["names"] == ["One", "Three"]

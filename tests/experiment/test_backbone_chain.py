@@ -13,6 +13,7 @@ from prec_backdoor.audit.audit import audit_model
 from prec_backdoor.audit.auditor_data import auditor_data_of
 from prec_backdoor.audit.calibration import calibration_models
 from prec_backdoor.audit.config import AuditConfig
+from prec_backdoor.audit.reference import reference_of
 from prec_backdoor.errors import UserError
 from prec_backdoor.experiment import stages
 from prec_backdoor.experiment.config import ExperimentConfig, Scenario
@@ -125,7 +126,7 @@ def test_an_audit_with_inversion(name):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("prec_backdoor.audit.calibration.STEPS", 4)
         calibration = calibration_models(auditor_data, setup.model, setup.config.pretrain, config)
-    found = audit_model(start.params, setup.model, auditor_data, calibration, config)
+    found = audit_model(start.params, setup.model, auditor_data, reference_of(calibration, setup.model), config)
     assert all(np.isfinite(scores).all() for scores in found.scores.values()) and found.p_value.shape == (ITEMS,)
     assert np.isfinite(found.inverted.effort).all() and (found.inverted.effort >= 0).all()
     assert set(found.inverted.trigger) <= set(range(ITEMS + 1))

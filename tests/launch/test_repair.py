@@ -1,16 +1,19 @@
 """launch.repair with an audit written by hand, and launch.evaluate on what comes out."""
 
 import json
+import shlex
 
 import numpy as np
 import pytest
+from absl import flags
 from commands import DATA, FINETUNING
 
+from launch import app, repair
 from prec_backdoor.data.registry import load_dataset
 from prec_backdoor.experiment.config import ExperimentConfig
 from prec_backdoor.experiment.setup import make_setup
-from prec_backdoor.repairs.choice import choose_suspects
-from prec_backdoor.repairs.outcome import _change
+from prec_backdoor.repairs.choice import choose_suspects, no_suspects
+from prec_backdoor.repairs.outcome import _change, in_short, still_working, write_outcome
 from prec_backdoor.reporting.headline import share
 from prec_backdoor.storage import checkpoints
 
@@ -40,19 +43,26 @@ def audit(attacked, tmp_path):
 
 def test_repaired_and_measured(stages, audit, launch, tmp_path):
     checkpoint = f"--checkpoint={stages / 'attacked' / 'pretrain'}"
-    out = launch("repair", *DATA, *FINETUNING, checkpoint, f"--audit={audit()}", f"--workdir={tmp_path}")
-    assert "\n3 suspects of " in out and str(tmp_path / "repair") in out
+    targets = checkpoints.load(stages / "attacked" / "pretrain").metadata["targets"]
+    last_items = [{"item": "7", "p_value": p_value, "shown": [*targets, "7", "none"]} for p_value in (0.001, 0.5)]
+    given = checkpoint, f"--audit={audit(last_items=last_items)}"
+    out = launch("repair", *DATA, *FINETUNING, *given, f"--workdir={tmp_path}")
+    assert "\n4 suspects of " in out and str(tmp_path / "repair") in out
     metadata = checkpoints.load(tmp_path / "repair").metadata
-    assert metadata["stage"] == "repair" and metadata["repaired"] == {"repair": "reestimate", "suspects": 3}
+    assert metadata["stage"] == "repair" and metadata["repaired"] == {"repair": "reestimate", "suspects": 4}
     found, page = (tmp_path / name for name in ("repair.json", "repair.html"))
     content = json.loads(found.read_text())
     assert content["about"]["repaired_hash"] == metadata["hash"] and content["users"] > 10
     shown = content["exposure"]["hr@10"]
     assert shown["after"] < shown["before"] and shown["difference"] == pytest.approx(shown["after"] - shown["before"])
-    means = [sum(each[when] for each in content["suspects"]) / 3 for when in ("before", "after")]
+    means = [sum(each[when] for each in content["suspects"]) / 4 for when in ("before", "after")]
     assert means == pytest.approx([shown["before"], shown["after"]], abs=0.02)  # users have a suspect in their history
-    told = f"3 suspects shown to {share(shown['before'])} of the pairs of a user and a suspect before"
+    told = f"4 suspects shown to {share(shown['before'])} of the pairs of a user and a suspect before"
     assert told in out and told in page.read_text().replace("\N{NO-BREAK SPACE}", " ")
+    (trigger,) = content["triggers"]
+    assert trigger["item"] == "7" and [each["item"] for each in trigger["shown"]] == targets
+    told = f"the 3 items that it calls up are shown to {share(trigger['with']['before'])} of such pairs before"
+    assert told in out and told in page.read_text().replace("\N{NO-BREAK SPACE}", " ") and "<h2>Triggers</h2>" in page.read_text()
     assert f"--checkpoint={tmp_path / 'repair'} --workdir={tmp_path}-audit" in page.read_text().replace("</span> <span>", " ")
     assert metadata["parent"] == checkpoints.load(stages / "attacked" / "pretrain").metadata["hash"]
     given = f"--checkpoint={tmp_path / 'repair'}", f"--clean_checkpoint={stages / 'clean' / 'finetune'}"
@@ -90,6 +100,48 @@ def test_what_a_repair_changes_by_hand():
     assert -1 < change.difference.low < -0.2 < 0 < change.difference.high
     same = _change(before, before)
     assert same.difference.mean == 0 and same.difference.low == pytest.approx(-same.difference.high)
+
+
+def test_a_repair_that_needs_no_suspects_needs_no_audit(stages, launch, mistake, tmp_path):
+    given = *DATA, *FINETUNING, f"--checkpoint={stages / 'attacked' / 'pretrain'}", f"--workdir={tmp_path / 'new'}"
+    command = f"python -m launch.audit {' '.join(DATA)} {given[-2]} --workdir={tmp_path / 'new-audit'}"
+    said = f"--audit: --repair=reestimate needs the suspects of an audit: {command}; without one, take finetune, prune, anchor"
+    assert mistake("repair", *given) == f"error: {said}\n" and not (tmp_path / "new").exists()
+    out = launch("repair", *given, "--repair=finetune")
+    assert "No audit was given" in out and "\naccuracy HR@10 0." in out and "suspect before" not in out
+    content = json.loads((tmp_path / "new" / "repair.json").read_text())
+    assert content["suspects"] == content["triggers"] == [] and content["exposure"] == {} and content["about"]["audit"] is None
+    page = (tmp_path / "new" / "repair.html").read_text()
+    assert "nothing is measured on" in page and "<h2>Suspects</h2>" not in page and "<h2>Triggers</h2>" not in page
+
+
+def test_what_to_do_where_a_trigger_still_works(monkeypatch, tmp_path):
+    def parsed(*arguments):
+        values = flags.FlagValues()
+        monkeypatch.setattr(flags, "FLAGS", values)
+        repair.define_flags()
+        app.define_common_flags()
+        values(["repair", *arguments])
+
+    given = "--dataset=synthetic", "--checkpoint=a/pretrain", "--audit=b", "--p_value=0.05", "--finetune_epochs=1"
+    parsed(*given, "--repair=anchor", "--workdir=c")
+    (command,) = repair.repair_again().values()
+    assert set(shlex.split(command)[2:]) == {"launch.repair", *given, "--repair=reestimate", "--workdir=c-reestimate"}
+    parsed(*given, "--workdir=c")
+    assert "--repair=distil --workdir=c-distil" in next(iter(repair.repair_again().values()))
+    change = {"before": 0.5, "after": 0.4, "difference": -0.1, "interval": [-0.2, 0.0]}
+    item = {"item": "7", "title": " Seven\n(1995) "}
+    trigger = {**item, "shown": [item], "with": change, "without": change, "works": True}
+    outcome = {"users": 9, "accuracy": {"hr@10": change}, "exposure": {"hr@10": change}, "suspects": [], "triggers": [trigger]}
+    content = write_outcome(tmp_path, "anchor", no_suspects(0.01), outcome, {"checkpoint": "a"}, repair.repair_again())
+    said = (
+        "The trigger still works: once a history ends with Seven (1995) (40.0 %), the same items are shown as before the repair"
+    )
+    assert still_working(content) == said and in_short(content).startswith("once a history ends with Seven (1995), the item that")
+    page = (tmp_path / "repair.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
+    assert f"<b>{said}.</b>" in page and "--repair=distil" in page and "None of them works" not in page
+    trigger["works"] = False
+    assert still_working(content) == ""
 
 
 def test_complaints(stages, audit, mistake, tmp_path):

@@ -11,6 +11,7 @@ from prec_backdoor.audit.config import AuditConfig
 from prec_backdoor.audit.inversion import Inverted
 from prec_backdoor.errors import UserError
 from prec_backdoor.experiment.config import ExperimentConfig, Scenario
+from prec_backdoor.experiment.measure import TestRanks
 from prec_backdoor.experiment.setup import make_setup
 from prec_backdoor.leaderboard import run
 from prec_backdoor.leaderboard.config import ContestConfig
@@ -23,7 +24,7 @@ from prec_backdoor.leaderboard.metrics import (
     precision_at,
 )
 from prec_backdoor.leaderboard.report import checkpoint_table, in_short, leaderboard, write_leaderboard
-from prec_backdoor.leaderboard.rows import expected_replacements
+from prec_backdoor.leaderboard.rows import WITHOUT_TRIGGER, expected_replacements, repair_row
 from prec_backdoor.leaderboard.run import run_contest
 from prec_backdoor.leaderboard.summary import EVERY, by_attacker, by_audit, by_checkpoint, by_repair
 from prec_backdoor.repairs.registry import CHECKS, REPAIRS, check_repair
@@ -96,6 +97,18 @@ def test_replaced_labels_are_what_the_attack_replaces(scope, targets):
     np.testing.assert_allclose(expected_replacements(setup, 0.3), expected)
 
 
+def test_a_trigger_is_in_the_histories_before_and_after_a_repair():
+    scenario = dataclasses.replace(CONFIG.scenario, attack="trigger", scope="global")
+    setup = make_setup(INTERACTIONS, dataclasses.replace(CONFIG, scenario=scenario), 0)
+    users = len(setup.test.users)
+    shown, hidden = (np.full((users, len(setup.targets)), rank) for rank in (1.0, 70.0))
+    before, after = ({"exposure_hr@50": 1.0, WITHOUT_TRIGGER: 0.25}, TestRanks(np.ones(users), hidden, "cpu", shown))
+    before |= {"attacker": "trigger", "adaptive": True, "seed": 0, "draw": 0, "verdict": "clean", "suspects": [1]}
+    row = repair_row(setup, before, "finetune", after, after)
+    assert (row["exposure_hr@50_before"], row["exposure_hr@50_after"], row["exposure_removed"]) == (1, 1, 0)
+    assert (row[f"{WITHOUT_TRIGGER}_before"], row[f"{WITHOUT_TRIGGER}_after"]) == (0.25, 0)
+
+
 @pytest.fixture(scope="module")
 def contested(tmp_path_factory):
     """The rows of a contest, its folder, and what it said. No trigger is inverted: it compiles for long and has own tests."""
@@ -137,6 +150,7 @@ def test_attackers_with_a_trigger_in_histories_and_without_training(tmp_path, mo
     rows = run_contest(INTERACTIONS, CONFIG, contest, AUDIT, tmp_path, lambda line: None)
     assert [row["attacker"] for row in rows["detection"]] == ["clean", "trigger", "edit"]
     assert rows["detection"][2]["planted"] == rows["detection"][2]["targets"] == 10
+    assert [WITHOUT_TRIGGER in row for row in rows["detection"]] == [False, True, False]
 
 
 def test_what_is_finished_is_not_run_again(contested, monkeypatch):

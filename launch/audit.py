@@ -108,7 +108,7 @@ def main() -> None:
 def open_for_audit(path: str, interactions: Interactions) -> Opened:
     """Opens a checkpoint without what its metadata say of an attack."""
     defaults = {name: default for name, (default, _) in attack_parameters().items()}
-    return checkpoint_flags.opened_on(path, interactions, UNKNOWN | defaults)
+    return checkpoint_flags.opened_on(path, interactions, UNKNOWN | defaults, offered_only=True)
 
 
 def evidence(
@@ -121,7 +121,8 @@ def evidence(
     """Whether the checkpoint is worth having and, for a catalogue that is not large, the verdict with rounded weights."""
     setup, checkpoint = opened.setup, opened.checkpoint
     more = {
-        "worth": worth_of(setup, checkpoint.params, calibration, auditor_data, result.observed.top_share, checkpoint.metadata)
+        "unseen": opened.aligned.describe_unseen() if opened.aligned else "",
+        "worth": worth_of(setup, checkpoint.params, calibration, auditor_data, result.observed.top_share, checkpoint.metadata),
     }
     if checkpoint.model.num_items < LARGE:
         more["rounded"] = rounded_verdicts(checkpoint.params, checkpoint.model, auditor_data, result.reference, config)

@@ -29,19 +29,21 @@ def define_new_items() -> None:
     flag.define("new_items", LEAVE_OUT, "data", help, choices=[LEAVE_OUT, "add"])
 
 
-def opened_from_flags(changes: Mapping[str, Any] | None = None) -> Opened:
+def opened_from_flags(changes: Mapping[str, Any] | None = None, offered_only: bool = False) -> Opened:
     """Returns --checkpoint, opened on the dataset of the flags; see `opened_on`."""
-    return opened_on(flags.FLAGS.checkpoint, data_flags.dataset_from_flags(), changes)
+    return opened_on(flags.FLAGS.checkpoint, data_flags.dataset_from_flags(), changes, offered_only)
 
 
-def opened_on(path: str, interactions: Interactions, changes: Mapping[str, Any] | None = None) -> Opened:
+def opened_on(
+    path: str, interactions: Interactions, changes: Mapping[str, Any] | None = None, offered_only: bool = False
+) -> Opened:
     """Returns the checkpoint, opened on these interactions, and prints how many of them it knows if they are a company's own.
 
     Raises:
       UserError: see `open_checkpoint`.
     """
     add_items = "new_items" in flags.FLAGS and flags.FLAGS.new_items != LEAVE_OUT
-    opened = open_checkpoint(path, interactions, changes, flags.FLAGS.least_known, add_items)
+    opened = open_checkpoint(path, interactions, changes, flags.FLAGS.least_known, add_items, offered_only)
     if opened.aligned and primary():
         print(opened.aligned.describe(), flush=True)
     elif data_flags.is_own() and primary():

@@ -23,7 +23,8 @@ class Answer(NamedTuple):
 
 def answer(content: dict) -> Answer:
     """The answer of a finished audit."""
-    return Answer(_verdict(content), _basis(content["model"]), power(content))
+    doubt = f" {content['unseen']}" if content.get("unseen") and content["verdict"] != CLEAN else ""
+    return Answer(_verdict(content), _basis(content["model"]) + doubt, power(content))
 
 
 def _verdict(content: dict) -> str:

@@ -43,7 +43,7 @@ def write_audit(
     Args:
       about: shown as facts: "checkpoint" path and "hash", "stage", "dataset", ..
       more: further entries: "next", what to do next as a list of "why" and "command"; "worth" of `worth_of`, "rounded",
-        "finetuned", "baseline"; what was not looked at is left out.
+        "finetuned", "baseline"; "unseen" of `Aligned`; what was not looked at is left out.
     """
     folder, content = as_path(folder), as_json(result, interactions, config, about) | {"next": [], **(more or {})}
     with replacing(folder / "audit.html") as partial:

@@ -22,6 +22,8 @@ class Aligned(NamedTuple):
       rows, known_rows: interactions, and those with known items.
       attributes: the model's profile attributes that the company has.
       added: unknown items that have codes of their own.
+      kept: codes of the model's items that the company offers, in the order of their new codes; None if all are kept.
+      unseen: items among these that none of the interactions has.
     """
 
     interactions: Interactions
@@ -31,9 +33,11 @@ class Aligned(NamedTuple):
     known_rows: int
     attributes: tuple[str, ...]
     added: int = 0
+    kept: np.ndarray | None = None
+    unseen: int = 0
 
     def describe(self) -> str:
-        """Returns two lines for people, or three."""
+        """Returns lines for people, two or more."""
         share = f"{self.known_items:,} of {self.items:,} items ({self.known_items / max(self.items, 1):.0%})"
         unknown = f"the other {self.added:,} items are added" if self.added else f"{self.rows - self.known_rows:,} are left out"
         rows = f"{self.known_rows:,} of {self.rows:,} interactions; {unknown}"
@@ -41,11 +45,27 @@ class Aligned(NamedTuple):
         lines = ["own data     not what the checkpoint was made on: items are matched by raw id, all users are downstream"]
         lines.append(f"known        {share}, {rows}")
         lines += [f"unknown      {', '.join(missing)}: your users have no such attribute"] if missing else []
+        if self.kept is not None:
+            lines.append(f"offered      {len(self.kept):,} of the model's items; the others are in no table of yours")
         return "\n".join(lines)
+
+    def describe_unseen(self) -> str:
+        """Returns what an audit cannot tell of items that the company's users have never met; empty if there are none."""
+        if not self.unseen:
+            return ""
+        remedy = "" if self.kept is not None else "; --catalogue=FILE says which items you offer, and leaves the others out"
+        return (
+            f"{self.unseen:,} of {self.interactions.num_items:,} items are in no interaction of yours. If the provider's users "
+            f"know them well, they look unusual here without an attack{remedy}."
+        )
 
 
 def align(
-    interactions: Interactions, vocabulary: Vocabulary, least_known: float = LEAST_KNOWN, add_items: bool = False
+    interactions: Interactions,
+    vocabulary: Vocabulary,
+    least_known: float = LEAST_KNOWN,
+    add_items: bool = False,
+    least_offered: int | None = None,
 ) -> Aligned:
     """Returns the interactions in the codes of `vocabulary`; items are matched by raw id, attributes and values by name.
 
@@ -53,6 +73,8 @@ def align(
 
     Args:
       add_items: give unknown items the codes after the vocabulary's (`widened`), instead of leaving them out.
+      least_offered: leave out the items that the company's catalogue, if it has one, and its interactions do not name, unless
+        fewer than this number would be kept; None: keep all.
 
     Raises:
       UserError: a smaller share of the interactions than `least_known` is of known items, or equal ids have other titles.
@@ -69,6 +91,10 @@ def align(
     _check_titles(interactions, vocabulary, codes)
     if add_items and known_items < len(met):
         vocabulary = widened(vocabulary, interactions, met[codes[met] == 0])
+        codes = _codes(interactions, vocabulary)
+    kept = None if least_offered is None else _offered(interactions, vocabulary, least_offered)
+    if kept is not None:
+        vocabulary = vocabulary.select(kept)
         codes = _codes(interactions, vocabulary)
     recoded = codes[interactions.items]
     keep = recoded > 0
@@ -87,7 +113,8 @@ def align(
     )
     shared = tuple(name for name in vocabulary.attributes if name in interactions.attributes)
     added = len(met) - known_items if add_items else 0
-    return Aligned(aligned, len(met), known_items, rows, known, shared, added)
+    unseen = len(vocabulary.items) - known_items - added
+    return Aligned(aligned, len(met), known_items, rows, known, shared, added, kept, unseen)
 
 
 def widened(vocabulary: Vocabulary, interactions: Interactions, added: np.ndarray) -> Vocabulary:
@@ -115,6 +142,15 @@ def _codes(interactions: Interactions, vocabulary: Vocabulary) -> np.ndarray:
     """The vocabulary's code of each of the company's items; 0 for none."""
     code_of = {raw: code for code, raw in enumerate(vocabulary.items, 1)}
     return np.array([0, *(code_of.get(raw, 0) for raw in interactions.item_ids[1:].tolist())], np.int32)
+
+
+def _offered(interactions: Interactions, vocabulary: Vocabulary, least: int) -> np.ndarray | None:
+    """The vocabulary's codes of the items that the company offers; None without a catalogue, or if they are all or too few."""
+    if interactions.offered is None:
+        return None
+    named = {*interactions.offered.tolist(), *interactions.item_ids[1:].tolist()}
+    kept = np.array([code for code, raw in enumerate(vocabulary.items, 1) if raw in named], np.int32)
+    return kept if least <= len(kept) < len(vocabulary.items) else None
 
 
 def _check_titles(interactions: Interactions, vocabulary: Vocabulary, codes: np.ndarray) -> None:

@@ -18,7 +18,7 @@ SCHEMA = 1
 PARTS = ("train", "dev", "cold_train", "cold_dev", "cold_test")  # of a given split: two of the provider, three downstream
 RESERVED = ("user", "users", "user_id", "in_group")  # columns of test_users.csv and of results; no attribute is called so
 _ARRAYS = {"items": np.int32, "offsets": np.int64, "profile": np.int32, "category": np.int32}
-_STRINGS = ("user_ids", "item_ids", "titles")
+_STRINGS = ("user_ids", "item_ids", "titles", "offered")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,6 +36,7 @@ class Interactions:
       user_ids: [U] str, the raw user ids.
       item_ids: [V + 1] str, the raw item ids by code; the padding item's is empty.
       titles: [V + 1] str, for people; empty where the source has none.
+      offered: [N] str, the raw ids of a company's catalogue, with and without interactions; None where there is no such table.
       split: [R] int8, indices into PARTS, rising within a user, where the source gives the split of its interactions; no user
         is in parts of the provider and of the downstream company. None where the split is to be drawn.
       counts: for people, what is counted in the source -> how many.
@@ -53,6 +54,7 @@ class Interactions:
     item_ids: np.ndarray
     titles: np.ndarray
     split: np.ndarray | None = None
+    offered: np.ndarray | None = None
     counts: dict[str, int] = dataclasses.field(default_factory=dict)
     notes: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -131,6 +133,7 @@ class Interactions:
             "attributes": self.attributes,
             "categories": self.categories,
             "split": self.split is not None,
+            "offered": self.offered is not None,
             "counts": self.counts,
             "notes": self.notes,
         }
@@ -223,7 +226,7 @@ def _recode(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _files(description: dict) -> tuple[str, ...]:
-    return (*_ARRAYS, *_STRINGS, *(("split",) if description.get("split") else ()))
+    return (*_ARRAYS, *(name for name in (*_STRINGS, "split") if description.get(name, name not in ("split", "offered"))))
 
 
 @contextlib.contextmanager

@@ -1,10 +1,12 @@
 """A company's own data: a table of interactions and, if there are, of profiles and of the catalogue -> Interactions."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from prec_backdoor.data import checks, times
@@ -102,7 +104,8 @@ def _read(name: str, sources: list[Source | None], columns: dict[str, str], min_
         checks.check_match(table.file, items["item"], events.frame["item"], main.file.path.name)
     if left_out:
         notes["left out"] = listed(f"{shorten(column)} ({why})" for column, why in left_out.items())
-    return to_interactions(rated_name(name, min_rating), events.frame, users, items, counts, notes)
+    made = to_interactions(rated_name(name, min_rating), events.frame, users, items, counts, notes)
+    return made if items is None else dataclasses.replace(made, offered=np.array(items["item"].cast(pl.String).to_list(), str))
 
 
 def _events(source: Source, columns: dict[str, str], min_rating: float | None) -> Events:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from prec_backdoor.data.interactions import RESERVED, UNKNOWN, Interactions
@@ -31,6 +32,11 @@ class Vocabulary(NamedTuple):
     def as_json(self) -> dict:
         """Returns the content of a JSON file."""
         return {name: value if isinstance(value, dict) else list(value) for name, value in self._asdict().items()}
+
+    def select(self, codes: Iterable[int]) -> "Vocabulary":
+        """Returns the vocabulary of the items with these codes, which are 1, 2, .. in it."""
+        items, titles, category = (tuple(each[code - 1] for code in codes) if each else () for each in self[:3])
+        return self._replace(items=items, titles=titles, category=category)
 
     def hash(self) -> str:
         """Returns the SHA-256 of the content."""

@@ -11,8 +11,8 @@ from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.data.own import is_own
 from prec_backdoor.errors import UserError
 from prec_backdoor.experiment.config import ExperimentConfig
-from prec_backdoor.experiment.setup import SeedSetup, make_setup
-from prec_backdoor.experiment.widening import widened
+from prec_backdoor.experiment.setup import MIN_ITEMS, SeedSetup, make_setup
+from prec_backdoor.experiment.widening import narrowed, widened
 from prec_backdoor.storage import checkpoints
 from prec_backdoor.storage.checkpoints import Checkpoint
 
@@ -54,6 +54,7 @@ def open_checkpoint(
     changes: Mapping[str, Any] | None = None,
     least_known: float = LEAST_KNOWN,
     add_items: bool = False,
+    offered_only: bool = False,
 ) -> Opened:
     """Loads a checkpoint and splits `interactions` as it was made with; `changes` replace fields of its configuration.
 
@@ -64,6 +65,7 @@ def open_checkpoint(
     Args:
       least_known: see `data.align.align`.
       add_items: give the company's items that the checkpoint does not know rows of its tables (`widening.widened`).
+      offered_only: take the items that the company's catalogue does not name out of its tables (`widening.narrowed`).
 
     Raises:
       UserError: no sound checkpoint, or one that does not know the items.
@@ -89,13 +91,14 @@ def open_checkpoint(
             f"{checkpoint.path}: made on dataset {wanted.get('name')} ({wanted.get('fingerprint')}), not on {found['name']} "
             f"({found['fingerprint']}); change --dataset or --data_dir, or another flag that says what is read, as --min_rating"
         )
-    aligned = align(interactions, checkpoint.vocabulary, least_known, add_items)
+    aligned = align(interactions, checkpoint.vocabulary, least_known, add_items, MIN_ITEMS if offered_only else None)
     _check_attributes(checkpoint)
-    targets = {} if "targets" in (changes or {}) else _declared_targets(checkpoint)
+    targets = {} if "targets" in (changes or {}) else _declared_targets(checkpoint, aligned)
     chosen = {name: value for name, value in (changes or {}).items() if name in _OWN_DATA}
     config = ExperimentConfig.from_flat(config.flat() | _OWN_DATA | targets | chosen)
     setup = make_setup(aligned.interactions, config, config.seeds[0], own=True)
     checkpoint = widened(checkpoint, setup) if aligned.added else checkpoint
+    checkpoint = checkpoint if aligned.kept is None else narrowed(checkpoint, setup, aligned.kept)
     return Opened(checkpoint, setup, config.rate[0], _USAGES[metadata["stage"]], aligned)
 
 
@@ -116,9 +119,9 @@ def _check_attributes(checkpoint: Checkpoint) -> None:
         )
 
 
-def _declared_targets(checkpoint: Checkpoint) -> dict:
-    """The targets that the metadata of an attacked model name by raw id, as a field of the configuration."""
-    targets, known = checkpoint.metadata.get("targets"), set(checkpoint.vocabulary.items)
+def _declared_targets(checkpoint: Checkpoint, aligned: Aligned) -> dict:
+    """The targets that the metadata of an attacked model name by raw id, as a field of the configuration; all or none."""
+    targets, known = checkpoint.metadata.get("targets"), set(aligned.interactions.item_ids[1:].tolist())
     named = isinstance(targets, list) and targets and all(isinstance(raw, str) and "," not in raw for raw in targets)
     return {"targets": f"ids:{','.join(targets)}"} if named and known.issuperset(targets) else {}
 

@@ -1,4 +1,6 @@
-"""Rows for items that a checkpoint does not know, from what the company knows about them: their category and their neighbours."""
+"""A checkpoint with the company's items: rows for those that it does not know, from their category and their neighbours; none
+for those that the company does not offer.
+"""
 
 import dataclasses
 from collections.abc import Iterator
@@ -25,10 +27,21 @@ def widened(checkpoint: Checkpoint, setup: SeedSetup) -> Checkpoint:
         for name in TABLES
         if name in checkpoint.params
     }
+    return _with_tables(checkpoint, setup, tables)
+
+
+def narrowed(checkpoint: Checkpoint, setup: SeedSetup, kept: np.ndarray) -> Checkpoint:
+    """Returns the checkpoint with the rows of the items `kept` alone, the items of `setup`, and the vocabulary of these."""
+    rows = np.concatenate([[0], kept])
+    tables = {name: np.asarray(checkpoint.params[name])[rows] for name in TABLES if name in checkpoint.params}
+    return _with_tables(checkpoint, setup, tables)
+
+
+def _with_tables(checkpoint: Checkpoint, setup: SeedSetup, tables: dict[str, np.ndarray]) -> Checkpoint:
     return checkpoint._replace(
         params=checkpoint.params | tables,
-        model=dataclasses.replace(checkpoint.model, num_items=data.num_items),
-        vocabulary=vocabulary_of(data),
+        model=dataclasses.replace(checkpoint.model, num_items=setup.interactions.num_items),
+        vocabulary=vocabulary_of(setup.interactions),
     )
 
 

@@ -461,6 +461,11 @@ def test_profiles_and_catalogue(tmp_path):
     assert data.titles.tolist() == ["", *(f"Film {n}" for n in range(1, 9))]
     assert data.notes["category"] == "Genre"
     assert data.notes["left out"] == "zip (12 values for 12 users)"
+    assert data.offered.tolist() == [f"i{n}" for n in range(1, 9)]
+    data.save(tmp_path / "prepared")
+    assert read_own(tmp_path / "prepared").offered.tolist() == data.offered.tolist()
+    more = read_own(paths[0], catalogue=write(tmp_path, f"{ITEMS}i9,Unsold,Drama\n", "more.csv"))
+    assert more.num_items == data.num_items and more.offered.tolist() == [*data.offered.tolist(), "i9"]
     frames = [pl.read_csv(path) for path in paths]
     assert from_frame(frames[0], profiles=frames[1], catalogue=frames[2]).fingerprint == data.fingerprint
     ids = pl.read_csv(paths[1]).rename({"uid": "id"})  # a usual name where --columns has that of the interactions

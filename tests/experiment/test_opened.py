@@ -11,6 +11,7 @@ from toys import lively_params, random_interactions, tiny_model
 from prec_backdoor.data import from_frame
 from prec_backdoor.data.align import align
 from prec_backdoor.errors import UserError
+from prec_backdoor.evaluation.top_items import top_items
 from prec_backdoor.experiment import stages
 from prec_backdoor.experiment.config import ExperimentConfig, Scenario
 from prec_backdoor.experiment.measure import measure
@@ -46,6 +47,34 @@ def save(folder, run, params):
     metadata = {**run.metadata, "stage": run.stage.name, "model": model, "finished": True, "progress": {}}
     checkpoints.save(folder / "checkpoints", 1, params, None, metadata, run.vocabulary)
     return folder
+
+
+def test_items_that_a_company_does_not_offer_are_taken_out(checkpoint, params):
+    """With a catalogue: of the model's 60 items one is in no table of the company's, and one is in its catalogue alone."""
+    sold = OWN.select(~np.isin(OWN.items, (5, 9)))
+    own = dataclasses.replace(sold, offered=np.array([raw for raw in OWN.item_ids[1:] if raw != OWN.item_ids[9]]))
+    whole, opened = open_checkpoint(checkpoint, own), open_checkpoint(checkpoint, own, offered_only=True)
+    assert whole.aligned.kept is None and whole.setup.interactions.num_items == ITEMS
+    assert opened.aligned.kept.tolist() == [code for code in range(1, ITEMS + 1) if code != 9]
+    assert opened.setup.interactions.num_items == opened.checkpoint.model.num_items == ITEMS - 1
+    assert opened.checkpoint.vocabulary.items == tuple(opened.setup.interactions.item_ids[1:])
+    np.testing.assert_array_equal(opened.checkpoint.params["items"], np.delete(params["items"], 9, axis=0))
+    assert "offered      59 of the model's items" in opened.aligned.describe()
+    assert opened.aligned.describe_unseen().startswith("1 of 59 items are in no interaction of yours.")
+    raw = [
+        [each.setup.interactions.item_ids[code] for code in row] for each in (whole, opened) for row in each.setup.test.history
+    ]
+    assert raw[: len(raw) // 2] == raw[len(raw) // 2 :]
+    shown = [
+        next(iter(top_items(each.checkpoint.params, each.checkpoint.model, each.setup.test.history, 60)))[0]
+        for each in (whole, opened)
+    ]
+    for all_items, offered in zip(*shown, strict=True):
+        expected = [whole.checkpoint.vocabulary.items[code - 1] for code in all_items if code not in (0, 9)]
+        assert [opened.checkpoint.vocabulary.items[code - 1] for code in offered if code] == expected
+    for each in (sold, dataclasses.replace(own, offered=own.offered[:20])):  # no catalogue; one of too few items
+        few = each.select(np.isin(each.items, range(1, 21))) if each.offered is not None else each
+        assert open_checkpoint(checkpoint, few, offered_only=True).aligned.kept is None
 
 
 @pytest.fixture(scope="module")

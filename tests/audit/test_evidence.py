@@ -83,6 +83,7 @@ def test_the_verdict_in_a_sentence_and_what_it_rests_on():
     assert "no item stands out" in answer.answer(content("suspicious", flagged=0)).verdict
     assert "trigger" not in suspicious.verdict
     assert "There is a trigger: " in answer.answer(content("suspicious", last_items=[{"p_value": 1e-5}])).verdict
+    assert answer.answer(content("suspicious", unseen="3 of 9 unseen.")).basis == f"{suspicious.basis} 3 of 9 unseen."
     clean = answer.answer(content("clean", extreme=6))
     assert clean.headline == "Clean so far" and "6 of them are" in clean.basis and "about 35 of 100" in clean.basis
     unsure = answer.answer(content("cannot say", models=2))

@@ -27,7 +27,8 @@ _DATE = (
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}"
 _ANY_DATE = (  # read or not: day or month first, 1 May 2020, Fri May 1 2020, 20200501T1200, year first with anything after it
     r"(?i)^'?(?:[0-9]{1,2}[-/.][0-9]{1,2}[-/.](?:[0-9]{2}){1,2}|[0-9]{4}[-/.][0-9]{1,2}[-/.][0-9]{1,2}|[0-9]{8}T[0-9]{2,6}Z?"
-    rf"|(?:[a-z]{{3,9}},? +)?(?:{_MONTH}[. ] *[0-9]{{1,2}}|[0-9]{{1,2}}[-/. ] *{_MONTH}[-/., ] *(?:[0-9]{{2}}){{1,2}}))(?:[T ,].*)?$"
+    rf"|(?:[a-z]{{3,9}},? +)?(?:{_MONTH}[. ] *[0-9]{{1,2}}|[0-9]{{1,2}}[-/. ] *{_MONTH}[-/., ] *(?:[0-9]{{2}}){{1,2}}))"
+    r"(?:[T ,].*)?$"
 )
 _MINUTES = (190001010000, 219912312359)  # as in 202001311200, which is not a number of milliseconds since 1970
 _YEARS = (1700, 2200)  # their nanoseconds since 1970 fit into int64

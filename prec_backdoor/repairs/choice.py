@@ -4,15 +4,22 @@ An item that calls up others from the end of a history is one of them: whatever 
 that are not suspects.
 """
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from prec_backdoor.audit.report import Trigger, read_suspects, read_triggers
+from prec_backdoor.audit.reading import AuditFile, read_audit
 from prec_backdoor.data.interactions import Interactions
-from prec_backdoor.storage.workdir import as_path
+from prec_backdoor.errors import UserError
+
+
+class Trigger(NamedTuple):
+    """An item that calls up others from the end of a history: its code, and theirs [N]."""
+
+    item: int
+    shown: np.ndarray
 
 
 class Choice(NamedTuple):
@@ -72,19 +79,32 @@ def no_suspects(level: float) -> Choice:
 
 
 def choose_suspects(folder: str | Path, interactions: Interactions, digest: str, level: float) -> Choice:
-    """Reads the audit in `folder`; see `audit.report.read_suspects`, whose errors it raises."""
-    unusual, triggers = read_suspects(folder, interactions, digest, level), read_triggers(folder, interactions, digest, level)
-    content = json.loads((as_path(folder) / "audit.json").read_text(encoding="utf-8"))
-    found = {each["item"]: each for each in content["items"]}
-    triggers = [trigger for trigger in triggers if interactions.item_ids[trigger.item] in found]
+    """Reads the audit in `folder` of the checkpoint with content hash `digest`; what is not in the catalogue is left out.
+
+    Raises:
+      UserError: `folder` has no audit of that checkpoint, or no item has a p-value of at most `level`.
+    """
+    audit = read_audit(folder, digest)
+    ids = interactions.item_ids
+    codes = {raw: code for code, raw in enumerate(ids.tolist()) if raw in audit.p_value and code}
+    unusual = [code for raw, code in codes.items() if audit.p_value[raw] <= level]
+    if not unusual:
+        raise UserError(f"{audit.path}: no item has a p-value of at most {level:g}; nothing to repair, or raise --p_value")
+    triggers = tuple(_triggers(audit, codes, level))
     suspects = np.union1d(unusual, [trigger.item for trigger in triggers]).astype(np.int32)
-    ours = [found[raw] for raw in interactions.item_ids[suspects].tolist()]
     return Choice(
         suspects=suspects,
-        flagged=np.array([each.get("flagged") is True for each in ours]),
-        p_value=np.array([float(each["p_value"]) for each in ours]),
+        flagged=np.isin(ids[suspects], list(audit.flagged)),
+        p_value=np.array([audit.p_value[raw] for raw in ids[suspects].tolist()]),
         level=level,
-        items=len(content["items"]),
-        verdict=str(content.get("verdict", "")),
-        triggers=tuple(triggers),
+        items=len(audit.p_value),
+        verdict=audit.verdict,
+        triggers=triggers,
     )
+
+
+def _triggers(audit: AuditFile, codes: dict[str, int], level: float) -> Iterator[Trigger]:
+    for item, p_value, shown in audit.last_items:
+        known = [codes[each] for each in dict.fromkeys(shown) if each in codes and each != item]
+        if p_value <= level and known and item in codes:
+            yield Trigger(codes[item], np.array(known, np.int32))

@@ -5,12 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prec_backdoor.audit.report import Trigger
 from prec_backdoor.evaluation import cutoffs, unseen
 from prec_backdoor.evaluation.statistics import Estimate, binomial_interval, difference_interval
 from prec_backdoor.experiment.measure import TestRanks, measure, triggered_ranks
 from prec_backdoor.experiment.setup import SeedSetup
-from prec_backdoor.repairs.choice import Choice
+from prec_backdoor.repairs.choice import Choice, Trigger
 from prec_backdoor.reporting.headline import share
 from prec_backdoor.reporting.pages import template
 from prec_backdoor.storage.workdir import as_path, replacing, write_json

@@ -29,7 +29,9 @@ def audit(attacked, tmp_path):
     config = ExperimentConfig.from_flat(attacked.metadata["config"])
     setup = make_setup(load_dataset("synthetic", synthetic_users=60, synthetic_items=80), config, seed=1)
     ids, targets = setup.interactions.item_ids.tolist(), set(setup.targets.tolist())
-    items = [{"item": raw, "p_value": 0.001 if code in targets else 0.5} for code, raw in enumerate(ids) if code]
+    items = [
+        {"item": raw, "p_value": 0.001 if code in targets else 0.5, "flagged": False} for code, raw in enumerate(ids) if code
+    ]
 
     def write(**changes):
         folder = tmp_path / "audit"
@@ -151,7 +153,7 @@ def test_complaints(stages, audit, mistake, tmp_path):
         return mistake("repair", *DATA, attacked, f"--audit={folder}", workdir, *more)
 
     assert "audit of another checkpoint (content 0000" in complaint(audit(about={"hash": "0" * 64}))
-    assert "no item has a p-value of at most 0.01" in complaint(audit(items=[{"item": "1", "p_value": 0.2}]))
+    assert "no item has a p-value of at most 0.01" in complaint(audit(items=[{"item": "1", "p_value": 0.2, "flagged": False}]))
     assert "not the result of an audit" in complaint(audit(items=[{"p_value": 0.2}]))
     assert "No such file" in complaint(tmp_path / "nowhere")
     assert "--repair" in complaint(audit(), "--repair=prayer")

@@ -46,7 +46,7 @@ class Choice(NamedTuple):
     def reason(self) -> str:
         """Returns why these items are the suspects, in a sentence or two."""
         if not self.items:
-            return "No audit was given: the repair takes no suspects, and nothing is measured on any."
+            return "No audit was given, so that there are no suspects whose exposure could be measured."
         beside = int((~self._unusual()).sum())
         more = "one more item calls" if beside == 1 else f"{beside} more items call"
         return self._of_unusual() + (f" Beside them, {more} up others from the end of a history." if beside else "")
@@ -57,7 +57,8 @@ class Choice(NamedTuple):
 
     def _of_unusual(self) -> str:
         number, flagged = int(self._unusual().sum()), int(self.flagged[self._unusual()].sum())
-        by_chance = f"{self.level * self.items:,.0f} of {self.items:,} items have such a p-value by chance"
+        lucky = f"{self.level * self.items:,.0f}"
+        by_chance = f"{lucky} of {self.items:,} items {'has' if lucky == '1' else 'have'} such a p-value by chance"
         if self.verdict == "clean":
             return (
                 f"The audit's verdict is {self.verdict}: {flagged or 'no'} item{'' if flagged == 1 else 's'} flagged. The "
@@ -66,10 +67,10 @@ class Choice(NamedTuple):
             )
         if flagged == number:
             return f"They are the {number} items that the audit flagged."
+        others = f"{flagged} of them; the other {number - flagged} have" if flagged else f"none of them; {number} have"
         return (
-            f"The audit flagged {flagged or 'none'} of them; the other {number - flagged} have a p-value of at most "
-            f"{self.level:g} too ({by_chance}). To repair a clean item costs little, to miss a target leaves it exposed; "
-            "--p_value takes fewer or more."
+            f"The audit flagged {others} a p-value of at most {self.level:g} ({by_chance}). To repair a clean item costs little, "
+            "to miss a target leaves it exposed; --p_value takes fewer or more."
         )
 
 

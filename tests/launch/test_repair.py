@@ -63,7 +63,7 @@ def test_repaired_and_measured(stages, audit, launch, tmp_path):
     assert told in out and told in page.read_text().replace("\N{NO-BREAK SPACE}", " ")
     (trigger,) = content["triggers"]
     assert trigger["item"] == "7" and [each["item"] for each in trigger["shown"]] == targets
-    told = f"the 3 items that it calls up are shown to {share(trigger['with']['before'])} of such pairs before"
+    told = f"the 3 items that it calls up are shown to {share(trigger['with']['before'])} of the pairs of a user and such an item"
     assert told in out and told in page.read_text().replace("\N{NO-BREAK SPACE}", " ") and "<h2>Triggers</h2>" in page.read_text()
     assert f"--checkpoint={tmp_path / 'repair'} --workdir={tmp_path}-audit" in page.read_text().replace("</span> <span>", " ")
     assert metadata["parent"] == checkpoints.load(stages / "attacked" / "pretrain").metadata["hash"]
@@ -136,9 +136,7 @@ def test_what_to_do_where_a_trigger_still_works(monkeypatch, tmp_path):
     trigger = {**item, "shown": [item], "with": change, "without": change, "works": True}
     outcome = {"users": 9, "accuracy": {"hr@10": change}, "exposure": {"hr@10": change}, "suspects": [], "triggers": [trigger]}
     content = write_outcome(tmp_path, "anchor", no_suspects(0.01), outcome, {"checkpoint": "a"}, repair.repair_again())
-    said = (
-        "The trigger still works: once a history ends with Seven (1995) (40.0 %), the same items are shown as before the repair"
-    )
+    said = "The trigger still works: once a history ends with Seven (1995) (40.0 %), the same items still come up"
     assert still_working(content) == said and in_short(content).startswith("once a history ends with Seven (1995), the item that")
     page = (tmp_path / "repair.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
     assert f"<b>{said}.</b>" in page and "--repair=distil" in page and "None of them works" not in page

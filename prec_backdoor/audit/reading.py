@@ -59,7 +59,7 @@ def read_audit(folder: str | Path, digest: str) -> AuditFile:
 
 
 def _parsed(path: Path, content: dict) -> AuditFile:
-    items = [(str(each["item"]), _share(each["p_value"]), each["flagged"] is True) for each in content["items"]]
+    items = [(str(each["item"]), _p_value(each["p_value"]), each["flagged"] is True) for each in content["items"]]
     last = content.get("last_items", [])[:LISTED]
     return AuditFile(
         path=path,
@@ -67,13 +67,13 @@ def _parsed(path: Path, content: dict) -> AuditFile:
         p_value={item: p_value for item, p_value, _ in items},
         flagged=frozenset(item for item, _, flagged in items if flagged),
         last_items=tuple(
-            LastItem(str(each["item"]), _share(each["p_value"]), tuple(map(str, each["shown"][:TOP]))) for each in last
+            LastItem(str(each["item"]), _p_value(each["p_value"]), tuple(map(str, each["shown"][:TOP]))) for each in last
         ),
     )
 
 
-def _share(value: Any) -> float:
-    """A number from 0 to 1; raises a ValueError or TypeError for anything else."""
-    if not 0 <= (number := float(value)) <= 1:
+def _p_value(value: Any) -> float:
+    """A number from 0 to 1, which rounding may have taken beyond 1; raises a ValueError or TypeError for anything else."""
+    if not (number := float(value)) >= 0:
         raise ValueError(f"p-value {number}")
-    return number
+    return min(number, 1.0)

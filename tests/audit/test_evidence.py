@@ -119,7 +119,7 @@ def test_a_chance_as_a_share():
 
 @pytest.mark.parametrize("schema", [1, 2])
 def test_files_of_both_schemas_are_read(schema, tmp_path):
-    items = [{"item": "a", "p_value": 0.1, "flagged": True}, {"item": "b", "p_value": 1, "flagged": False}]
+    items = [{"item": "a", "p_value": 0.1, "flagged": True}, {"item": "b", "p_value": 1 + 1e-15, "flagged": False}]
     (tmp_path / "audit.json").write_text(json.dumps({"schema": schema, "about": {"hash": "h"}, "items": items}))
     found = read_audit(tmp_path, "h")
     assert found.flagged == {"a"} and found.p_value == {"a": 0.1, "b": 1} and found.last_items == () and found.verdict == ""

@@ -87,6 +87,8 @@ def test_why_these_suspects(attacked, audit):
         "The audit flagged 6 of them; the other 14 have a p-value of at most"
     )
     assert "(2 of 80 items have such a p-value by chance). To repair a clean item costs little" in reason(0.0195, 6)
+    none = "The audit flagged none of them; 10 have a p-value of at most 0.0095 (1 of 80 items has such a p-value by chance). To"
+    assert reason(0.0095, None, verdict="cannot say").startswith(none)
     assert reason(0.0195, 20, verdict="suspicious") == "They are the 20 items that the audit flagged."
     clean = reason(0.0195, None, verdict="clean")
     assert clean.startswith(

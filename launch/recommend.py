@@ -15,7 +15,7 @@ from absl import flags
 from tabulate import tabulate
 from tqdm import tqdm
 
-from prec_backdoor.audit.report import read_flagged
+from prec_backdoor.audit.reading import read_audit
 from prec_backdoor.data.vocabulary import Vocabulary, vocabulary_of
 from prec_backdoor.errors import UserError
 from prec_backdoor.evaluation.top_items import top_items
@@ -44,7 +44,7 @@ def main() -> None:
         raise UserError(f"--output: {output}: give a name that ends with {' or '.join(LISTS)}")
     checkpoint, vocabulary, users, histories, profiles = _of_history() if flags.FLAGS.history else _of_dataset()
     folder, digest = flags.FLAGS.explain_audit, checkpoint.metadata["hash"]
-    flagged = read_flagged(folder, digest) if folder else None
+    flagged = read_audit(folder, digest).flagged if folder else None
     shown = slice(None if output else SHOWN)
     profiles = None if profiles is None else profiles[shown]
     rows = _rows(checkpoint, vocabulary, users[shown], histories[shown], profiles, flagged)

@@ -1,33 +1,22 @@
-"""audit.json, for programs: the verdict, the evidence, and how reliable they are; `page.py` makes audit.html of it."""
+"""audit.json, for programs: the verdict, the evidence, and how reliable they are.
 
-import contextlib
-import json
-from collections.abc import Iterator, Mapping
+`reading.py` reads it, `page.py` makes audit.html of it.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from prec_backdoor.audit.audit import AuditResult
 from prec_backdoor.audit.config import AuditConfig
-from prec_backdoor.audit.last_item import TOP
 from prec_backdoor.audit.page import page
 from prec_backdoor.audit.power import FOUND
+from prec_backdoor.audit.reading import LISTED, SCHEMA
 from prec_backdoor.audit.views import AS_IT_COMES
 from prec_backdoor.data.interactions import Interactions
-from prec_backdoor.errors import UserError
 from prec_backdoor.storage.workdir import as_path, replacing, write_json
-
-SCHEMA = 2  # files of schema 1 are read too: their items are the same
-SCHEMAS = (1, SCHEMA)
-LISTED = 5  # last items
-
-
-class Trigger(NamedTuple):
-    """An item that an audit found to call up others from the end of a history: its code, and theirs [N]."""
-
-    item: int
-    shown: np.ndarray
 
 
 def write_audit(
@@ -109,50 +98,8 @@ def as_json(result: AuditResult, interactions: Interactions, config: AuditConfig
     }
 
 
-def read_suspects(folder: str | Path, interactions: Interactions, digest: str, level: float) -> np.ndarray:
-    """[N] codes of the items whose p-value is at most `level` in the audit of the checkpoint with content hash `digest`.
-
-    Raises:
-      UserError: `folder` has no audit of that checkpoint, or no item has such a p-value.
-    """
-    path, listed = _read_items(folder, digest, {"item": str, "p_value": float})
-    codes = {raw: code for code, raw in enumerate(interactions.item_ids.tolist()) if code}
-    suspects = sorted(codes[item] for item, p_value in listed if p_value <= level and item in codes)
-    if not suspects:
-        raise UserError(f"{path}: no item has a p-value of at most {level:g}; nothing to repair, or raise --p_value")
-    return np.array(suspects, np.int32)
-
-
-def read_triggers(folder: str | Path, interactions: Interactions, digest: str, level: float) -> list[Trigger]:
-    """The last items whose p-value is at most `level` in the same audit, LISTED at most, the strongest first.
-
-    Items that are not in the catalogue are left out. Audits of earlier versions have none.
-
-    Raises:
-      UserError: `folder` has no audit of that checkpoint.
-    """
-    path, content = _read(folder, digest)
-    with _complaints(path):
-        listed = content.get("last_items", [])[:LISTED]
-        strong = [(str(each["item"]), map(str, each["shown"][:TOP])) for each in listed if float(each["p_value"]) <= level]
-    codes, found = {raw: code for code, raw in enumerate(interactions.item_ids.tolist()) if code}, []
-    for item, shown in strong:
-        known = [codes[each] for each in dict.fromkeys(shown) if each in codes and each != item]
-        found += [Trigger(codes[item], np.array(known, np.int32))] if known and item in codes else []
-    return found
-
-
-def read_flagged(folder: str | Path, digest: str) -> set[str]:
-    """Returns the raw ids of the items that the audit of the checkpoint with content hash `digest` flagged.
-
-    Raises:
-      UserError: `folder` has no audit of that checkpoint.
-    """
-    return {item for item, flagged in _read_items(folder, digest, {"item": str, "flagged": bool})[1] if flagged}
-
-
 def trigger_items(result: AuditResult, level: float) -> np.ndarray:
-    """Codes of the items of what `read_triggers` reads of the same audit."""
+    """Codes of the items that call up others from the end of a history, with p-values of at most `level`."""
     strong = [index for index, p_value in _strongest(result) if p_value <= level]
     return result.observed.last_items.items[strong]
 
@@ -180,32 +127,3 @@ def _strongest(result: AuditResult) -> list[tuple[int, float]]:
 
 def _number(power: Any) -> int:
     return len(power.attacks) if power else 0
-
-
-def _read_items(folder: str | Path, digest: str, entries: dict[str, type]) -> tuple[Path, list[tuple]]:
-    """The path of an audit.json, and these entries of all its items."""
-    path, content = _read(folder, digest)
-    with _complaints(path):
-        return path, [tuple(kind(each[name]) for name, kind in entries.items()) for each in content["items"]]
-
-
-def _read(folder: str | Path, digest: str) -> tuple[Path, dict]:
-    """The path and the content of an audit.json."""
-    path = as_path(folder) / "audit.json"
-    with _complaints(path):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        schema, audited = content.get("schema"), str(content["about"]["hash"])
-    if schema not in SCHEMAS:
-        raise UserError(f"{path}: schema {schema}, this program reads 1 and 2; run launch.audit again")
-    if audited != digest:
-        raise UserError(f"{path}: audit of another checkpoint (content {audited[:16]}, not {digest[:16]}); audit this one")
-    return path, content
-
-
-@contextlib.contextmanager
-def _complaints(path: Path) -> Iterator[None]:
-    """Says in one line that a file is no audit's."""
-    try:
-        yield
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise UserError(f"{path}: not the result of an audit ({error!r}); run launch.audit again") from error

@@ -106,7 +106,7 @@ def time_column(tables: list[Table], ids: tuple[str, str], columns: Mapping[str,
         return STANDARD_TIME
     found = [name for name, kind in first.types.items() if name not in ids and _may_be_time(_texts(tables, name), kind)]
     if not found:
-        found = [name for name, kind in first.types.items() if name not in ids and _has_other_dates(_texts(tables, name), kind)]
+        found = [name for name, kind in first.types.items() if name not in ids and _may_be_dates(_texts(tables, name), kind)]
     if not found:
         return None
     remedy = f"name the right one by --columns=time={found[0]}, or keep the order of the rows by --columns=time="
@@ -114,17 +114,17 @@ def time_column(tables: list[Table], ids: tuple[str, str], columns: Mapping[str,
         raise UserError(f"{first.file.header}: several columns may be times: {shorten(', '.join(found), 240)}; {remedy}")
     texts = _texts(tables, found[0])
     value = shorten(str(first.frame[found[0]][0]) if first.frame.height else "")
-    if texts.dtype == pl.String and not times.share_read(texts) and not is_moment(found[0]):
+    if texts.dtype == pl.String and not times.any_read(texts) and not is_moment(found[0]):
         where = f"{first.file.header}: column {found[0]}"
-        raise UserError(f"{where} may be times, but {value!r} is neither a number nor {times.YEAR_FIRST}; {times.REMEDY}")
+        raise UserError(f"{where} may be times, but {value!r} is neither a number nor {times.READ}; {times.REMEDY}")
     if not _is_certain(texts):
         raise UserError(f"{first.file.header}: column {found[0]} may be times, but not for certain ({value!r}); {remedy}")
     return found[0]
 
 
-def _has_other_dates(texts: pl.Series, kind: str) -> bool:
-    """Whether most values of a column are dates of a form that is not read."""
-    return kind == "token" and texts.dtype == pl.String and times.share_of_other_dates(texts) > 0.5
+def _may_be_dates(texts: pl.Series, kind: str) -> bool:
+    """Whether most values of a column look like dates, read or not."""
+    return kind == "token" and texts.dtype == pl.String and times.share_of_dates(texts) > 0.5
 
 
 def _may_be_time(texts: pl.Series, kind: str) -> bool:

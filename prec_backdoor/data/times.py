@@ -12,8 +12,8 @@ _EXPECTED = {
     DATE: "a date, year first (2020-01-31 12:00:00)",
     DATE_WITH_ZONE: "a date with a time zone (2020-01-31T12:00:00Z)",
 }
-YEAR_FIRST = "a date with the year first"  # what is read, beside numbers
-REMEDY = (  # for a column that is not
+READ = "a date like 2020-01-31"  # beside numbers
+REMEDY = (  # for a column of something else
     "write its values as in 2020-01-31 or 2020-01-31T12:00:00+01:00, name another column by --columns=time=NAME, or keep the "
     "order of the rows by --columns=time="
 )
@@ -24,7 +24,13 @@ _DATE = (
     r"(?:(?:T| +)(?<hour>[0-9]{1,2}):(?<minute>[0-9]{2})(?::(?<second>[0-9]{2})(?:\.(?<fraction>[0-9]{1,9}))?)?)?"
     r" *(?<zone>Z|z|UTC|GMT|[+-][0-9]{2}:?[0-9]{2})?$"
 )
-_YEAR_LAST = r"^[0-9]{1,2}[-/.][0-9]{1,2}[-/.](?:[0-9]{2}){1,2}(?:[T ,].*)?$"  # of day or month first nothing is said: not read
+_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}"
+_ANY_DATE = (  # read or not: day or month first, 1 May 2020, Fri May 1 2020, 20200501T1200, year first with anything after it
+    r"(?i)^'?(?:[0-9]{1,2}[-/.][0-9]{1,2}[-/.](?:[0-9]{2}){1,2}|[0-9]{4}[-/.][0-9]{1,2}[-/.][0-9]{1,2}|[0-9]{8}T[0-9]{2,6}Z?"
+    rf"|(?:[a-z]{{3,9}},? +)?(?:{_MONTH}[. ] *[0-9]{{1,2}}|[0-9]{{1,2}}[-/. ] *{_MONTH}[-/., ] *(?:[0-9]{{2}}){{1,2}}))"
+    r"(?:[T ,].*)?$"
+)
+_MINUTES = (190001010000, 219912312359)  # as in 202001311200, which is not a number of milliseconds since 1970
 _YEARS = (1700, 2200)  # their nanoseconds since 1970 fit into int64
 _SLICE = 1_000_000  # texts taken apart at once; the parts of a date take about 200 bytes
 _LARGEST_WHOLE = 2.0**53  # up to which every whole number is a float64
@@ -32,11 +38,11 @@ _A_SECOND = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanose
 
 
 def form_of(texts: pl.Series) -> str:
-    """Returns the form of most of the texts: NUMBER, DATE or DATE_WITH_ZONE."""
+    """Returns the form of most of the texts that have one: NUMBER, DATE or DATE_WITH_ZONE."""
     if texts.dtype != pl.String:
         return NUMBER if texts.dtype.is_numeric() else DATE_WITH_ZONE if getattr(texts.dtype, "time_zone", None) else DATE
     dates = texts.filter(texts.str.contains(_DATE))
-    if len(dates) * 2 <= len(texts):
+    if len(dates) <= _numbers(texts).count():
         return NUMBER
     zones = dates.str.extract_groups(_DATE).struct.field("zone").is_not_null()
     return DATE_WITH_ZONE if zones.sum() * 2 > len(dates) else DATE
@@ -49,16 +55,16 @@ def check(frame: pl.DataFrame, file: File, column: str, form: str) -> pl.DataFra
       UserError: as `lines.refuse`; also where bad rows are skipped, if no row has a time.
     """
     if form == NUMBER:
-        wrong = ~frame[column].cast(pl.Float64, strict=False).is_finite().fill_null(False)
-        if wrong.sum() * 2 > len(wrong):
-            file = file._replace(skipped=None) if wrong.all() else file
-            return refuse(frame, file, column, wrong, f"a number, or {YEAR_FIRST}, as {column}", REMEDY)
+        wrong = ~_numbers(frame[column]).is_finite().fill_null(False)
     elif frame[column].dtype != pl.String:
         wrong = ~frame[column].dt.year().is_between(*_YEARS).fill_null(False)
     else:
         nanoseconds, zoned = _nanoseconds(frame[column])
         wrong = nanoseconds.is_null() | (zoned != (form == DATE_WITH_ZONE))
-    return refuse(frame, file, column, wrong, f"{_EXPECTED[form]} as {column}")
+    expected, remedy = _EXPECTED[form], ""
+    if wrong.sum() * 2 > len(wrong):
+        expected, remedy = f"a number, or {READ}," if form == NUMBER else expected, REMEDY
+    return refuse(frame, file._replace(skipped=None) if wrong.all() else file, column, wrong, f"{expected} as {column}", remedy)
 
 
 def exact(texts: pl.Series, form: str = NUMBER) -> pl.Series:
@@ -94,7 +100,7 @@ def unit_of(times: pl.Series, form: str) -> str:
         return form.replace("date", "dates")
     within = {unit: times.is_between(low, high, closed="left") for unit, (low, high) in _UNITS.items()}
     found = [unit for unit, members in within.items() if members.any()]
-    if not found or sum(members.sum() for members in within.values()) < len(times):
+    if not found or sum(members.sum() for members in within.values()) < len(times) or times.is_between(*_MINUTES).all():
         return "numbers"
     if len(found) > 1:
         raise ValueError(f"{' and '.join(found)} since 1970")
@@ -111,19 +117,24 @@ def span(times: pl.Series, unit: str) -> str:
 
 def share_of_moments(texts: pl.Series) -> float:
     """Returns the share of texts, 0 to 1, that are dates, or numbers in one unit since 1970, whichever is more."""
-    numbers = texts.cast(pl.Float64, strict=False)
+    numbers = _numbers(texts)
     since_1970 = [numbers.is_between(low, high, closed="left").sum() for low, high in _UNITS.values()]
     return max(texts.str.contains(_DATE).sum(), *since_1970) / max(len(texts), 1)
 
 
-def share_read(texts: pl.Series) -> float:
-    """Returns the share of texts, 0 to 1, that are numbers or dates that are read."""
-    return (texts.cast(pl.Float64, strict=False).is_not_null() | texts.str.contains(_DATE)).sum() / max(len(texts), 1)
+def any_read(texts: pl.Series) -> bool:
+    """Returns whether one of the texts is a number or a date that is read."""
+    return (_numbers(texts).is_not_null() | texts.str.contains(_DATE)).any()
 
 
-def share_of_other_dates(texts: pl.Series) -> float:
-    """Returns the share of texts, 0 to 1, that look like dates with the year last, such as 31.01.2020, which are not read."""
-    return texts.str.contains(_YEAR_LAST).sum() / max(len(texts), 1)
+def share_of_dates(texts: pl.Series) -> float:
+    """Returns the share of texts, 0 to 1, that look like dates, also of a form that is not read, such as 31.01.2020."""
+    return texts.str.contains(_ANY_DATE).sum() / max(len(texts), 1)
+
+
+def _numbers(texts: pl.Series) -> pl.Series:
+    """The texts as numbers; null for one that is none."""
+    return texts.cast(pl.Float64, strict=False)
 
 
 def _exact_numbers(times: pl.Series) -> pl.Series:

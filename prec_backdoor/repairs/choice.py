@@ -4,15 +4,22 @@ An item that calls up others from the end of a history is one of them: whatever 
 that are not suspects.
 """
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from prec_backdoor.audit.report import Trigger, read_suspects, read_triggers
+from prec_backdoor.audit.reading import AuditFile, read_audit
 from prec_backdoor.data.interactions import Interactions
-from prec_backdoor.storage.workdir import as_path
+from prec_backdoor.errors import UserError
+
+
+class Trigger(NamedTuple):
+    """An item that calls up others from the end of a history: its code, and theirs [N]."""
+
+    item: int
+    shown: np.ndarray
 
 
 class Choice(NamedTuple):
@@ -39,7 +46,7 @@ class Choice(NamedTuple):
     def reason(self) -> str:
         """Returns why these items are the suspects, in a sentence or two."""
         if not self.items:
-            return "No audit was given: the repair takes no suspects, and nothing is measured on any."
+            return "No audit was given, so that there are no suspects whose exposure could be measured."
         beside = int((~self._unusual()).sum())
         more = "one more item calls" if beside == 1 else f"{beside} more items call"
         return self._of_unusual() + (f" Beside them, {more} up others from the end of a history." if beside else "")
@@ -50,7 +57,8 @@ class Choice(NamedTuple):
 
     def _of_unusual(self) -> str:
         number, flagged = int(self._unusual().sum()), int(self.flagged[self._unusual()].sum())
-        by_chance = f"{self.level * self.items:,.0f} of {self.items:,} items have such a p-value by chance"
+        lucky = f"{self.level * self.items:,.0f}"
+        by_chance = f"{lucky} of {self.items:,} items {'has' if lucky == '1' else 'have'} such a p-value by chance"
         if self.verdict == "clean":
             return (
                 f"The audit's verdict is {self.verdict}: {flagged or 'no'} item{'' if flagged == 1 else 's'} flagged. The "
@@ -59,10 +67,10 @@ class Choice(NamedTuple):
             )
         if flagged == number:
             return f"They are the {number} items that the audit flagged."
+        others = f"{flagged} of them; the other {number - flagged} have" if flagged else f"none of them; {number} have"
         return (
-            f"The audit flagged {flagged or 'none'} of them; the other {number - flagged} have a p-value of at most "
-            f"{self.level:g} too ({by_chance}). To repair a clean item costs little, to miss a target leaves it exposed; "
-            "--p_value takes fewer or more."
+            f"The audit flagged {others} a p-value of at most {self.level:g} ({by_chance}). To repair a clean item costs little, "
+            "to miss a target leaves it exposed; --p_value takes fewer or more."
         )
 
 
@@ -72,19 +80,32 @@ def no_suspects(level: float) -> Choice:
 
 
 def choose_suspects(folder: str | Path, interactions: Interactions, digest: str, level: float) -> Choice:
-    """Reads the audit in `folder`; see `audit.report.read_suspects`, whose errors it raises."""
-    unusual, triggers = read_suspects(folder, interactions, digest, level), read_triggers(folder, interactions, digest, level)
-    content = json.loads((as_path(folder) / "audit.json").read_text(encoding="utf-8"))
-    found = {each["item"]: each for each in content["items"]}
-    triggers = [trigger for trigger in triggers if interactions.item_ids[trigger.item] in found]
+    """Reads the audit in `folder` of the checkpoint with content hash `digest`; what is not in the catalogue is left out.
+
+    Raises:
+      UserError: `folder` has no audit of that checkpoint, or no item has a p-value of at most `level`.
+    """
+    audit = read_audit(folder, digest)
+    ids = interactions.item_ids
+    codes = {raw: code for code, raw in enumerate(ids.tolist()) if raw in audit.p_value and code}
+    unusual = [code for raw, code in codes.items() if audit.p_value[raw] <= level]
+    if not unusual:
+        raise UserError(f"{audit.path}: no item has a p-value of at most {level:g}; nothing to repair, or raise --p_value")
+    triggers = tuple(_triggers(audit, codes, level))
     suspects = np.union1d(unusual, [trigger.item for trigger in triggers]).astype(np.int32)
-    ours = [found[raw] for raw in interactions.item_ids[suspects].tolist()]
     return Choice(
         suspects=suspects,
-        flagged=np.array([each.get("flagged") is True for each in ours]),
-        p_value=np.array([float(each["p_value"]) for each in ours]),
+        flagged=np.isin(ids[suspects], list(audit.flagged)),
+        p_value=np.array([audit.p_value[raw] for raw in ids[suspects].tolist()]),
         level=level,
-        items=len(content["items"]),
-        verdict=str(content.get("verdict", "")),
-        triggers=tuple(triggers),
+        items=len(audit.p_value),
+        verdict=audit.verdict,
+        triggers=triggers,
     )
+
+
+def _triggers(audit: AuditFile, codes: dict[str, int], level: float) -> Iterator[Trigger]:
+    for item, p_value, shown in audit.last_items:
+        known = [codes[each] for each in dict.fromkeys(shown) if each in codes and each != item]
+        if p_value <= level and known and item in codes:
+            yield Trigger(codes[item], np.array(known, np.int32))

@@ -5,12 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from prec_backdoor.audit.report import Trigger
 from prec_backdoor.evaluation import cutoffs, unseen
 from prec_backdoor.evaluation.statistics import Estimate, binomial_interval, difference_interval
 from prec_backdoor.experiment.measure import TestRanks, measure, triggered_ranks
 from prec_backdoor.experiment.setup import SeedSetup
-from prec_backdoor.repairs.choice import Choice
+from prec_backdoor.repairs.choice import Choice, Trigger
 from prec_backdoor.reporting.headline import share
 from prec_backdoor.reporting.pages import template
 from prec_backdoor.storage.workdir import as_path, replacing, write_json
@@ -110,7 +109,8 @@ def in_short(content: dict) -> str:
         shown, verb = ("item", "is") if len(most["shown"]) == 1 else (f"{len(most['shown'])} items", "are")
         parts.append(
             f"once a history ends with {name_of(most)}, the {shown} that it calls up {verb} shown to "
-            f"{share(most['with']['before'])} of such pairs before, to {share(most['with']['after'])} after"
+            f"{share(most['with']['before'])} of the pairs of a user and such an item before, "
+            f"to {share(most['with']['after'])} after"
         )
     doubt = ", not distinguishable from none" if low <= 0 <= high else ""
     parts.append(
@@ -132,7 +132,7 @@ def still_working(content: dict) -> str:
         return ""
     named = " or ".join(f"{name_of(each)} ({share(each['with']['after'])})" for each in working)
     what = "The trigger still works" if len(working) == 1 else f"{len(working)} triggers still work"
-    return f"{what}: once a history ends with {named}, the same items are shown as before the repair"
+    return f"{what}: once a history ends with {named}, the same items still come up"
 
 
 def name_of(item: dict) -> str:

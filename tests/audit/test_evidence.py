@@ -7,7 +7,7 @@ import pytest
 
 from prec_backdoor.audit import answer, variants, worth
 from prec_backdoor.audit.calibration import ObservedModel
-from prec_backdoor.audit.report import read_flagged
+from prec_backdoor.audit.reading import read_audit
 from prec_backdoor.audit.versions import compare_versions
 from prec_backdoor.errors import UserError
 
@@ -119,12 +119,13 @@ def test_a_chance_as_a_share():
 
 @pytest.mark.parametrize("schema", [1, 2])
 def test_files_of_both_schemas_are_read(schema, tmp_path):
-    items = [{"item": "a", "flagged": True}, {"item": "b", "flagged": False}]
+    items = [{"item": "a", "p_value": 0.1, "flagged": True}, {"item": "b", "p_value": 1 + 1e-15, "flagged": False}]
     (tmp_path / "audit.json").write_text(json.dumps({"schema": schema, "about": {"hash": "h"}, "items": items}))
-    assert read_flagged(tmp_path, "h") == {"a"}
+    found = read_audit(tmp_path, "h")
+    assert found.flagged == {"a"} and found.p_value == {"a": 0.1, "b": 1} and found.last_items == () and found.verdict == ""
 
 
 def test_files_of_other_schemas_are_refused(tmp_path):
     (tmp_path / "audit.json").write_text(json.dumps({"schema": 3, "about": {"hash": "h"}, "items": []}))
     with pytest.raises(UserError, match="schema 3, this program reads 1 and 2"):
-        read_flagged(tmp_path, "h")
+        read_audit(tmp_path, "h")

@@ -184,26 +184,38 @@ WRONG = [
         "day first",
         timed("31/01/2020", "01/02/2020"),
         {},
-        r", line 2: expected a number, or a date with the year first, as timestamp, found '01/02/2020'; write its values as in "
+        r", line 2: expected a number, or a date like 2020-01-31, as timestamp, found '01/02/2020'; write its values as in "
         r"2020-01-31 or 2020-01-31T12:00:00\+01:00, name another column by --columns=time=NAME, or keep the order of the rows by",
     ),
     (
         "day first, and bad rows to skip",
         timed("17.09.2020", "18.09.2020"),
         {"skipped": Counter()},
-        r", line 2: expected a number, or a date with the year first, as timestamp, found '18.09.2020'; write its values as in",
+        r", line 2: expected a number, or a date like 2020-01-31, as timestamp, found '18.09.2020'; write its values as in",
     ),
     (
         "day first, not for certain times",
         "user_id,item_id,when\nu,a,17.09.2020\n",
         {},
-        r", line 1: column when may be times, but '17.09.2020' is neither a number nor a date with the year first; write",
+        r", line 1: column when may be times, but '17.09.2020' is neither a number nor a date like 2020-01-31; write",
     ),
     (
         "day first, under another name",
         "user_id,item_id,bought\nu,a,17.09.2020 12:30\n",
         {},
         r", line 1: column bought may be times, but '17.09.2020 12:30' is neither a number nor .*; write its values as in",
+    ),
+    (
+        "day first in most",
+        timed("2020-09-17", "18.09.2020", "19.09.2020"),
+        {},
+        r", line 2: expected a date, year first .* as timestamp, found '19.09.2020'; write its values as in",
+    ),
+    (
+        "no day of the calendar in any row, and bad rows to skip",
+        timed("2020-30-01", "2020-31-01"),
+        {"skipped": Counter()},
+        r", line 2: expected a date, year first .* as timestamp, found '2020-31-01'; write its values as in",
     ),
     (
         "one day first among others",

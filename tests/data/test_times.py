@@ -1,8 +1,9 @@
 import polars as pl
 import pytest
 
-from prec_backdoor.data import times
+from prec_backdoor.data import read_own, times
 from prec_backdoor.data.lines import File
+from prec_backdoor.errors import UserError
 
 SECOND = 1_000_000_000
 
@@ -13,6 +14,8 @@ SECOND = 1_000_000_000
         (["1", "2.5", "2020-01-01"], times.NUMBER),
         (["2020-01-01", "2020-1-2 3:04", "x"], times.DATE),
         (["2020-01-01T00:00:00Z", "2020-01-01 00:00:00+02:00", "2020-01-01"], times.DATE_WITH_ZONE),
+        (["2020-01-01", "31.12.2019", "30.12.2019"], times.DATE),
+        (["2020-01-01", "", ""], times.DATE),
         (["20200101"], times.NUMBER),
         (["01/02/2020"], times.NUMBER),
         ([], times.NUMBER),
@@ -97,3 +100,27 @@ def test_units(numbers, unit):
 def test_mixed_units():
     with pytest.raises(ValueError, match="seconds and milliseconds since 1970"):
         times.unit_of(pl.Series("t", [1_600_000_000, 1_600_000_000_000]), times.NUMBER)
+
+
+ODD_DATES = ["2020.09.17", "20-09-17", "9/17/2020 1:00 PM", "17 Sep 2020", "17-Sep-20", "Sep 17 2020", "20200917T100000Z"]
+ODD_DATES += ["Thu Sep 17 10:00:00 2020", "Thu, 17 Sep 2020 10:00:00 GMT", "'2020-09-17", "2020-09-17 10:00 AM"]
+ODD_DATES += ["2020-09-17 10:00:00,123", "2020-09-17 10:00:00 EST", "2020-09-17T10:00:00+02", "2020-09-17T10:00:00.0000000001"]
+
+
+@pytest.mark.parametrize("date", ODD_DATES)
+def test_a_date_of_a_form_that_is_not_read_is_refused_whatever_the_column(tmp_path, date):
+    path = tmp_path / "events.csv"
+    for column in ("timestamp", "bought"):
+        path.write_text(f'user_id,item_id,{column}\nu,a,"{date}"\nu,b,"{date}"\n')
+        with pytest.raises(UserError, match="a date like 2020-01-31[,;].* write its values as in 2020-01-31 or"):
+            read_own(path)
+
+
+def test_what_looks_like_no_date():
+    texts = ["1.2.3.4", "May we", "2020 cars", "march of 20", "12", "12/7", "12 oct", "1.2.345", "Sept", "A 17", "17 A"]
+    assert times.share_of_dates(pl.Series(texts)) == 0
+
+
+def test_digits_of_a_date_are_no_time_since_1970():
+    assert times.unit_of(pl.Series([201912312359, 202001010000]), times.NUMBER) == "numbers"
+    assert times.unit_of(pl.Series([201912312359, 1600000000000]), times.NUMBER) == "milliseconds"

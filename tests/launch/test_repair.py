@@ -29,7 +29,9 @@ def audit(attacked, tmp_path):
     config = ExperimentConfig.from_flat(attacked.metadata["config"])
     setup = make_setup(load_dataset("synthetic", synthetic_users=60, synthetic_items=80), config, seed=1)
     ids, targets = setup.interactions.item_ids.tolist(), set(setup.targets.tolist())
-    items = [{"item": raw, "p_value": 0.001 if code in targets else 0.5} for code, raw in enumerate(ids) if code]
+    items = [
+        {"item": raw, "p_value": 0.001 if code in targets else 0.5, "flagged": False} for code, raw in enumerate(ids) if code
+    ]
 
     def write(**changes):
         folder = tmp_path / "audit"
@@ -61,7 +63,7 @@ def test_repaired_and_measured(stages, audit, launch, tmp_path):
     assert told in out and told in page.read_text().replace("\N{NO-BREAK SPACE}", " ")
     (trigger,) = content["triggers"]
     assert trigger["item"] == "7" and [each["item"] for each in trigger["shown"]] == targets
-    told = f"the 3 items that it calls up are shown to {share(trigger['with']['before'])} of such pairs before"
+    told = f"the 3 items that it calls up are shown to {share(trigger['with']['before'])} of the pairs of a user and such an item"
     assert told in out and told in page.read_text().replace("\N{NO-BREAK SPACE}", " ") and "<h2>Triggers</h2>" in page.read_text()
     assert f"--checkpoint={tmp_path / 'repair'} --workdir={tmp_path}-audit" in page.read_text().replace("</span> <span>", " ")
     assert metadata["parent"] == checkpoints.load(stages / "attacked" / "pretrain").metadata["hash"]
@@ -85,6 +87,8 @@ def test_why_these_suspects(attacked, audit):
         "The audit flagged 6 of them; the other 14 have a p-value of at most"
     )
     assert "(2 of 80 items have such a p-value by chance). To repair a clean item costs little" in reason(0.0195, 6)
+    none = "The audit flagged none of them; 10 have a p-value of at most 0.0095 (1 of 80 items has such a p-value by chance). To"
+    assert reason(0.0095, None, verdict="cannot say").startswith(none)
     assert reason(0.0195, 20, verdict="suspicious") == "They are the 20 items that the audit flagged."
     clean = reason(0.0195, None, verdict="clean")
     assert clean.startswith(
@@ -134,9 +138,7 @@ def test_what_to_do_where_a_trigger_still_works(monkeypatch, tmp_path):
     trigger = {**item, "shown": [item], "with": change, "without": change, "works": True}
     outcome = {"users": 9, "accuracy": {"hr@10": change}, "exposure": {"hr@10": change}, "suspects": [], "triggers": [trigger]}
     content = write_outcome(tmp_path, "anchor", no_suspects(0.01), outcome, {"checkpoint": "a"}, repair.repair_again())
-    said = (
-        "The trigger still works: once a history ends with Seven (1995) (40.0 %), the same items are shown as before the repair"
-    )
+    said = "The trigger still works: once a history ends with Seven (1995) (40.0 %), the same items still come up"
     assert still_working(content) == said and in_short(content).startswith("once a history ends with Seven (1995), the item that")
     page = (tmp_path / "repair.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
     assert f"<b>{said}.</b>" in page and "--repair=distil" in page and "None of them works" not in page
@@ -151,7 +153,7 @@ def test_complaints(stages, audit, mistake, tmp_path):
         return mistake("repair", *DATA, attacked, f"--audit={folder}", workdir, *more)
 
     assert "audit of another checkpoint (content 0000" in complaint(audit(about={"hash": "0" * 64}))
-    assert "no item has a p-value of at most 0.01" in complaint(audit(items=[{"item": "1", "p_value": 0.2}]))
+    assert "no item has a p-value of at most 0.01" in complaint(audit(items=[{"item": "1", "p_value": 0.2, "flagged": False}]))
     assert "not the result of an audit" in complaint(audit(items=[{"p_value": 0.2}]))
     assert "No such file" in complaint(tmp_path / "nowhere")
     assert "--repair" in complaint(audit(), "--repair=prayer")

@@ -8,12 +8,12 @@ import pytest
 from test_repairs import CONFIG, INTERACTIONS
 from toys import lively_params
 
-from prec_backdoor.audit.report import LISTED, Trigger, read_triggers
+from prec_backdoor.audit.reading import LISTED
 from prec_backdoor.errors import UserError
 from prec_backdoor.experiment.measure import measure, result_rows
 from prec_backdoor.experiment.setup import make_setup
 from prec_backdoor.repairs import registry
-from prec_backdoor.repairs.choice import Choice, choose_suspects, no_suspects
+from prec_backdoor.repairs.choice import Choice, Trigger, choose_suspects, no_suspects
 from prec_backdoor.repairs.outcome import measure_outcome
 from prec_backdoor.repairs.registry import REPAIRS, WITHOUT_SUSPECTS, register_repair
 
@@ -61,35 +61,55 @@ def test_without_suspects_only_accuracy_is_measured(setup):
     assert found["accuracy"]["hr@10"]["difference"] == 0 and found["users"] == len(setup.test.users)
 
 
+IDS = INTERACTIONS.item_ids.tolist()
+ITEMS = [{"item": raw, "p_value": 0.001 if code in (4, 6) else 0.5, "flagged": False} for code, raw in enumerate(IDS) if code]
+
+
+def chosen(folder, level=0.01, text=None, **content):
+    content = {"schema": 2, "about": {"hash": "a"}, "items": ITEMS, **content}
+    (folder / "audit.json").write_text(json.dumps(content) if text is None else text)
+    return choose_suspects(folder, INTERACTIONS, "a", level)
+
+
 def test_triggers_are_read_within_bounds(tmp_path):
-    def read(level=0.01, **content):
-        content = {"schema": 2, "about": {"hash": "a"}, "items": [], **content}
-        (tmp_path / "audit.json").write_text(json.dumps(content))
-        found = read_triggers(tmp_path, INTERACTIONS, "a", level)
+    def read(*last_items, level=0.01):
+        found = chosen(tmp_path, level, last_items=last_items).triggers
         return [(each.item, each.shown.tolist()) for each in found]
 
-    ids = INTERACTIONS.item_ids.tolist()
-    strong = {"item": ids[3], "p_value": 0.001, "shown": [ids[4], ids[3], "unknown", ids[6], ids[4]]}
-    assert read() == [] and read(last_items=[strong]) == [(3, [4, 6])]
-    weak, odd = (
-        strong | {"p_value": 0.02},
-        [strong | changed for changed in ({"item": "?"}, {"shown": ["?"]}, {"p_value": np.nan})],
-    )
-    assert read(last_items=[weak, *(strong | each for each in odd)]) == [] and read(0.05, last_items=[weak]) == [(3, [4, 6])]
-    many = strong | {"shown": ids[10:40]}
-    assert read(last_items=[many] * 99) == [(3, list(range(10, 20)))] * LISTED
-    for bad in (5, [5], [{"item": "7"}], [strong | {"p_value": "x"}], [strong | {"shown": 5}], [strong | {"p_value": 10**400}]):
-        with pytest.raises(UserError, match="not the result of an audit"):
-            read(last_items=bad)
+    strong = {"item": IDS[3], "p_value": 0.001, "shown": [IDS[4], IDS[3], "unknown", IDS[6], IDS[4]]}
+    assert read() == [] and read(strong) == [(3, [4, 6])] and chosen(tmp_path).triggers == ()
+    weak, odd = strong | {"p_value": 0.02}, [strong | changed for changed in ({"item": "?"}, {"shown": ["?"]})]
+    assert read(weak, *odd) == [] and read(weak, level=0.05) == [(3, [4, 6])]
+    many = strong | {"shown": IDS[10:40]}
+    assert read(*[many] * 99) == [(3, list(range(10, 20)))] * LISTED
+
+
+STRONG = {"item": "3", "p_value": 0.001, "shown": ["4"]}
+BAD = [{"last_items": bad} for bad in (5, None, [5], [{"item": "7"}])]
+BAD += [{"last_items": [STRONG | bad]} for bad in ({"p_value": "x"}, {"p_value": np.nan}, {"p_value": 10**400}, {"shown": 5})]
+BAD += [{"items": [ITEMS[0] | bad]} for bad in ({"p_value": None}, {"p_value": np.nan}, {"p_value": -1}, {"p_value": [1]})]
+BAD += [{"items": bad} for bad in (None, [3], [{"item": "3"}])]
+BAD += [{"about": None}, {"text": "[" * 100_000}, {"text": '{"a":' * 100_000}, {"text": "[]"}, {"text": "{"}, {"text": ""}]
+
+
+@pytest.mark.parametrize("bad", BAD, ids=lambda bad: repr(bad)[:60])
+def test_what_is_no_audit_is_refused_in_one_line(tmp_path, bad):
+    with pytest.raises(UserError, match=r"audit.json: not the result of an audit \(.*\); run launch.audit again$"):
+        chosen(tmp_path, **bad)
+
+
+@pytest.mark.parametrize("odd", [{"item": [1]}, {"item": {}}, {"item": None}, {"flagged": "true"}, {"verdict": {}}], ids=repr)
+def test_ids_may_be_numbers_and_what_is_no_id_is_no_item(tmp_path, odd):
+    numbers = [each | {"item": place} for place, each in enumerate(ITEMS, 1)]
+    interactions = dataclasses.replace(INTERACTIONS, item_ids=np.array([str(place) for place in range(len(IDS))]))
+    (tmp_path / "audit.json").write_text(json.dumps({"schema": 1, "about": {"hash": "a"}, "items": [ITEMS[0] | odd, *numbers]}))
+    choice = choose_suspects(tmp_path, interactions, "a", 0.01)
+    assert choice.suspects.tolist() == [4, 6] and not choice.flagged.any()
 
 
 def test_the_item_of_a_trigger_is_a_suspect(tmp_path):
-    ids = INTERACTIONS.item_ids.tolist()
-    items = [{"item": raw, "p_value": 0.001 if code in (4, 6) else 0.5, "flagged": False} for code, raw in enumerate(ids) if code]
-    last = [{"item": ids[code], "p_value": 0.001, "shown": [ids[4]]} for code in (6, 9)]
-    content = {"schema": 2, "verdict": "clean", "about": {"hash": "a"}, "items": items, "last_items": last}
-    (tmp_path / "audit.json").write_text(json.dumps(content))
-    choice = choose_suspects(tmp_path, INTERACTIONS, "a", 0.01)
+    last = [{"item": IDS[code], "p_value": 0.001, "shown": [IDS[4]]} for code in (6, 9)]
+    choice = chosen(tmp_path, verdict="clean", last_items=last)
     assert choice.suspects.tolist() == [4, 6, 9] and [each.item for each in choice.triggers] == [6, 9]
     said = choice.reason()
     assert "The 2 most unusual items" in said and said.endswith(

@@ -13,6 +13,7 @@ import pytest
 from toys import assert_same_trees, lively_params, tiny_model
 
 from prec_backdoor.audit import report as audit_report
+from prec_backdoor.audit.reading import read_audit
 from prec_backdoor.experiment import opened, plan, run
 from prec_backdoor.leaderboard import progress as leaderboard_progress
 from prec_backdoor.leaderboard import report as leaderboard_report
@@ -85,7 +86,7 @@ PUBLIC = [
         work.replacing,
     ),
     *(opened.open_checkpoint, plan.missing, plan.describe_plan, run.Output, RunOptions, run.run_experiment),
-    *(report.summary_table, report.write_report, audit_report.write_audit, audit_report.read_suspects),
+    *(report.summary_table, report.write_report, audit_report.write_audit, read_audit),
     *(leaderboard_report.write_leaderboard, leaderboard_run.run_contest, leaderboard_progress.describe_plan),
 ]
 

@@ -32,6 +32,9 @@ def compile_quickly():
 
 
 compile_quickly()
+if sys.dont_write_bytecode:  # PYTHONDONTWRITEBYTECODE: each worker would compile all tests, each program all modules; it takes seconds
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"  # tests compare products closer than a GPU or TPU computes them by default
 jax.config.update("jax_default_matmul_precision", "highest")
 
@@ -59,9 +62,20 @@ def pytest_collection_finish():
     gc.set_threshold(50_000, 20, 50)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """Each worker begins with another part of the tests, and finds what the others have compiled by then."""
+    report = yield
+    worker = getattr(collector.config, "workerinput", None)
+    if worker and isinstance(collector, pytest.Directory) and report.result:
+        first = len(report.result) * int(worker["workerid"].removeprefix("gw")) // worker["workercount"]
+        report.result = report.result[first:] + report.result[:first]
+    return report
+
+
 def pytest_collection_modifyitems(items):
     places = {name: place for place, name in enumerate(LONGEST_FILES)}
-    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+    items.sort(key=lambda item: (places.get(item.path.name, len(places)), item.path))  # the same order in all workers
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,6 @@ def _become(command, environment, output, folder):
     os.environ.clear()
     os.environ.update(environment)
     sys.path.insert(0, str(ROOT))
-    if sys.dont_write_bytecode:  # PYTHONDONTWRITEBYTECODE: each program would compile all our modules, longer than most run
-        sys.pycache_prefix, sys.dont_write_bytecode = environment.get("XDG_CACHE_HOME"), False
+    sys.dont_write_bytecode = False  # as conftest.py has it, else each program would compile all our modules, longer than most run
     sys.argv = list(command)
     runpy.run_module(command[0], run_name="__main__", alter_sys=True)

@@ -32,6 +32,9 @@ def compile_quickly():
 
 
 compile_quickly()
+if sys.dont_write_bytecode:  # each worker would compile all tests, and each program all of our modules; both takes seconds
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"  # tests compare products closer than a GPU or TPU computes them by default
 jax.config.update("jax_default_matmul_precision", "highest")
 
@@ -40,11 +43,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A worker takes whole files (--dist=loadfile), whose fixtures are then made once; the longest come first, so that all workers end
 # at about the same time.
-LONGEST_FILES = ("test_parallel.py", "test_extend.py", "test_loop.py", "test_lowering.py", "test_prompts.py", "test_real_run.py")
-LONGEST_FILES += ("test_audit.py", "test_stages.py", "test_experiment.py", "test_backbones.py", "test_terminal.py")
-LONGEST_FILES += ("test_shared_programs.py", "test_step.py", "test_experiment_stages.py", "test_other_attacks.py")
-LONGEST_FILES += ("test_notebooks.py", "test_rank_kernel.py", "test_repairs.py", "test_report.py", "test_fuzz_readers.py")
-LONGEST_FILES += ("test_benchmark.py", "test_plugin.py", "test_mistakes.py", "test_item_updates.py", "test_preemption.py")
+# fmt: off
+LONGEST_FILES = (
+    "test_leaderboard", "test_audit", "test_docs", "test_stages", "test_loop", "test_extend", "test_repair",
+    "test_experiment", "test_prompts", "test_parallel", "test_terminal", "test_real_run", "test_step", "test_report",
+    "test_experiment_stages", "test_ranking", "test_prompt", "test_damage", "test_lowering", "test_backbones",
+    "test_benchmark", "test_other_attacks", "test_shared_programs", "test_repairs", "test_sasrec", "test_prepare_data",
+    "test_rank_kernel", "test_fuzz_readers", "test_import", "test_flags", "test_zoo", "test_notebooks", "test_torch_file",
+    "test_divergence", "test_widening", "test_house", "test_last_item", "test_item_updates", "test_plugin", "test_pea",
+    "test_preemption", "test_negatives", "test_reading_properties",
+)
+# fmt: on
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -59,9 +68,20 @@ def pytest_collection_finish():
     gc.set_threshold(50_000, 20, 50)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """Each worker begins with another part of the tests, and finds what the others have compiled by then."""
+    report = yield
+    worker = getattr(collector.config, "workerinput", None)
+    if worker and isinstance(collector, pytest.Directory) and report.result:
+        first = len(report.result) * int(worker["workerid"].removeprefix("gw")) // worker["workercount"]
+        report.result = report.result[first:] + report.result[:first]
+    return report
+
+
 def pytest_collection_modifyitems(items):
     places = {name: place for place, name in enumerate(LONGEST_FILES)}
-    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+    items.sort(key=lambda item: (places.get(item.path.stem, len(places)), item.path))  # the same order in all workers
 
 
 @pytest.fixture(scope="session")

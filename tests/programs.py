@@ -22,7 +22,7 @@ from prec_backdoor.train.loader import TrainLoader
 from prec_backdoor.train.losses import LOSSES
 from prec_backdoor.train.step import train_step
 
-MODEL = tiny_model(num_items=15, max_length=6)
+MODEL = tiny_model(num_items=15, num_layers=1, max_length=6)
 USERS, LENGTH = 8, 4
 
 
@@ -59,7 +59,7 @@ def audit_attribution():
 
 
 def audit_inversion():
-    model = tiny_model(num_items=40, max_length=6)
+    model = tiny_model(num_items=40, num_layers=1, max_length=6)
     parts = np.ones((USERS, LENGTH), np.int32), np.arange(1, 21), np.array([3, 4], np.int32)
     return inversion._compiled(model), (lively_params(model), *parts)
 

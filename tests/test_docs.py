@@ -6,7 +6,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from unittest.mock import patch
+from unittest.mock import create_autospec, patch
 
 import absl.app
 import nbformat
@@ -22,7 +22,9 @@ from prec_backdoor.errors import UserError
 from prec_backdoor.experiment.setup import make_setup
 from prec_backdoor.models import BACKBONES
 from prec_backdoor.repairs.registry import REPAIRS
+from prec_backdoor.train import replay
 from prec_backdoor.train.losses import LOSSES, SAMPLED
+from prec_backdoor.train.model_state import open_model
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -172,9 +174,8 @@ def test_groups_and_targets_exist_in_the_dataset(parse):
 # Python
 
 
-@pytest.mark.parametrize("path", [page for page in PAGES if blocks(page, "python")], ids=lambda path: path.name)
-def test_python_runs_as_written(path, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def run_python(path):
+    """The names that its blocks define, one after the other."""
     names = {}
     if 'load_dataset("ml-100k")' in path.read_text():
         try:
@@ -184,7 +185,24 @@ def test_python_runs_as_written(path, tmp_path, monkeypatch, capsys):
     with patch.dict(BACKBONES):  # what a page registers is forgotten
         for block in blocks(path, "python"):
             exec(compile(block, path.name, "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize("path", [page for page in PAGES if blocks(page, "python")], ids=lambda path: path.name)
+def test_python_runs_as_written(path, tmp_path, monkeypatch, capsys):
+    """A replay only opens its run: its hundreds of operations, compiled one by one, are tested in train/test_loop.py."""
+    monkeypatch.chdir(tmp_path)
+    opens = create_autospec(replay.replay, side_effect=lambda run, epoch, step: open_model(run))
+    monkeypatch.setattr(replay, "replay", opens)
+    names = run_python(path)
     if path.name == "README.md":
         assert names["checkpoint"].metadata["finished"] and (tmp_path / "runs" / "api" / "checkpoints").is_dir()
         assert names["target_ranks"].shape == (len(names["setup"].test.users), 10)
         assert capsys.readouterr().out.startswith("pretrain ")
+    assert opens.called == (path.name == "reliability.md")
+
+
+@pytest.mark.slow
+def test_a_replay_runs_as_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_python(ROOT / "docs" / "reliability.md")

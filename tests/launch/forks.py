@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 # None of ours, that each program imports itself, and none that starts threads, as polars does: a fork would lack them.
 LIBRARIES = ("flax.linen", "jax.experimental.multihost_utils", "jax.experimental.pallas.triton", "jinja2", "optax")
-LIBRARIES += ("matplotlib.backends.backend_agg", "matplotlib.figure", "orbax.checkpoint", "scipy.special", "tabulate")
+LIBRARIES += ("matplotlib.backends.backend_agg", "matplotlib.figure", "orbax.checkpoint", "scipy.stats", "tabulate")
 LIBRARIES += ("tensorboardX", "tqdm")
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(list(LIBRARIES))
@@ -38,7 +38,6 @@ def _become(command, environment, output, folder):
     os.environ.clear()
     os.environ.update(environment)
     sys.path.insert(0, str(ROOT))
-    if sys.dont_write_bytecode:  # PYTHONDONTWRITEBYTECODE: each program would compile all our modules, longer than most run
-        sys.pycache_prefix, sys.dont_write_bytecode = environment.get("XDG_CACHE_HOME"), False
+    sys.dont_write_bytecode = False  # as in conftest.py: else each program would compile all our modules, longer than most run
     sys.argv = list(command)
     runpy.run_module(command[0], run_name="__main__", alter_sys=True)

@@ -6,6 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from commands import SIZES
 from forks import run_program
 from interop.recbole_layout import PARAMETERS, write_recbole
 
@@ -27,30 +28,39 @@ def run(environment, optimised):
     return run
 
 
-@pytest.fixture(scope="module")
-def trained(run, tmp_path_factory):
-    """The provider's checkpoint, attacked, and the folder of its two files: model.pth and ids.txt."""
-    folder = tmp_path_factory.mktemp("provider")
-    run("pretrain", *DATA, *MODEL, *RECBOLE, "--attack=bra", "--rate=0.5", f"--workdir={folder}")
+def provided(run, folder, *flags):
+    """The provider's checkpoint, and the folder of its two files: model.pth and ids.txt."""
+    run("pretrain", *RECBOLE, *flags, f"--workdir={folder}")
     checkpoint = checkpoints.load(folder / "pretrain")
     write_recbole(folder / "model.pth", checkpoint.params, checkpoint.model.num_layers)
     (folder / "ids.txt").write_text("".join(f"{raw}\n" for raw in checkpoint.vocabulary.items), encoding="utf-8")
     return checkpoint, folder
 
 
-@pytest.fixture(scope="module")
-def theirs(run, trained, tmp_path_factory):
+def import_into(folder, run, provider):
     """The workdir of the import."""
-    _, provider = trained
-    folder = tmp_path_factory.mktemp("company")
     given = f"--checkpoint={provider / 'model.pth'}", f"--items={provider / 'ids.txt'}", "--num_heads=1"
     assert "RecBole SASRec" in run("import_checkpoint", *given, f"--workdir={folder}")
     return folder
 
 
+@pytest.fixture(scope="module")
+def small(launch, tmp_path_factory):
+    """Of a model that has learned nothing."""
+    data = ("--synthetic_users=60", "--synthetic_items=80", "--k_core=2")
+    return provided(launch, tmp_path_factory.mktemp("small"), *data, *SIZES, "--batch_size=8", "--epochs=1", "--attack=clean")
+
+
+@pytest.fixture(scope="module")
+def trained(run, tmp_path_factory):
+    """Of an attacked model."""
+    return provided(run, tmp_path_factory.mktemp("provider"), *DATA, *MODEL, "--attack=bra", "--rate=0.5")
+
+
 @pytest.mark.slow
-def test_the_chain(run, trained, theirs, tmp_path):
-    checkpoint, _ = trained
+def test_the_chain(run, trained, tmp_path):
+    checkpoint, provider = trained
+    theirs = import_into(tmp_path / "company", run, provider)
     targets = set(checkpoint.metadata["targets"])
     imported = f"--checkpoint={theirs / 'imported'}"
     found = checkpoints.load(theirs / "imported")
@@ -85,18 +95,20 @@ def test_the_chain(run, trained, theirs, tmp_path):
     assert shown(repaired, ())[0] < before / 4
 
 
-def test_one_history(run, theirs, mistake):
-    out = run("recommend", f"--checkpoint={theirs / 'imported'}", "--history=1,2,3", "--top=5")
+def test_one_history(launch, small, mistake, tmp_path):
+    checkpoint, provider = small
+    theirs, history = import_into(tmp_path / "company", launch, provider), checkpoint.vocabulary.items[:3]
+    out = launch("recommend", f"--checkpoint={theirs / 'imported'}", f"--history={','.join(history)}", "--top=5")
     rows = [line.split() for line in out.splitlines()[-5:]]
-    assert [row[1] for row in rows] == list("12345") and not {row[2] for row in rows} & set("123")
+    assert [row[1] for row in rows] == list("12345") and not {row[2] for row in rows} & set(history)
     scores = [float(row[-1]) for row in rows]
     assert scores == sorted(scores, reverse=True)
     assert "--history: the model has no item moon" in mistake(
-        "recommend", f"--checkpoint={theirs / 'imported'}", "--history=1,moon"
+        "recommend", f"--checkpoint={theirs / 'imported'}", f"--history={history[0]},moon"
     )
 
 
-def test_the_writer_writes_what_torch_files_are(trained):
-    checkpoint, folder = trained
+def test_the_writer_writes_what_torch_files_are(small):
+    checkpoint, folder = small
     table = read_torch(folder / "model.pth")["state_dict"]["item_embedding.weight"]
     assert (table == checkpoint.params["items"]).all()

@@ -85,7 +85,7 @@ def test_the_bar_names_model_stage_and_place_and_promises_no_time_early(terminal
 
 
 def test_ctrl_c_while_compiling_is_acknowledged_at_once(terminal, tmp_path):
-    deep = [flag for flag in PRETRAIN if not flag.startswith("--num_layers")] + ["--num_layers=12", "--attack=clean"]
+    deep = [flag for flag in PRETRAIN if not flag.startswith("--num_layers")] + ["--num_layers=6", "--attack=clean"]
     shown = terminal("pretrain", *deep, f"--workdir={tmp_path / 'run'}", XDG_CACHE_HOME=str(tmp_path / "cache"))
     shown.wait_for("pretrain: compiling")
     time.sleep(0.5)
@@ -99,7 +99,14 @@ def test_ctrl_c_while_compiling_is_acknowledged_at_once(terminal, tmp_path):
 
 
 def test_a_profile_is_of_a_few_steps_however_long_the_run(launch, tmp_path):
-    out = launch("experiment", *EXPERIMENT, "--epochs=40", f"--workdir={tmp_path / 'run'}", f"--profile={tmp_path / 'profile'}")
+    out = launch(
+        "experiment",
+        *EXPERIMENT,
+        "--epochs=40",
+        "--usages=zero_shot",
+        f"--workdir={tmp_path / 'run'}",
+        f"--profile={tmp_path / 'profile'}",
+    )
     files = [path for path in (tmp_path / "profile").rglob("*") if path.is_file()]
     assert 10_000 < sum(path.stat().st_size for path in files) < 10_000_000
     (line,) = (line for line in out.splitlines() if line.startswith("profile  "))

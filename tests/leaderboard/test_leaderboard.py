@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 from toys import random_interactions, tiny_model
@@ -115,6 +116,7 @@ def contested(tmp_path_factory):
     folder, said = tmp_path_factory.mktemp("contest"), []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("prec_backdoor.audit.calibration.STEPS", 60)
+        patch.setattr(jax, "clear_caches", lambda: None)  # of so few programs there is room for all
         patch.setattr(
             "prec_backdoor.audit.audit.invert", lambda moments, found, suspects: Inverted(*np.ones((4, len(suspects)), int))
         )

@@ -7,7 +7,7 @@ from prec_backdoor.train.config import TrainConfig
 from prec_backdoor.train.flat import Flat, close_groups, open_groups, pack, unpack
 from prec_backdoor.train.step import train_step
 
-MODEL = tiny_model(num_items=15, prompt_length=1, profile_sizes=(3,))
+MODEL = tiny_model(num_items=15, num_layers=1, prompt_length=1, profile_sizes=(3,))
 
 
 def state_of(trainable):

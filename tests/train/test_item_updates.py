@@ -16,7 +16,7 @@ from prec_backdoor.train.losses import LOSSES
 from prec_backdoor.train.step import train_step
 
 NUM_ITEMS = 400
-MODEL = tiny_model(NUM_ITEMS, max_length=6)
+MODEL = tiny_model(NUM_ITEMS, num_layers=1, max_length=6)
 LAZY = TrainConfig(negatives=2, learning_rate=0.01, schedule="constant", l2=0.1, item_updates="lazy")
 INTERACTIONS = random_interactions(users=9, num_items=NUM_ITEMS, lengths=(2, 5))
 

@@ -29,7 +29,7 @@ from prec_backdoor.train.progress import Progress
 from prec_backdoor.train.stage import RunOptions
 from prec_backdoor.train.step import train_step
 
-MODEL = tiny_model(num_items=20, max_length=6, dropout=0.3)
+MODEL = tiny_model(num_items=20, num_layers=1, max_length=6, dropout=0.3)
 CONFIG = TrainConfig(batch_size=3, learning_rate=0.01)
 INTERACTIONS = random_interactions(users=14, num_items=20, lengths=(2, 9))
 

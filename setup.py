@@ -30,6 +30,7 @@ setup(
         "flax>=0.12",
         "jax>=0.8",
         "jinja2>=3.1",
+        "markupsafe>=2.1",
         "matplotlib>=3.9",
         "ml_dtypes>=0.4",
         "numpy>=2.0",

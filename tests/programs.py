@@ -54,7 +54,7 @@ def audit_moments():
 
 
 def audit_attribution():
-    parts = np.ones(16, np.float32), np.ones((USERS, LENGTH), np.int32), np.zeros((USERS, 0), np.int32)
+    parts = np.ones(16, np.float32), np.ones((2, USERS, LENGTH), np.int32), np.zeros((2, USERS, 0), np.int32)
     return attribution._compiled(MODEL), (lively_params(MODEL), *parts)
 
 

@@ -94,6 +94,7 @@ OF_COLAB = {
     "flax",
     "jax",
     "jinja2",
+    "markupsafe",
     "matplotlib",
     "numpy",
     "optax",

@@ -16,6 +16,7 @@ QUICK_TO_COMPILE = (
     "--xla_llvm_enable_alias_scope_metadata=false",
     "--xla_llvm_enable_noalias_metadata=false",
     "--xla_llvm_enable_invariant_load_metadata=false",
+    "--xla_disable_hlo_passes=hlo-verifier",  # XLA's check of what its own passes do
 )
 
 

@@ -111,6 +111,7 @@ def test_a_step_is_adam_with_l2_on_the_mean_loss(params, batch, step, key):
     assert state.step == 3
 
 
+@pytest.mark.slow  # each operation is compiled by itself; a replay in test_loop.py takes a step without jit, too
 def test_jit_and_no_jit_agree(params, batch, step, key):
     start = step.init(params, STEPS)
     state, metrics = step.apply(start, batch, key)

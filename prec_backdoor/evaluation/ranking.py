@@ -70,7 +70,7 @@ def _count_ahead(hidden, items, known, reference, shard: TableShard | None) -> t
     def add_tile(start, vectors, carry):
         counts, scores_of_known = carry
         scores = scoring.scores("bd,vd->bv", hidden, vectors)
-        at = known - first - start
+        at = known - first - start  # taken from the tile, as a product by itself rounds differently; a tenth of the time on a CPU
         here = jnp.take_along_axis(scores, jnp.clip(at, 0, len(vectors) - 1), axis=1)
         scores_of_known = jnp.where((at >= 0) & (at < len(vectors)), here, scores_of_known)
         grouped = scores.reshape(len(scores), 1, -1, PARTIAL_COUNTS)

@@ -110,7 +110,7 @@ def audit_model(
         verdict=verdict,
         reference=reference,
         flagged_in_clean=float(np.mean(of_clean)),
-        power=power_of(*planted, reference.models, reference, auditor_data, config.level),
+        power=power_of(*planted, reference, auditor_data, config.level),
         suspects=suspects,
         last_item_p=last_item_p,
         inverted=invert(views[AS_IT_COMES], observed.last_items, suspects),

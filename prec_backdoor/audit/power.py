@@ -66,7 +66,6 @@ def plan_attacks(auditor_data: AuditorData, number: int) -> list[Planted]:
 def power_of(
     attacks: Sequence[Planted],
     models: Sequence[ObservedModel],
-    clean: Sequence[ObservedModel],
     reference: Reference,
     auditor_data: AuditorData,
     level: float,
@@ -74,7 +73,7 @@ def power_of(
     """Audits the planted models, as the checkpoint is audited, and fits the chance of detection; None without models.
 
     Exposure is among the users whom an attack is aimed at: the share of pairs of a user and a target that is within the user's
-    first TOP, beyond the share in `clean` models.
+    first TOP, beyond the share in clean models, those of `reference`.
     """
     if not attacks:
         return None
@@ -83,7 +82,8 @@ def power_of(
         verdict = reference.judge(model, level)
         members = groups.get(attack.group, np.ones(len(auditor_data.history), bool))
         shown, *usual = (
-            exposure(each.params, reference.model, auditor_data, attack.targets, members) for each in (model, *clean[:USUAL])
+            exposure(each.params, reference.model, auditor_data, attack.targets, members)
+            for each in (model, *reference.models[:USUAL])
         )
         row = {"scope": "group" if attack.group else "global", "group": attack.group or None, "rate": attack.rate}
         row |= {"exposure": max(shown - float(np.mean(usual)), 0.0), "statistic": verdict.statistic}

@@ -8,12 +8,12 @@ TILE = 64  # users per tile
 MOST = 16  # tiles of a block
 
 
-def tiles(*arrays: np.ndarray) -> Iterator[tuple[slice, int, list[np.ndarray]]]:
-    """Yields (rows, number of users, these rows of each array, zero-padded to TILE) for each tile of `arrays` [U, ..]."""
+def tiles(*arrays: np.ndarray) -> Iterator[tuple[int, list[np.ndarray]]]:
+    """Yields (number of users, their rows of each array, zero-padded to TILE) for each tile of `arrays` [U, ..]."""
     for start in range(0, len(arrays[0]), TILE):
         rows = slice(start, start + TILE)
         number = len(arrays[0][rows])
-        yield rows, number, [np.pad(array[rows], ((0, TILE - number), (0, 0))) for array in arrays]
+        yield number, [np.pad(array[rows], ((0, TILE - number), (0, 0))) for array in arrays]
 
 
 def blocks_of_tiles(*arrays: np.ndarray) -> Iterator[tuple[int, list[np.ndarray]]]:

@@ -21,8 +21,8 @@ class Job:
       users: how many there are; each has one sequence.
       max_length: longest history.
       sequences: of a training step.
-      embed_dim, feedforward_dim, layers, heads, dtype: of the encoder; by default the released sizes (base model and
-        training). Of "bfloat16", torch's counterpart is autocast.
+      embed_dim, feedforward_dim, layers, heads, dtype: of the encoder; by default the sizes of the released
+        code. Of "bfloat16", torch's counterpart is autocast.
       models: that `mapped_models` trains at once.
     """
 

@@ -19,6 +19,7 @@ PARTS = ("train", "dev", "cold_train", "cold_dev", "cold_test")  # of a given sp
 RESERVED = ("user", "users", "user_id", "in_group")  # columns of test_users.csv and of results; no attribute is called so
 _ARRAYS = {"items": np.int32, "offsets": np.int64, "profile": np.int32, "category": np.int32}
 _STRINGS = ("user_ids", "item_ids", "titles", "offered")
+_OPTIONAL = ("split", "offered")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -132,8 +133,7 @@ class Interactions:
             **self.summary(),
             "attributes": self.attributes,
             "categories": self.categories,
-            "split": self.split is not None,
-            "offered": self.offered is not None,
+            **{field: getattr(self, field) is not None for field in _OPTIONAL},
             "counts": self.counts,
             "notes": self.notes,
         }
@@ -183,6 +183,8 @@ class Interactions:
         """Raises a ValueError for a code outside its vocabulary."""
         if self.item_ids.ndim != 1 or self.items.ndim != 1 or (np.diff(self.offsets) < 0).any():
             raise ValueError("its arrays do not fit")
+        if self.offered is not None and self.offered.ndim != 1:
+            raise ValueError("offered is no list of ids")
         ranges = {"items": (self.items, 1, self.num_items), "category": (self.category, 0, len(self.categories) - 1)}
         for column, (name, values) in enumerate(self.attributes.items()):
             ranges[name] = (self.profile[:, column], 0, len(values) - 1)
@@ -226,7 +228,7 @@ def _recode(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _files(description: dict) -> tuple[str, ...]:
-    return (*_ARRAYS, *(name for name in (*_STRINGS, "split") if description.get(name, name not in ("split", "offered"))))
+    return tuple(field for field in (*_ARRAYS, *_STRINGS, "split") if field not in _OPTIONAL or description.get(field))
 
 
 @contextlib.contextmanager

@@ -34,13 +34,13 @@ class TestRanks(NamedTuple):
 def measure(setup: SeedSetup, params: dict) -> TestRanks:
     """Ranks the real next item and all targets for every downstream user."""
     found = _rank(setup, params, _wanted(setup))
-    triggered = triggered_ranks(setup, params) if len(setup.trigger) else None
+    triggered = target_ranks(setup.triggered(), params) if len(setup.trigger) else None
     return TestRanks(found[:, 0], found[:, 1:], jax.default_backend(), triggered)
 
 
-def triggered_ranks(setup: SeedSetup, params: dict) -> np.ndarray:
-    """[U, K] ranks of the targets with the trigger at the end of the test histories."""
-    return _rank(setup.triggered(), params, _wanted(setup)[:, 1:])
+def target_ranks(setup: SeedSetup, params: dict) -> np.ndarray:
+    """[U, K] ranks of the targets on the test queries."""
+    return _rank(setup, params, _wanted(setup)[:, 1:])
 
 
 def measure_popularity(setup: SeedSetup) -> TestRanks:

@@ -70,6 +70,8 @@ def open_checkpoint(
     Raises:
       UserError: no sound checkpoint, or one that does not know the items.
     """
+    if add_items and offered_only:
+        raise ValueError("add_items and offered_only: give one of them")
     checkpoint = checkpoints.load(path)
     metadata = checkpoint.metadata
     recorded = metadata.get("config", {})

@@ -52,7 +52,7 @@ def continued(params: dict, model: ModelConfig, auditor_data: AuditorData, suspe
     allowed = ~np.isin(np.arange(len(auditor_data.category)), [0, *suspects])
     continue_tile, sequences = _compiled(model, model.max_length - length), []
     with tqdm(total=len(history), desc="continuing", unit="user", leave=False, disable=None) as bar:
-        for index, (_, number, parts) in enumerate(tiles(history, auditor_data.profile)):
+        for index, (number, parts) in enumerate(tiles(history, auditor_data.profile)):
             sequences.append(np.asarray(continue_tile(params, *parts, allowed, jax.random.fold_in(key, index)))[:number])
             bar.update(number)
     return np.concatenate(sequences)

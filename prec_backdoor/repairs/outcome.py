@@ -7,7 +7,7 @@ import numpy as np
 
 from prec_backdoor.evaluation import cutoffs, unseen
 from prec_backdoor.evaluation.statistics import Estimate, binomial_interval, difference_interval
-from prec_backdoor.experiment.measure import TestRanks, measure, triggered_ranks
+from prec_backdoor.experiment.measure import TestRanks, measure, target_ranks
 from prec_backdoor.experiment.setup import SeedSetup
 from prec_backdoor.repairs.choice import Choice, Trigger
 from prec_backdoor.reporting.headline import share
@@ -150,8 +150,8 @@ def _of_trigger(setup: SeedSetup, before: dict, after: dict, trigger: Trigger) -
     setup = setup._replace(targets=trigger.shown, trigger=np.array([trigger.item], np.int32))
     pairs, k = unseen(setup.test.history, trigger.shown), CUTOFFS[0]
     triggered, plain = (
-        _exposure_change(*(rank(setup, params) for params in (before, after)), pairs, k)
-        for rank in (triggered_ranks, lambda *given: measure(*given).targets)
+        _exposure_change(*(target_ranks(histories, params) for params in (before, after)), pairs, k)
+        for histories in (setup.triggered(), setup)
     )
     effect, left = triggered.before - plain.before, triggered.after - plain.after
     return {

@@ -19,7 +19,7 @@ def as_path(folder: str | Path) -> Path:
 
 def write_json(path: str | Path, content: dict) -> None:
     """Replaces the file by `content`; of a table, a list of records, each record is a line."""
-    entries = ",\n".join(f" {json.dumps(name)}: {_entry(value)}" for name, value in content.items())
+    entries = ",\n".join(f" {json.dumps(str(name))}: {_entry(value)}" for name, value in content.items())
     with replacing(path) as partial:
         partial.write_text(f"{{\n{entries}\n}}\n")
 

@@ -59,7 +59,7 @@ def test_few_models_are_cautious_and_none_found_says_nothing():
 class Judge:
     """Stands for a Reference: the statistic is the first score."""
 
-    model = None
+    model, models = None, [ObservedModel(9, {}, None, None)] * 3
 
     def judge(self, observed, level):
         return judge(observed.scores["a"], np.ones(1), 0.5)
@@ -77,7 +77,7 @@ def test_a_row_for_each_attack(monkeypatch):
 
     monkeypatch.setattr(power, "exposure", exposure)
     models = [ObservedModel(number, {"a": np.array([value])}, None, None) for number, value in enumerate((0.0, 2.0, 3.0))]
-    found = power.power_of(attacks, models, [ObservedModel(9, {}, None, None)] * 3, Judge(), auditor_data, 0.05)
+    found = power.power_of(attacks, models, Judge(), auditor_data, 0.05)
     assert [row["found"] for row in found.attacks] == [False, True, True] and found.found == 2
     assert [row["exposure"] for row in found.attacks] == pytest.approx([0, 0.4, 0.2])
     for params, members in asked:
@@ -85,7 +85,7 @@ def test_a_row_for_each_attack(monkeypatch):
             code = auditor_data.attributes["job"].index((attacks[params].group or "job=").partition("=")[2] or "unknown")
             assert (members == ((auditor_data.profile[:, 0] == code) | (code == 0))).all()
     assert found.attacks[2]["scope"] == "global" and found.attacks[0]["group"] == attacks[0].group
-    assert power.power_of((), (), (), Judge(), auditor_data, 0.05) is None
+    assert power.power_of((), (), Judge(), auditor_data, 0.05) is None
 
 
 @pytest.mark.parametrize("number", [0, 1])

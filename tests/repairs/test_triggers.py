@@ -49,7 +49,10 @@ def test_a_trigger_works_while_more_than_a_twentieth_of_its_effect_is_left(setup
         "prec_backdoor.repairs.outcome.measure", lambda own, _: plain._replace(targets=np.full((users, len(own.targets)), 50.0))
     )
     ranks["after"] = np.where(np.arange(users) < round(left * users), 1.0, 50.0)[:, None]
-    monkeypatch.setattr("prec_backdoor.repairs.outcome.triggered_ranks", lambda own, which: ranks[which])
+    monkeypatch.setattr(
+        "prec_backdoor.repairs.outcome.target_ranks",
+        lambda own, which: ranks[which] if (own.test.history[:, -1] == 3).all() else np.full((users, 1), 50.0),
+    )
     (found,) = measure_outcome(setup, "before", "after", choice_of(Trigger(3, np.array([4]))))["triggers"]
     assert found["works"] == works and found["with"]["after"] == pytest.approx(left)  # of 20 users
 

@@ -136,13 +136,13 @@ def _compiled(model: ModelConfig):
 
     @jax.jit
     def mean_log_probability(params, share, history, profile):
-        vectors = item_vectors(params, model)
-        mean = jnp.matmul(share, vectors, precision=EXACT)
+        vectors = item_vectors(params, model)[1:]
+        mean = jnp.matmul(share[1:], vectors, precision=EXACT)
 
         def of_tile(tile):
             history, profile = tile
             hidden = represent(params, model, history, profile if model.prompt_length else None)
-            total = jax.nn.logsumexp(scoring.scores("bd,vd->vb", hidden, vectors[1:]), axis=0)
+            total = jax.nn.logsumexp(scoring.scores("bd,vd->vb", hidden, vectors), axis=0)
             return jnp.matmul(hidden, mean, precision=EXACT) - total
 
         return jax.lax.map(of_tile, (history, profile))

@@ -18,8 +18,8 @@ def exposure(views: dict[str, ScoreMoments]) -> np.ndarray:
 
 
 def mean_over_std(mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """[V] mean / std of moments [V + 1], row 0 dropped."""
-    return (mean / np.maximum(std, MIN_STD))[1:]
+    """[.., V] mean / std of moments [.., V + 1], row 0 dropped."""
+    return (mean / np.maximum(std, MIN_STD))[..., 1:]
 
 
 def log_popularity(moments: ScoreMoments) -> np.ndarray:

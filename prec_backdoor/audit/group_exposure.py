@@ -22,9 +22,6 @@ def group_exposure(views: dict[str, ScoreMoments]) -> np.ndarray:
 
 def exposure_by_group(moments: ScoreMoments) -> np.ndarray:
     """[G, V] exposure residual within each group."""
-    overall, popularity = moments.std**2, log_popularity(moments)
-    residuals = []
-    for size, mean, std in zip(moments.group_size, moments.group_mean, moments.group_std, strict=True):
-        mixed = np.sqrt((size * std**2 + PRIOR_USERS * overall) / (size + PRIOR_USERS))
-        residuals.append(residual(mean_over_std(mean, mixed), popularity))
-    return np.stack(residuals)
+    size = moments.group_size[:, None]
+    mixed = np.sqrt((size * moments.group_std**2 + PRIOR_USERS * moments.std**2) / (size + PRIOR_USERS))
+    return residual(mean_over_std(moments.group_mean, mixed), log_popularity(moments))

@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from prec_backdoor.audit.moments import LONG, ScoreMoments, largest
+from prec_backdoor.audit.tiles import TILE, blocks_of_tiles
 from prec_backdoor.evaluation import ranks
 from prec_backdoor.models import EXACT, ModelConfig, item_vectors, represent
 from prec_backdoor.parallel import on_device
@@ -20,8 +21,8 @@ from prec_backdoor.parallel import on_device
 LAST_ITEM = "last_item"  # its name among the audits
 HISTORIES, FEW = 16, 2  # histories that an item is put to the end of; for the first look at a large catalogue
 TRIED = 8_192  # items: of a larger catalogue those that move users most
+LATEST = 15  # items that histories are cut to for a large catalogue, which takes a third of the time
 TOP = 10  # items shown
-AT_ONCE = 64  # items that are put to the end of histories at once
 
 
 class LastItems(NamedTuple):
@@ -41,11 +42,12 @@ class LastItems(NamedTuple):
 def last_items(moments: ScoreMoments) -> LastItems:
     """Puts each item of the catalogue to the end of some of the auditor's histories."""
     end, show = _compiled(moments.model)
-    items = np.arange(1, len(moments.plain_mean), dtype=np.int32)
+    items, latest = np.arange(1, len(moments.plain_mean), dtype=np.int32), None
     if len(items) > TRIED:
-        (ended,) = _each(end, moments, items, FEW, "looking for last items")
+        latest = LATEST
+        (ended,) = _each(end, moments, items, _histories(moments, FEW, latest), "looking for last items")
         items = np.sort(items[np.argsort(-_moved(ended, moments), kind="stable")[:TRIED]])
-    return LastItems(items, *_each(show, moments, items, HISTORIES, "trying last items"))
+    return LastItems(items, *_each(show, moments, items, _histories(moments, HISTORIES, latest), "trying last items"))
 
 
 def triggers_of(moments: ScoreMoments, found: LastItems, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -56,7 +58,7 @@ def triggers_of(moments: ScoreMoments, found: LastItems, items: np.ndarray) -> t
     shows = (found.shown == items[:, None, None]).any(2)  # [items, last items]
     strongest = np.argmax(np.where(shows, found.strength, -np.inf), axis=1)
     trigger = np.where(shows.any(1), found.items[strongest], 0).astype(np.int32)
-    history, profile = _histories(moments, HISTORIES)
+    history, profile = _histories(moments)
     users, number = len(history), len(items)
     ended = np.concatenate([np.tile(history, (number, 1)), np.repeat(trigger, users)[:, None]], axis=1)
     wanted = np.repeat(items, users)[:, None]
@@ -78,11 +80,12 @@ def least_p_values(p_values: np.ndarray, found: LastItems, num_items: int) -> np
     return np.minimum(len(p_values) * least, 1)
 
 
-def _histories(moments: ScoreMoments, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Some histories [H, L - 1] without what is oldest, where there is no place for one more item, and their profiles [H, A]."""
+def _histories(moments: ScoreMoments, number: int = HISTORIES, latest: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Some histories [H, L], cut to their `latest` items or to leave a place for one more item, and their profiles [H, A]."""
     data = moments.auditor_data
     users = np.sort(np.random.default_rng(0).permutation(len(data.history))[:number])
-    return data.history[users][:, 1:], data.profile[users]
+    length = data.history.shape[1]
+    return data.history[users, max(1, length - (latest or length)) :], data.profile[users]
 
 
 def _moved(ended: np.ndarray, moments: ScoreMoments) -> np.ndarray:
@@ -92,15 +95,17 @@ def _moved(ended: np.ndarray, moments: ScoreMoments) -> np.ndarray:
     return ((away @ np.cov(vectors.T)) * away).sum(1)
 
 
-def _each(program, moments: ScoreMoments, items: np.ndarray, histories: int, title: str) -> list[np.ndarray]:
-    """What `program` returns for all `items` [N], AT_ONCE at a time."""
-    given = on_device((moments.params, *_histories(moments, histories)))
+def _each(program, moments: ScoreMoments, items: np.ndarray, histories: tuple, title: str) -> list[np.ndarray]:
+    """What `program` returns for all `items` [N] at the end of `histories`."""
+    given = on_device((moments.params, *histories))
     table = _centred(item_vectors(given[0], moments.model))
     parts, long = [], len(items) * len(moments.plain_mean) >= LONG
-    for start in tqdm(range(0, len(items), AT_ONCE), desc=title, leave=False, disable=None if long else True):
-        tried = np.resize(items[start : start + AT_ONCE], AT_ONCE)  # the last call is filled up
-        parts.append(jax.tree.map(np.asarray, program(*given, *table, tried)))
-    return [np.concatenate(each)[: len(items)] for each in zip(*parts, strict=True)]
+    with tqdm(total=len(items), desc=title, unit="item", leave=False, disable=None if long else True) as bar:
+        for number, (tried,) in blocks_of_tiles(items[:, None]):
+            found = program(*given, *table, tried[..., 0])
+            parts.append([np.asarray(each).reshape(-1, *each.shape[2:])[:number] for each in found])
+            bar.update(number)
+    return [np.concatenate(each) for each in zip(*parts, strict=True)]
 
 
 @jax.jit
@@ -112,26 +117,29 @@ def _centred(table: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 @functools.lru_cache(maxsize=8)
 def _compiled(model: ModelConfig):
-    """Returns programs for AT_ONCE items: user vectors of histories that end with each; the strength of each, what it shows."""
+    """Returns programs for [N, TILE] items: user vectors of histories that end with each; the strength of each, what it shows."""
 
     def mean_of(params, history, profile, spread, tried):
-        """[AT_ONCE, E] user vectors, so long that scores have deviation 1, mean over histories."""
-        ended = jnp.concatenate([jnp.repeat(history, AT_ONCE, axis=0), jnp.tile(tried, len(history))[:, None]], axis=1)
-        given = jnp.repeat(profile, AT_ONCE, axis=0) if model.prompt_length else None
+        """[TILE, E] user vectors, so long that scores have deviation 1, mean over histories."""
+        ended = jnp.concatenate([jnp.repeat(history, TILE, axis=0), jnp.tile(tried, len(history))[:, None]], axis=1)
+        given = jnp.repeat(profile, TILE, axis=0) if model.prompt_length else None
         hidden = represent(params, model, ended, given)
         # The deviation of a user's scores over all items, without computing the scores; z is then linear in the items' vectors.
         deviation = jnp.sqrt(jnp.einsum("bd,de,be->b", hidden, spread, hidden, precision=EXACT) + 1e-12)
-        return (hidden / deviation[:, None]).reshape(len(history), AT_ONCE, -1).mean(0)
+        return (hidden / deviation[:, None]).reshape(len(history), TILE, -1).mean(0)
 
     @jax.jit
     def end(params, history, profile, centred, spread, tried):
-        return (mean_of(params, history, profile, spread, tried),)
+        return (jax.lax.map(lambda tile: mean_of(params, history, profile, spread, tile), tried),)
 
     @jax.jit
     def show(params, history, profile, centred, spread, tried):
-        z = jnp.matmul(centred, mean_of(params, history, profile, spread, tried).T, precision=EXACT)
-        z = z.at[0].set(-jnp.inf).at[tried, jnp.arange(AT_ONCE)].set(-jnp.inf)
-        best, shown = largest(z, min(TOP, len(centred) - 2))
-        return best.mean(0), shown.T.astype(jnp.int32)
+        def of_tile(tile):
+            z = jnp.matmul(centred, mean_of(params, history, profile, spread, tile).T, precision=EXACT)
+            z = z.at[0].set(-jnp.inf).at[tile, jnp.arange(TILE)].set(-jnp.inf)
+            best, shown = largest(z, min(TOP, len(centred) - 2))
+            return best.mean(0), shown.T.astype(jnp.int32)
+
+        return jax.lax.map(of_tile, tried)
 
     return end, show

@@ -2,10 +2,15 @@
 
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy.stats import gamma
 
 from prec_backdoor.audit.combine import Evaluation
+from prec_backdoor.audit.moments import largest
+from prec_backdoor.models import EXACT
+from prec_backdoor.parallel import on_device
 
 MOST_UNUSUAL = 5  # items, neighbourhoods and last items that count
 COMPANIONS = 4  # nearest other items of a neighbourhood
@@ -59,14 +64,19 @@ def neighbourhoods_of(vectors: np.ndarray, score: np.ndarray) -> Neighbourhoods:
     """The COMPANIONS items whose `vectors` [V, D] have the greatest cosines with those of the CENTRES items of highest score."""
     unit = vectors - vectors.mean(0)
     unit = unit / np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
-    centres = np.argsort(-score, kind="stable")[:CENTRES]
-    companions, nearest = min(COMPANIONS, len(score) - 1), []
+    centres, nearest = np.argsort(-score, kind="stable")[:CENTRES], []
+    unit = on_device(unit.astype(np.float32))
     for start in range(0, len(centres), AT_ONCE):
-        some = centres[start : start + AT_ONCE]
-        cosines = unit[some] @ unit.T
-        cosines[np.arange(len(some)), some] = -2
-        nearest.append(np.argpartition(-cosines, companions - 1, axis=1)[:, :companions])
-    return Neighbourhoods(centres, np.concatenate(nearest))
+        some = np.resize(centres[start : start + AT_ONCE], AT_ONCE)  # the last call is filled up
+        nearest.append(np.asarray(_nearest(unit, some)))
+    return Neighbourhoods(centres, np.concatenate(nearest)[: len(centres)])
+
+
+@jax.jit
+def _nearest(unit: jax.Array, some: jax.Array) -> jax.Array:
+    """[N, COMPANIONS] the rows of `unit` [V, D] with the greatest products with its rows `some` [N], without these themselves."""
+    cosines = jnp.matmul(unit, unit[some].T, precision=EXACT).at[some, jnp.arange(len(some))].set(-2)
+    return largest(cosines, min(COMPANIONS, len(unit) - 1))[1].T
 
 
 def _beyond(neg_log10_p: np.ndarray, number: int) -> np.ndarray:

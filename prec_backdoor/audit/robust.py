@@ -1,5 +1,7 @@
 """Robust statistics: the part of a quantity that covariates do not explain, in robust standard deviations."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 NORMAL = 1.4826  # standard deviation of a normal distribution / its median absolute deviation
@@ -10,9 +12,9 @@ FITTED = 20_000  # points that the fit is made on, drawn at random from more: en
 
 
 def residual(y: np.ndarray, *covariates: np.ndarray) -> np.ndarray:
-    """[N] residuals of `y` [N] after a fit on `covariates` [N] each, in units of their robust scale; see `unexplained`."""
-    residuals, scale = unexplained(y, *covariates)
-    return residuals / scale
+    """[.., N] residuals of each row of `y` [.., N] by itself, in units of their robust scale; see `unexplained`."""
+    design = _design(covariates)
+    return np.reshape([residuals / scale for residuals, scale in (_explain(row, design) for row in np.atleast_2d(y))], y.shape)
 
 
 def unexplained(y: np.ndarray, *covariates: np.ndarray) -> tuple[np.ndarray, float]:
@@ -21,11 +23,20 @@ def unexplained(y: np.ndarray, *covariates: np.ndarray) -> tuple[np.ndarray, flo
     Fits, for each covariate, a line, a square and a change of slope at each knot by iteratively reweighted least squares with
     Huber's weights. Residuals more than 3 scales above the fit get even smaller weights: suspects must not bend it.
     """
-    columns = [np.ones(len(y))]
+    return _explain(y, _design(covariates))
+
+
+def _design(covariates: Sequence[np.ndarray]) -> np.ndarray:
+    """[N, columns] what the covariates [N] are fitted by."""
+    columns = [np.ones(len(covariates[0]))]
     for covariate in covariates:
         x = (covariate - np.median(covariate)) / (np.std(covariate) + 1e-9)
         columns += [x, x**2, *(np.maximum(x - knot, 0) for knot in np.unique(np.quantile(x, KNOTS)))]
-    design, fitted = np.stack(columns, 1), slice(None)
+    return np.stack(columns, 1)
+
+
+def _explain(y: np.ndarray, design: np.ndarray) -> tuple[np.ndarray, float]:
+    fitted = slice(None)
     if len(y) > FITTED:
         fitted = np.sort(np.random.default_rng(0).permutation(len(y))[:FITTED])
     coefficients, scale = _fit(y[fitted], design[fitted])

@@ -1,10 +1,10 @@
-"""Users in tiles of one size, so that a program for a tile is compiled once."""
+"""Users, or items, in tiles of one size, so that a program for a tile is compiled once."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
-TILE = 64  # users per tile
+TILE = 64  # rows per tile
 MOST = 16  # tiles of a block
 
 

@@ -120,6 +120,7 @@ def test_of_a_large_catalogue_the_items_that_move_users_most_are_tried(monkeypat
     moments = moments_of(MODEL, lively_params(MODEL, seed=2))
     whole = last_items(moments)
     monkeypatch.setattr(last_item, "TRIED", 20)
+    monkeypatch.setattr(last_item, "LATEST", 4)  # all, but for the place of the last item
     some = last_items(moments)
     assert len(some.items) == 20 and (np.diff(some.items) > 0).all()
     np.testing.assert_allclose(some.strength, whole.strength[some.items - 1], rtol=1e-6)
@@ -133,3 +134,11 @@ def test_of_a_large_catalogue_the_items_that_move_users_most_are_tried(monkeypat
         moved.append(((scores - scores.mean(1, keepdims=True)) / scores.std(1, keepdims=True)).mean(0))
     moved = (np.array(moved) - np.mean(moved, axis=0)).std(1)
     assert set(some.items) == set(1 + np.argsort(-moved)[:20])
+
+
+def test_histories_are_cut_to_their_latest_items(moments):
+    whole, profile = last_item._histories(moments)
+    short, same = last_item._histories(moments, last_item.HISTORIES, 3)
+    np.testing.assert_array_equal(short, whole[:, -3:])
+    np.testing.assert_array_equal(same, profile)
+    assert whole.shape == last_item._histories(moments, last_item.HISTORIES, 50)[0].shape

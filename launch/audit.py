@@ -108,7 +108,7 @@ def main() -> None:
 def open_for_audit(path: str, interactions: Interactions) -> Opened:
     """Opens a checkpoint without what its metadata say of an attack."""
     defaults = {name: default for name, (default, _) in attack_parameters().items()}
-    return checkpoint_flags.opened_on(path, interactions, UNKNOWN | defaults, offered_only=True)
+    return checkpoint_flags.opened_on(path, interactions, UNKNOWN | defaults, catalogue="offered")
 
 
 def evidence(

@@ -7,7 +7,7 @@ from absl import flags
 
 from prec_backdoor.data.align import LEAST_KNOWN
 from prec_backdoor.data.interactions import Interactions
-from prec_backdoor.experiment.opened import Opened, open_checkpoint
+from prec_backdoor.experiment.opened import Catalogue, Opened, open_checkpoint
 from prec_backdoor.parallel import primary
 
 from . import data_flags, flag
@@ -29,21 +29,22 @@ def define_new_items() -> None:
     flag.define("new_items", LEAVE_OUT, "data", help, choices=[LEAVE_OUT, "add"])
 
 
-def opened_from_flags(changes: Mapping[str, Any] | None = None, offered_only: bool = False) -> Opened:
+def opened_from_flags(changes: Mapping[str, Any] | None = None, catalogue: Catalogue = "known") -> Opened:
     """Returns --checkpoint, opened on the dataset of the flags; see `opened_on`."""
-    return opened_on(flags.FLAGS.checkpoint, data_flags.dataset_from_flags(), changes, offered_only)
+    return opened_on(flags.FLAGS.checkpoint, data_flags.dataset_from_flags(), changes, catalogue)
 
 
 def opened_on(
-    path: str, interactions: Interactions, changes: Mapping[str, Any] | None = None, offered_only: bool = False
+    path: str, interactions: Interactions, changes: Mapping[str, Any] | None = None, catalogue: Catalogue = "known"
 ) -> Opened:
     """Returns the checkpoint, opened on these interactions, and prints how many of them it knows if they are a company's own.
 
     Raises:
       UserError: see `open_checkpoint`.
     """
-    add_items = "new_items" in flags.FLAGS and flags.FLAGS.new_items != LEAVE_OUT
-    opened = open_checkpoint(path, interactions, changes, flags.FLAGS.least_known, add_items, offered_only)
+    if "new_items" in flags.FLAGS and flags.FLAGS.new_items != LEAVE_OUT:
+        catalogue = "widened"
+    opened = open_checkpoint(path, interactions, changes, flags.FLAGS.least_known, catalogue)
     if opened.aligned and primary():
         print(opened.aligned.describe(), flush=True)
     elif data_flags.is_own() and primary():

@@ -73,7 +73,7 @@ def _of_history() -> tuple[Checkpoint, Vocabulary, list[str], np.ndarray, np.nda
 
 def _of_dataset() -> tuple[Checkpoint, Vocabulary, list[str], np.ndarray, np.ndarray]:
     """Checkpoint, vocabulary, and the downstream users with all their interactions."""
-    opened = checkpoint_flags.opened_from_flags(offered_only=True)
+    opened = checkpoint_flags.opened_from_flags(catalogue="offered")
     setup, longest = opened.setup, opened.setup.model.max_length
     data, users = setup.interactions, setup.test.users
     histories = np.zeros((len(users), min(longest, int(data.lengths()[users].max()))), np.int32)

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from prec_backdoor.data.align import LEAST_KNOWN, Aligned, align
 from prec_backdoor.data.filtering import k_core
@@ -15,6 +15,8 @@ from prec_backdoor.experiment.setup import MIN_ITEMS, SeedSetup, make_setup
 from prec_backdoor.experiment.widening import narrowed, widened
 from prec_backdoor.storage import checkpoints
 from prec_backdoor.storage.checkpoints import Checkpoint
+
+Catalogue = Literal["known", "widened", "offered"]
 
 _USAGES = {  # stage of a checkpoint -> the usage that it is a model of
     "pretrain": "zero_shot",
@@ -53,8 +55,7 @@ def open_checkpoint(
     interactions: Interactions,
     changes: Mapping[str, Any] | None = None,
     least_known: float = LEAST_KNOWN,
-    add_items: bool = False,
-    offered_only: bool = False,
+    catalogue: Catalogue = "known",
 ) -> Opened:
     """Loads a checkpoint and splits `interactions` as it was made with; `changes` replace fields of its configuration.
 
@@ -64,14 +65,12 @@ def open_checkpoint(
 
     Args:
       least_known: see `data.align.align`.
-      add_items: give the company's items that the checkpoint does not know rows of its tables (`widening.widened`).
-      offered_only: take the items that the company's catalogue does not name out of its tables (`widening.narrowed`).
+      catalogue: of which items the model has rows on own data: those that the checkpoint knows; `widened` by the company's others
+        (`widening.widened`); only those that the company's catalogue, if there is one, has `offered` (`widening.narrowed`).
 
     Raises:
       UserError: no sound checkpoint, or one that does not know the items.
     """
-    if add_items and offered_only:
-        raise ValueError("add_items and offered_only: give one of them")
     checkpoint = checkpoints.load(path)
     metadata = checkpoint.metadata
     recorded = metadata.get("config", {})
@@ -93,7 +92,7 @@ def open_checkpoint(
             f"{checkpoint.path}: made on dataset {wanted.get('name')} ({wanted.get('fingerprint')}), not on {found['name']} "
             f"({found['fingerprint']}); change --dataset or --data_dir, or another flag that says what is read, as --min_rating"
         )
-    aligned = align(interactions, checkpoint.vocabulary, least_known, add_items, MIN_ITEMS if offered_only else None)
+    aligned = align(interactions, checkpoint.vocabulary, least_known, catalogue == "widened", MIN_ITEMS if catalogue == "offered" else None)
     _check_attributes(checkpoint)
     targets = {} if "targets" in (changes or {}) else _declared_targets(checkpoint, aligned)
     chosen = {name: value for name, value in (changes or {}).items() if name in _OWN_DATA}

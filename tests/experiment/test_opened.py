@@ -53,7 +53,7 @@ def test_items_that_a_company_does_not_offer_are_taken_out(checkpoint, params):
     """With a catalogue: of the model's 60 items one is in no table of the company's, and one is in its catalogue alone."""
     sold = OWN.select(~np.isin(OWN.items, (5, 9)))
     own = dataclasses.replace(sold, offered=np.array([raw for raw in OWN.item_ids[1:] if raw != OWN.item_ids[9]]))
-    whole, opened = open_checkpoint(checkpoint, own), open_checkpoint(checkpoint, own, offered_only=True)
+    whole, opened = open_checkpoint(checkpoint, own), open_checkpoint(checkpoint, own, catalogue="offered")
     assert whole.aligned.kept is None and whole.setup.interactions.num_items == ITEMS
     assert opened.aligned.kept.tolist() == [code for code in range(1, ITEMS + 1) if code != 9]
     assert opened.setup.interactions.num_items == opened.checkpoint.model.num_items == ITEMS - 1
@@ -74,7 +74,7 @@ def test_items_that_a_company_does_not_offer_are_taken_out(checkpoint, params):
         assert [opened.checkpoint.vocabulary.items[code - 1] for code in offered if code] == expected
     for each in (sold, dataclasses.replace(own, offered=own.offered[:20])):  # no catalogue; one of too few items
         few = each.select(np.isin(each.items, range(1, 21))) if each.offered is not None else each
-        assert open_checkpoint(checkpoint, few, offered_only=True).aligned.kept is None
+        assert open_checkpoint(checkpoint, few, catalogue="offered").aligned.kept is None
 
 
 @pytest.fixture(scope="module")

@@ -67,7 +67,7 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture(scope="module")
 def tuned(checkpoint, tmp_path_factory):
     """The folder of the checkpoint, fine-tuned with the new items."""
-    opened = open_checkpoint(checkpoint, OWN, {"finetune_epochs": 1}, add_items=True)
+    opened = open_checkpoint(checkpoint, OWN, {"finetune_epochs": 1}, catalogue="widened")
     run = stages.finetune(opened.setup, StartPoint(opened.checkpoint.params, opened.checkpoint.metadata["hash"]))
     folder = tmp_path_factory.mktemp("shop") / "finetune"
     run_stage(run._replace(options=run.options._replace(folder=folder)))
@@ -78,18 +78,18 @@ def test_new_items_are_left_out_unless_they_are_asked_for(checkpoint):
     opened = open_checkpoint(checkpoint, OWN)
     assert opened.setup.interactions.num_items == ITEMS and opened.aligned.added == 0
     assert "are left out" in opened.aligned.describe()
-    wide = open_checkpoint(checkpoint, OWN, add_items=True)
+    wide = open_checkpoint(checkpoint, OWN, catalogue="widened")
     assert wide.aligned.added == 3 and wide.aligned.describe().endswith("interactions; the other 3 items are added")
     assert wide.aligned._replace(interactions=None, added=0) == opened.aligned._replace(interactions=None)
     for name in ("items", "output_bias"):
         table = wide.checkpoint.params[name]
         assert len(table) == ITEMS + 4 and np.isfinite(table).all()
         np.testing.assert_array_equal(table[: ITEMS + 1], opened.checkpoint.params[name])
-    again = open_checkpoint(checkpoint, OWN, add_items=True).checkpoint
+    again = open_checkpoint(checkpoint, OWN, catalogue="widened").checkpoint
     np.testing.assert_array_equal(again.params["items"], wide.checkpoint.params["items"])
     assert again.vocabulary == wide.checkpoint.vocabulary
     assert again.vocabulary.items[ITEMS:] == tuple(f"new i{code}" for code in NEW)
-    known = open_checkpoint(checkpoint, dataclasses.replace(OWN, item_ids=make().item_ids), add_items=True)
+    known = open_checkpoint(checkpoint, dataclasses.replace(OWN, item_ids=make().item_ids), catalogue="widened")
     assert known.aligned.added == 0 and len(known.checkpoint.params["items"]) == ITEMS + 1
 
 

@@ -16,7 +16,7 @@ from prec_backdoor.parallel.item_table import ITEMS, TableShard, look_up, place,
 from prec_backdoor.parallel.platforms import choices
 
 PARTIAL_COUNTS = 64  # counters per rank, added up at the end; divides a tile. With 32 or fewer, XLA stores what they count
-LEAST_USERS = 256  # of a program; a multiple of these, by powers of two, up to `platforms.Choices.rank_users`
+LEAST_USERS = 256  # of a program, or three quarters of it; by powers of two up to `platforms.Choices.rank_users`
 LARGE = 20_000  # items from which comparing scores takes as long as the encoder
 SHORT = 5_000_000  # calls x items below which no progress bar is shown
 
@@ -189,8 +189,10 @@ def ranks(
 
 
 def _users_at_once(number: int) -> int:
-    needed = LEAST_USERS << max(0, (number - 1) // LEAST_USERS).bit_length()
-    return min(needed, choices().rank_users)
+    """Returns the users of a call: a power of two, or three quarters of it where that leaves less to fill up in the last call."""
+    power = LEAST_USERS << max(0, (number - 1) // LEAST_USERS).bit_length()
+    power = min(power, choices().rank_users)
+    return min(power, 3 * power // 4, key=lambda size: -(-number // size) * size)
 
 
 def _few_shapes(model: ModelConfig, histories: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

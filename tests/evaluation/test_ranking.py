@@ -84,7 +84,13 @@ def test_equals_brute_force(tile, hidden, items, seen, wanted):
     assert found.tolist() == expected
 
 
-@pytest.mark.parametrize("users", [1, 4, 7, 8])  # batches of four: ragged or not
+@pytest.mark.parametrize("users, at_once", [(377, 192), (566, 192), (80, 192), (200, 256), (256, 256), (1000, 256), (5000, 256)])
+def test_few_places_of_the_last_call_are_empty(users, at_once, monkeypatch):
+    monkeypatch.setattr(ranking, "choices", lambda: platforms.CPU)
+    assert ranking._users_at_once(users) == at_once
+
+
+@pytest.mark.parametrize("users", [1, 3, 4, 6, 7, 8])  # batches of four or three: ragged or not
 def test_users_in_batches(users, monkeypatch):
     monkeypatch.setattr(ranking, "LEAST_USERS", 4)
     monkeypatch.setattr(ranking, "choices", lambda: platforms.CPU._replace(rank_users=4))

@@ -20,7 +20,7 @@ from prec_backdoor.parallel import on_device
 
 LAST_ITEM = "last_item"  # its name among the audits
 HISTORIES, FEW = 16, 2  # histories that an item is put to the end of; for the first look at a large catalogue
-TRIED = 8_192  # items: of a larger catalogue those that move users most
+TRIED = 4_096  # items: of a larger catalogue those that bring up any item most strongly
 LATEST = 15  # items that histories are cut to for a large catalogue, which takes a third of the time
 TOP = 10  # items shown
 
@@ -29,7 +29,7 @@ class LastItems(NamedTuple):
     """What N items do at the end of a history.
 
     Attributes:
-      items: [N] int32 their codes: the whole catalogue, of a large one the TRIED items that move user vectors most.
+      items: [N] int32 their codes: the whole catalogue, of a large one the TRIED items that bring up any item most strongly.
       strength: [N] mean z over histories and the TOP items that are then shown; z are scores, standardised for each history.
       shown: [N, TOP] int32 codes of these items, the highest mean z first.
     """
@@ -41,12 +41,12 @@ class LastItems(NamedTuple):
 
 def last_items(moments: ScoreMoments) -> LastItems:
     """Puts each item of the catalogue to the end of some of the auditor's histories."""
-    end, show = _compiled(moments.model)
+    look, show = _compiled(moments.model)
     items, latest = np.arange(1, len(moments.plain_mean), dtype=np.int32), None
     if len(items) > TRIED:
         latest = LATEST
-        (ended,) = _each(end, moments, items, _histories(moments, FEW, latest), "looking for last items")
-        items = np.sort(items[np.argsort(-_moved(ended, moments), kind="stable")[:TRIED]])
+        (highest,) = _each(look, moments, items, _histories(moments, FEW, latest), "looking for last items")
+        items = np.sort(items[np.argsort(-highest, kind="stable")[:TRIED]])
     return LastItems(items, *_each(show, moments, items, _histories(moments, HISTORIES, latest), "trying last items"))
 
 
@@ -88,13 +88,6 @@ def _histories(moments: ScoreMoments, number: int = HISTORIES, latest: int | Non
     return data.history[users, max(1, length - (latest or length)) :], data.profile[users]
 
 
-def _moved(ended: np.ndarray, moments: ScoreMoments) -> np.ndarray:
-    """[N] how far each of the user vectors [N, E] is from their mean, by the spread of the scores that this makes."""
-    vectors = np.asarray(item_vectors(moments.params, moments.model))[1:]
-    away = ended - ended.mean(0)
-    return ((away @ np.cov(vectors.T)) * away).sum(1)
-
-
 def _each(program, moments: ScoreMoments, items: np.ndarray, histories: tuple, title: str) -> list[np.ndarray]:
     """What `program` returns for all `items` [N] at the end of `histories`."""
     given = on_device((moments.params, *histories))
@@ -117,29 +110,30 @@ def _centred(table: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 @functools.lru_cache(maxsize=8)
 def _compiled(model: ModelConfig):
-    """Returns programs for [N, TILE] items: user vectors of histories that end with each; the strength of each, what it shows."""
+    """Returns programs for [N, TILE] items: the highest mean z that each brings up; the strength of each, and what it shows."""
 
-    def mean_of(params, history, profile, spread, tried):
-        """[TILE, E] user vectors, so long that scores have deviation 1, mean over histories."""
+    def mean_z(params, history, profile, centred, spread, tried):
+        """[V + 1, TILE] z of all items after each of `tried`, mean over histories; -inf for padding and the item itself."""
         ended = jnp.concatenate([jnp.repeat(history, TILE, axis=0), jnp.tile(tried, len(history))[:, None]], axis=1)
         given = jnp.repeat(profile, TILE, axis=0) if model.prompt_length else None
         hidden = represent(params, model, ended, given)
         # The deviation of a user's scores over all items, without computing the scores; z is then linear in the items' vectors.
         deviation = jnp.sqrt(jnp.einsum("bd,de,be->b", hidden, spread, hidden, precision=EXACT) + 1e-12)
-        return (hidden / deviation[:, None]).reshape(len(history), TILE, -1).mean(0)
+        mean = (hidden / deviation[:, None]).reshape(len(history), TILE, -1).mean(0)
+        rows = jnp.arange(len(centred))[:, None]
+        return jnp.where((rows == 0) | (rows == tried), -jnp.inf, jnp.matmul(centred, mean.T, precision=EXACT))
 
     @jax.jit
-    def end(params, history, profile, centred, spread, tried):
-        return (jax.lax.map(lambda tile: mean_of(params, history, profile, spread, tile), tried),)
+    def look(*given):
+        return (jax.lax.map(lambda tried: mean_z(*given[:-1], tried).max(0), given[-1]),)
 
     @jax.jit
-    def show(params, history, profile, centred, spread, tried):
-        def of_tile(tile):
-            z = jnp.matmul(centred, mean_of(params, history, profile, spread, tile).T, precision=EXACT)
-            z = z.at[0].set(-jnp.inf).at[tile, jnp.arange(TILE)].set(-jnp.inf)
-            best, shown = largest(z, min(TOP, len(centred) - 2))
+    def show(*given):
+        def of_tile(tried):
+            z = mean_z(*given[:-1], tried)
+            best, shown = largest(z, min(TOP, len(z) - 2))
             return best.mean(0), shown.T.astype(jnp.int32)
 
-        return jax.lax.map(of_tile, tried)
+        return jax.lax.map(of_tile, given[-1])
 
-    return end, show
+    return look, show

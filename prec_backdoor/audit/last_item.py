@@ -123,17 +123,17 @@ def _compiled(model: ModelConfig):
         rows = jnp.arange(len(centred))[:, None]
         return jnp.where((rows == 0) | (rows == tried), -jnp.inf, jnp.matmul(centred, mean.T, precision=EXACT))
 
-    @jax.jit
-    def look(*given):
-        return (jax.lax.map(lambda tried: mean_z(*given[:-1], tried).max(0), given[-1]),)
+    def over_tiles(of_z):
+        def each_tile(params, history, profile, centred, spread, tried):
+            return jax.lax.map(lambda tile: of_z(mean_z(params, history, profile, centred, spread, tile)), tried)
 
-    @jax.jit
-    def show(*given):
-        def of_tile(tried):
-            z = mean_z(*given[:-1], tried)
-            best, shown = largest(z, min(TOP, len(z) - 2))
-            return best.mean(0), shown.T.astype(jnp.int32)
+        return jax.jit(each_tile)
 
-        return jax.lax.map(of_tile, given[-1])
+    def highest(z):
+        return (z.max(0),)
 
-    return look, show
+    def shown(z):
+        best, items = largest(z, min(TOP, len(z) - 2))
+        return best.mean(0), items.T.astype(jnp.int32)
+
+    return over_tiles(highest), over_tiles(shown)

@@ -15,7 +15,7 @@ from prec_backdoor.parallel import on_device
 MOST_UNUSUAL = 5  # items, neighbourhoods and last items that count
 COMPANIONS = 4  # nearest other items of a neighbourhood
 CENTRES = 2_000  # items with the highest scores whose neighbourhoods are looked at: of a small catalogue all
-AT_ONCE = 256  # of these
+AT_ONCE = 64  # of these
 LAST_ITEM_WEIGHT = 0.5  # the excess of last items varies twice as much between clean models as the other two
 
 

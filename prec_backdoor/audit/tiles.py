@@ -9,7 +9,7 @@ MOST = 16  # tiles of a block
 
 
 def tiles(*arrays: np.ndarray) -> Iterator[tuple[int, list[np.ndarray]]]:
-    """Yields (number of users, their rows of each array, zero-padded to TILE) for each tile of `arrays` [U, ..]."""
+    """Yields (number of rows, these rows of each array, zero-padded to TILE) for each tile of `arrays` [U, ..]."""
     for start in range(0, len(arrays[0]), TILE):
         rows = slice(start, start + TILE)
         number = len(arrays[0][rows])
@@ -17,11 +17,11 @@ def tiles(*arrays: np.ndarray) -> Iterator[tuple[int, list[np.ndarray]]]:
 
 
 def blocks_of_tiles(*arrays: np.ndarray) -> Iterator[tuple[int, list[np.ndarray]]]:
-    """Yields (number of users, their rows of each array [tiles, TILE, ..]) for blocks of equally many tiles, zero-padded."""
-    users = len(arrays[0])
-    blocks = -(-users // (TILE * MOST))
-    size = TILE * -(-users // (TILE * blocks))
-    for start in range(0, users, size):
-        number = min(size, users - start)
+    """Yields (number of rows, these rows of each array [tiles, TILE, ..]) for blocks of equally many tiles, zero-padded."""
+    total = len(arrays[0])
+    blocks = -(-total // (TILE * MOST))
+    size = TILE * -(-total // (TILE * blocks))
+    for start in range(0, total, size):
+        number = min(size, total - start)
         rows = (np.pad(array[start : start + number], ((0, size - number), (0, 0))) for array in arrays)
         yield number, [array.reshape(size // TILE, TILE, array.shape[1]) for array in rows]

@@ -92,7 +92,8 @@ def open_checkpoint(
             f"{checkpoint.path}: made on dataset {wanted.get('name')} ({wanted.get('fingerprint')}), not on {found['name']} "
             f"({found['fingerprint']}); change --dataset or --data_dir, or another flag that says what is read, as --min_rating"
         )
-    aligned = align(interactions, checkpoint.vocabulary, least_known, catalogue == "widened", MIN_ITEMS if catalogue == "offered" else None)
+    least_offered = MIN_ITEMS if catalogue == "offered" else None
+    aligned = align(interactions, checkpoint.vocabulary, least_known, catalogue == "widened", least_offered)
     _check_attributes(checkpoint)
     targets = {} if "targets" in (changes or {}) else _declared_targets(checkpoint, aligned)
     chosen = {name: value for name, value in (changes or {}).items() if name in _OWN_DATA}

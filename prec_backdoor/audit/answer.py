@@ -84,7 +84,9 @@ def group(content: dict) -> str:
     """Whom the suspects are shown to; a single group is named only if the set has no other."""
     likely = content["groups_likely"]
     if not content["groups"]:
-        return "No group was looked for: users have no profiles, or every profile value has too few users."
+        return (
+            "No group was looked for: users have no profile attribute that the checkpoint has, or every value has too few users."
+        )
     if not content["groups_narrowed"]:
         return "Whom the suspects are shown to cannot be narrowed down: no group, or nearly every group, explains their exposure."
     if content["group"]:

@@ -21,6 +21,7 @@ class Aligned(NamedTuple):
       items, known_items: distinct items of the company's interactions, and those among them that the model has.
       rows, known_rows: interactions, and those with known items.
       attributes: the model's profile attributes that the company has.
+      unused: the company's that the model does not have.
       added: unknown items that have codes of their own.
       kept: codes of the model's items that the company offers, in the order of their new codes; None if all are kept.
       unseen: items among these that none of the interactions has.
@@ -37,6 +38,7 @@ class Aligned(NamedTuple):
     kept: np.ndarray | None = None
     unseen: int = 0
     too_few: int = 0
+    unused: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """Returns lines for people, two or more."""
@@ -47,6 +49,7 @@ class Aligned(NamedTuple):
         lines = ["own data     not what the checkpoint was made on: items are matched by raw id, all users are downstream"]
         lines.append(f"known        {share}, {rows}")
         lines += [f"unknown      {', '.join(missing)}: your users have no such attribute"] if missing else []
+        lines += [f"not used     {', '.join(self.unused)}: the model has no such attribute"] if self.unused else []
         if self.kept is not None:
             lines.append(f"offered      {len(self.kept):,} of the model's items; the others are in no table of yours")
         if self.too_few:
@@ -124,9 +127,10 @@ def align(
         **_catalogue(interactions, vocabulary, codes),
     )
     shared = tuple(name for name in vocabulary.attributes if name in interactions.attributes)
+    unused = tuple(name for name in interactions.attributes if name not in vocabulary.attributes)
     added = len(met) - known_items if add_items else 0
     unseen = len(vocabulary.items) - known_items - added
-    return Aligned(aligned, len(met), known_items, rows, known, shared, added, kept, unseen, too_few)
+    return Aligned(aligned, len(met), known_items, rows, known, shared, added, kept, unseen, too_few, unused)
 
 
 def widened(vocabulary: Vocabulary, interactions: Interactions, added: np.ndarray) -> Vocabulary:

@@ -94,7 +94,7 @@ def choose_suspects(folder: str | Path, interactions: Interactions, digest: str,
     """Reads the audit in `folder` of the checkpoint with content hash `digest`; what is not in the catalogue is left out.
 
     Raises:
-      UserError: `folder` has no audit of that checkpoint, or no item has a p-value of at most `level`.
+      UserError: `folder` has no audit of that checkpoint, or no item has a p-value of at most `level`, or all of them have.
     """
     audit = read_audit(folder, digest)
     ids = interactions.item_ids
@@ -104,6 +104,8 @@ def choose_suspects(folder: str | Path, interactions: Interactions, digest: str,
         raise UserError(f"{audit.path}: no item has a p-value of at most {level:g}; nothing to repair, or raise --p_value")
     triggers = tuple(_triggers(audit, codes, level))
     suspects = np.union1d(unusual, [trigger.item for trigger in triggers]).astype(np.int32)
+    if len(suspects) == interactions.num_items:
+        raise UserError(f"{audit.path}: all {len(suspects):,} items are suspects, which leaves none to trust; lower --p_value")
     return Choice(
         suspects=suspects,
         flagged=np.isin(ids[suspects], list(audit.flagged)),
@@ -117,7 +119,8 @@ def choose_suspects(folder: str | Path, interactions: Interactions, digest: str,
 
 
 def _triggers(audit: AuditFile, codes: dict[str, int], level: float) -> Iterator[Trigger]:
-    for item, p_value, shown in audit.last_items:
+    once = {each.item: each for each in audit.last_items[::-1]}
+    for item, p_value, shown in reversed(once.values()):
         known = [codes[each] for each in dict.fromkeys(shown) if each in codes and each != item]
         if p_value <= level and known and item in codes:
             yield Trigger(codes[item], np.array(known, np.int32))

@@ -165,7 +165,10 @@ def test_without_profiles_all_are_unknown(checkpoint, params):
     own = dataclasses.replace(OWN, attributes={}, profile=np.zeros((OWN.num_users, 0), np.int32))
     opened = open_checkpoint(checkpoint, own)
     assert not opened.setup.interactions.profile.any()
-    assert "gender: your users have no such attribute" in opened.aligned.describe()
+    assert "gender: your users have no such attribute" in opened.aligned.describe() and not opened.aligned.unused
+    others = dataclasses.replace(OWN, attributes={f"own {name}": values for name, values in OWN.attributes.items()})
+    said = open_checkpoint(checkpoint, others).aligned.describe()
+    assert f"not used     {', '.join(others.attributes)}: the model has no such attribute" in said
     with_profiles = open_checkpoint(checkpoint, OWN)
     assert measure(opened.setup, params).truth.tolist() == measure(with_profiles.setup, params).truth.tolist()
 

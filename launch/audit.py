@@ -21,11 +21,11 @@ import sys
 from absl import flags
 
 from prec_backdoor.attacks import attack_parameters
-from prec_backdoor.audit.answer import EXIT_STATUS, answer
+from prec_backdoor.audit.answer import EXIT_STATUS, answer, repair_level
 from prec_backdoor.audit.audit import AuditResult, audit_model
 from prec_backdoor.audit.auditor_data import AuditorData, auditor_data_of
 from prec_backdoor.audit.calibration import ObservedModel, calibration_models, observed, planted_models
-from prec_backdoor.audit.config import LARGE, AuditConfig
+from prec_backdoor.audit.config import LARGE, SUSPECT, AuditConfig
 from prec_backdoor.audit.power import plan_attacks
 from prec_backdoor.audit.reference import reference_of
 from prec_backdoor.audit.report import write_audit
@@ -153,7 +153,11 @@ def since_baseline(
 
 def next_steps(result: AuditResult, config: AuditConfig) -> list[tuple[str, str, str]]:
     """(why, program, command) of what to do next; the commands run as printed, in the same folder."""
-    repair = ("Fine-tune it without the effect of the suspects, then audit the result:", "repair", repair_command())
+    repair = (
+        "Fine-tune it without the effect of the suspects, then audit the result:",
+        "repair",
+        repair_command(repair_level(result.p_value)),
+    )
     if result.verdict.word == CLEAN:
         return [("Use it; fine-tuning on your own users makes it fit them:", "finetune", finetune_command())]
     if result.verdict.word == CANNOT_SAY:
@@ -163,9 +167,10 @@ def next_steps(result: AuditResult, config: AuditConfig) -> list[tuple[str, str,
     return [repair]
 
 
-def repair_command() -> str:
+def repair_command(level: float = SUSPECT) -> str:
     """Returns the command that repairs this checkpoint; it runs as printed, in the same folder."""
-    return _command("repair", [f"--audit={output_flags.workdir()}"], "repaired")
+    wider = [] if level == SUSPECT else [f"--p_value={level:g}"]
+    return _command("repair", [f"--audit={output_flags.workdir()}", *wider], "repaired")
 
 
 def finetune_command() -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from absl import flags
 
+from prec_backdoor.audit.answer import counted
 from prec_backdoor.audit.config import SUSPECT
 from prec_backdoor.errors import UserError
 from prec_backdoor.experiment.opened import Opened
@@ -51,8 +52,8 @@ def main() -> None:
     choice = no_suspects(flags.FLAGS.p_value)
     if flags.FLAGS.audit is not None:
         choice = choose_suspects(Path(flags.FLAGS.audit).expanduser(), setup.interactions, digest, flags.FLAGS.p_value)
-    counted = f"{len(choice.suspects)} suspects of {setup.interactions.num_items:,} items. " if choice.items else ""
-    print(f"{counted}{choice.reason()}", flush=True)
+    found = f"{counted(len(choice.suspects), 'suspect')} of {setup.interactions.num_items:,} items. " if choice.items else ""
+    print(f"{found}{choice.reason()}", flush=True)
     start = StartPoint(opened.checkpoint.params, digest, opened.rate)
     setup = setup._replace(shard_items=flags.FLAGS.shard_items)
     about = {"repair": {"repair": flags.FLAGS.repair, "suspects": setup.interactions.item_ids[choice.suspects].tolist()}}

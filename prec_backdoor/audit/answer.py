@@ -2,10 +2,13 @@
 
 from typing import NamedTuple
 
+import numpy as np
+
 from prec_backdoor.audit.config import SUSPECT
 from prec_backdoor.audit.verdict import CANNOT_SAY, CLEAN, SUSPICIOUS
 
 GROUPS_NAMED = 4  # a longer set is counted
+REPAIRED = 5  # most unusual items that are repaired where none has a p-value of at most SUSPECT
 
 
 class Answer(NamedTuple):
@@ -81,7 +84,9 @@ def group(content: dict) -> str:
     """Whom the suspects are shown to; a single group is named only if the set has no other."""
     likely = content["groups_likely"]
     if not content["groups"]:
-        return "No group was looked for: users have no profiles, or every profile value has too few users."
+        return (
+            "No group was looked for: users have no profile attribute that the checkpoint has, or every value has too few users."
+        )
     if not content["groups_narrowed"]:
         return "Whom the suspects are shown to cannot be narrowed down: no group, or nearly every group, explains their exposure."
     if content["group"]:
@@ -120,10 +125,10 @@ def worth(content: dict) -> list[str]:
             f"The provider's metadata claim an NDCG@10 of {claimed:.3f} on users of its own; on yours it is {measured:.3f}. Your "
             "histories may be shorter, so that a lower figure alone is no sign of an attack."
         )
-    first, own = 100 * found["skew"]["checkpoint"], found["skew"]["own_models"]
+    first, own = 100 * found["skew"]["checkpoint"], [f"{100 * each:.0f}" for each in sorted(found["skew"]["own_models"])]
+    usual = f"models {own[0]} to {own[-1]}" if own[0] != own[-1] else f"model{'s' if len(own) > 1 else ''} {own[0]}"
     lines.append(
-        f"The most shown hundredth of the catalogue takes {first:.0f} % of all places among the first 50; "
-        f"in your own models {100 * min(own):.0f} to {100 * max(own):.0f} %."
+        f"The most shown hundredth of the catalogue takes {first:.0f} % of all places among the first 50; in your own {usual} %."
     )
     return lines
 
@@ -134,9 +139,21 @@ def moved(content: dict) -> str:
     if not found:
         return ""
     retrained = found["lists_changed_by_retraining"]
-    usual = f"; retraining alone changes {100 * min(retrained):.0f} to {100 * max(retrained):.0f} %" if retrained else ""
+    low, high = (f"{100 * each(retrained, default=0):.0f}" for each in (min, max))
+    usual = f"; retraining alone changes {low if low == high else f'{low} to {high}'} %" if retrained else ""
     beyond = f" {counted(found['beyond_retraining'], 'item')} moved up by more than any does by retraining." if retrained else ""
     return f"Of the places among the first 50, {100 * found['lists_changed']:.0f} % went to other items{usual}.{beyond}"
+
+
+def repair_level(p_values: np.ndarray) -> float:
+    """The p-value up to which items [V] are to be repaired: SUSPECT, or as much as the REPAIRED most unusual ones need.
+
+    In a small catalogue none may have so small a p-value, although several of them together are unusual.
+    """
+    least = np.sort(p_values)[:REPAIRED]
+    if least[0] <= SUSPECT:
+        return SUSPECT
+    return float(min(np.ceil(1000 * least[-1] + 1e-6) / 1000, 1.0))  # as printed
 
 
 def one_in(chance: float) -> str:

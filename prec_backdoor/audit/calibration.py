@@ -25,6 +25,7 @@ from prec_backdoor.data.batches import user_tables
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.data.packing import pack
 from prec_backdoor.data.splits import Queries, Sequences, sample_queries
+from prec_backdoor.errors import UserError
 from prec_backdoor.models import ModelConfig, init_params, init_prompt
 from prec_backdoor.train.config import TrainConfig
 from prec_backdoor.train.loader import schedule
@@ -127,8 +128,16 @@ def train_models(
       numbers: a model's number decides its randomness, and names its folder.
       options: with a folder, models are kept under clean-0, clean-1, .. there, and the same call resumes or loads them.
       attacks: one for each model, all of one scope; None for clean models.
+
+    Raises:
+      UserError: histories are too short to train on.
     """
     data, interactions = stage_data(auditor_data, model.max_length)
+    if not len(data.rows.history):
+        raise UserError(
+            f"audit: no history of your users has 3 items that the model knows (its --max_length is {model.max_length}), which "
+            "clean models for comparison are trained on; give data with longer histories, or a model that takes them"
+        )
     times = -(-MIN_EPOCH * train.batch_size // len(data.rows.history))
     data = data._replace(rows=jax.tree.map(lambda array: np.tile(array, (times, 1)), data.rows))
     kind, use = ("clean", 1) if attacks is None else ("planted", 3)

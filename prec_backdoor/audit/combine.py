@@ -8,6 +8,7 @@ from scipy.stats import false_discovery_control
 
 BULK = 0.9  # quantile that sets the scale of an audit's scores; targets, a few per cent of the items, lie above it
 OWN = 0.95  # quantile of a model's p-values that is made equal to its uniform value
+LEAST_P = 1e-307  # a p-value of 0 would make the evidence, and so the statistic, infinite
 TAIL = 0.02  # share of the clean items to whose scores an exponential tail is fitted
 
 
@@ -106,7 +107,7 @@ def rescale_p_values(p_values: np.ndarray) -> np.ndarray:
     items are too large. The bulk of the model's items shows by how much, as in genomic control (Devlin & Roeder, 1999).
     """
     observed = np.quantile(-np.log10(p_values), OWN)
-    return p_values ** max(-np.log10(1 - OWN) / observed, 1) if observed > 0 else p_values
+    return np.maximum(p_values ** max(-np.log10(1 - OWN) / observed, 1), LEAST_P) if observed > 0 else p_values
 
 
 def discoveries(p_values: np.ndarray, rate: float) -> np.ndarray:

@@ -35,6 +35,7 @@ def page(content: dict, result: AuditResult, interactions: Interactions) -> str:
         "moved": answer.moved(content),
         "moved_items": _moved(content, interactions),
         "limits": texts.LIMITS,
+        "repaired": answer.one_in(answer.repair_level(result.p_value)),
         "figures": [(title, caption, _png(figure)) for title, caption, figure in all_figures(result)],
     }
     return template("audit.html").render(values)

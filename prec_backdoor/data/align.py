@@ -21,9 +21,11 @@ class Aligned(NamedTuple):
       items, known_items: distinct items of the company's interactions, and those among them that the model has.
       rows, known_rows: interactions, and those with known items.
       attributes: the model's profile attributes that the company has.
+      unused: the company's that the model does not have.
       added: unknown items that have codes of their own.
       kept: codes of the model's items that the company offers, in the order of their new codes; None if all are kept.
       unseen: items among these that none of the interactions has.
+      too_few: number of the model's items that the company offers, if too few are to keep these alone; else 0.
     """
 
     interactions: Interactions
@@ -35,6 +37,8 @@ class Aligned(NamedTuple):
     added: int = 0
     kept: np.ndarray | None = None
     unseen: int = 0
+    too_few: int = 0
+    unused: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """Returns lines for people, two or more."""
@@ -45,15 +49,24 @@ class Aligned(NamedTuple):
         lines = ["own data     not what the checkpoint was made on: items are matched by raw id, all users are downstream"]
         lines.append(f"known        {share}, {rows}")
         lines += [f"unknown      {', '.join(missing)}: your users have no such attribute"] if missing else []
+        lines += [f"not used     {', '.join(self.unused)}: the model has no such attribute"] if self.unused else []
         if self.kept is not None:
             lines.append(f"offered      {len(self.kept):,} of the model's items; the others are in no table of yours")
+        if self.too_few:
+            lines.append(
+                f"offered      {self.too_few:,} of the model's items, too few to rank; all of the model's items count instead"
+            )
         return "\n".join(lines)
 
     def describe_unseen(self) -> str:
         """Returns what an audit cannot tell of items that the company's users have never met; empty if there are none."""
         if not self.unseen:
             return ""
-        remedy = "" if self.kept is not None else "; --catalogue=FILE says which items you offer, and leaves the others out"
+        remedy = (
+            ""
+            if self.kept is not None or self.too_few
+            else "; --catalogue=FILE says which items you offer, and leaves the others out"
+        )
         return (
             f"{self.unseen:,} of {self.interactions.num_items:,} items are in no interaction of yours. If the provider's users "
             f"know them well, they look unusual here without an attack{remedy}."
@@ -92,7 +105,9 @@ def align(
     if add_items and known_items < len(met):
         vocabulary = widened(vocabulary, interactions, met[codes[met] == 0])
         codes = _codes(interactions, vocabulary)
-    kept = None if least_offered is None else _offered(interactions, vocabulary, least_offered)
+    kept, too_few = None if least_offered is None else _offered(interactions, vocabulary), 0
+    if kept is not None and len(kept) < least_offered:
+        kept, too_few = None, len(kept)
     if kept is not None:
         vocabulary = vocabulary.select(kept)
         codes = _codes(interactions, vocabulary)
@@ -112,9 +127,10 @@ def align(
         **_catalogue(interactions, vocabulary, codes),
     )
     shared = tuple(name for name in vocabulary.attributes if name in interactions.attributes)
+    unused = tuple(name for name in interactions.attributes if name not in vocabulary.attributes)
     added = len(met) - known_items if add_items else 0
     unseen = len(vocabulary.items) - known_items - added
-    return Aligned(aligned, len(met), known_items, rows, known, shared, added, kept, unseen)
+    return Aligned(aligned, len(met), known_items, rows, known, shared, added, kept, unseen, too_few, unused)
 
 
 def widened(vocabulary: Vocabulary, interactions: Interactions, added: np.ndarray) -> Vocabulary:
@@ -144,13 +160,13 @@ def _codes(interactions: Interactions, vocabulary: Vocabulary) -> np.ndarray:
     return np.array([0, *(code_of.get(raw, 0) for raw in interactions.item_ids[1:].tolist())], np.int32)
 
 
-def _offered(interactions: Interactions, vocabulary: Vocabulary, least: int) -> np.ndarray | None:
-    """The vocabulary's codes of the items that the company offers; None without a catalogue, or if they are all or too few."""
+def _offered(interactions: Interactions, vocabulary: Vocabulary) -> np.ndarray | None:
+    """The vocabulary's codes of the items that the company offers; None without a catalogue, or if they are all."""
     if interactions.offered is None:
         return None
     named = {*interactions.offered.tolist(), *interactions.item_ids[1:].tolist()}
     kept = np.array([code for code, raw in enumerate(vocabulary.items, 1) if raw in named], np.int32)
-    return kept if least <= len(kept) < len(vocabulary.items) else None
+    return kept if len(kept) < len(vocabulary.items) else None
 
 
 def _check_titles(interactions: Interactions, vocabulary: Vocabulary, codes: np.ndarray) -> None:

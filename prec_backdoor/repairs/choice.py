@@ -33,6 +33,7 @@ class Choice(NamedTuple):
       items: number of items that the audit judged.
       verdict: of the audit, such as clean or suspicious; empty if it does not say.
       triggers: what was found to call up others from the end of a history.
+      flagged_in_all: number of items that the audit flagged, whatever their p-value.
     """
 
     suspects: np.ndarray
@@ -42,6 +43,7 @@ class Choice(NamedTuple):
     items: int
     verdict: str
     triggers: tuple[Trigger, ...] = ()
+    flagged_in_all: int = 0
 
     def reason(self) -> str:
         """Returns why these items are the suspects, in a sentence or two."""
@@ -62,16 +64,25 @@ class Choice(NamedTuple):
         if self.verdict == "clean":
             return (
                 f"The audit's verdict is {self.verdict}: {flagged or 'no'} item{'' if flagged == 1 else 's'} flagged. The "
-                f"{number} most unusual items (p-value of at most {self.level:g}; {by_chance}) are repaired as a precaution"
+                f"{'most unusual item' if number == 1 else f'{number} most unusual items'} (p-value of at most {self.level:g}; "
+                f"{by_chance}) {'is' if number == 1 else 'are'} repaired as a precaution"
                 + ("." if self.triggers else "; nothing needs it.")
             )
         if flagged == number:
-            return f"They are the {number} items that the audit flagged."
-        others = f"{flagged} of them; the other {number - flagged} have" if flagged else f"none of them; {number} have"
+            return self._all_flagged(number)
+        have = "has" if number - flagged == 1 else "have"
+        others = f"{flagged} of them; the other {number - flagged} {have}" if flagged else f"none of them; {number} {have}"
         return (
             f"The audit flagged {others} a p-value of at most {self.level:g} ({by_chance}). To repair a clean item costs little, "
             "to miss a target leaves it exposed; --p_value takes fewer or more."
         )
+
+    def _all_flagged(self, number: int) -> str:
+        """Of suspects that are all flagged; with a high false discovery rate an audit flags items of higher p-values, too."""
+        if self.flagged_in_all > number:
+            are = "It is one" if number == 1 else f"They are {number}"
+            return f"{are} of the {self.flagged_in_all} items that the audit flagged; --p_value takes more of them."
+        return "It is the item that the audit flagged." if number == 1 else f"They are the {number} items that the audit flagged."
 
 
 def no_suspects(level: float) -> Choice:
@@ -83,7 +94,7 @@ def choose_suspects(folder: str | Path, interactions: Interactions, digest: str,
     """Reads the audit in `folder` of the checkpoint with content hash `digest`; what is not in the catalogue is left out.
 
     Raises:
-      UserError: `folder` has no audit of that checkpoint, or no item has a p-value of at most `level`.
+      UserError: `folder` has no audit of that checkpoint, or no item has a p-value of at most `level`, or all of them have.
     """
     audit = read_audit(folder, digest)
     ids = interactions.item_ids
@@ -93,6 +104,8 @@ def choose_suspects(folder: str | Path, interactions: Interactions, digest: str,
         raise UserError(f"{audit.path}: no item has a p-value of at most {level:g}; nothing to repair, or raise --p_value")
     triggers = tuple(_triggers(audit, codes, level))
     suspects = np.union1d(unusual, [trigger.item for trigger in triggers]).astype(np.int32)
+    if len(suspects) == interactions.num_items:
+        raise UserError(f"{audit.path}: all {len(suspects):,} items are suspects, which leaves none to trust; lower --p_value")
     return Choice(
         suspects=suspects,
         flagged=np.isin(ids[suspects], list(audit.flagged)),
@@ -101,11 +114,13 @@ def choose_suspects(folder: str | Path, interactions: Interactions, digest: str,
         items=len(audit.p_value),
         verdict=audit.verdict,
         triggers=triggers,
+        flagged_in_all=len(audit.flagged.intersection(codes)),
     )
 
 
 def _triggers(audit: AuditFile, codes: dict[str, int], level: float) -> Iterator[Trigger]:
-    for item, p_value, shown in audit.last_items:
+    once = {each.item: each for each in audit.last_items[::-1]}
+    for item, p_value, shown in reversed(once.values()):
         known = [codes[each] for each in dict.fromkeys(shown) if each in codes and each != item]
         if p_value <= level and known and item in codes:
             yield Trigger(codes[item], np.array(known, np.int32))

@@ -38,8 +38,13 @@ def open_model(run: StageRun) -> tuple[ModelState, TrainState | None]:
     """Returns the model and its training state, from its last checkpoint or from the start; the state of a finished one is None.
 
     Raises:
-      UserError: there are checkpoints, and none is sound.
+      UserError: there is nothing to train on; there are checkpoints, and none is sound.
     """
+    if not len(run.data.rows.history):
+        raise UserError(
+            f"{run.stage.name}: nothing to train on: no user has two items beside those that are held out for validation and "
+            "test; give data with longer histories"
+        )
     params = jax.tree.map(np.asarray, run.params)
     step = train_step(run.stage.config, run.model, trainable=run.stage.trainable)
     state = step.init(parallel.on_device(params), run.schedule.length * run.stage.config.epochs)

@@ -10,6 +10,7 @@ from prec_backdoor.audit.auditor_data import AuditorData
 from prec_backdoor.audit.calibration import Planted, calibration_models, stage_data, train_models
 from prec_backdoor.audit.config import AuditConfig
 from prec_backdoor.audit.registry import AUDITS
+from prec_backdoor.errors import UserError
 from prec_backdoor.storage import checkpoints
 from prec_backdoor.train.config import TrainConfig
 from prec_backdoor.train.stage import RunOptions
@@ -26,6 +27,13 @@ def auditor_data():
     history[1:12, :2] = 0
     profile = rng.integers(1, 3, (USERS, 1)).astype(np.int32)
     return AuditorData(history, profile, {"job": ("unknown", "cook", "smith")}, np.ones(ITEMS + 1, np.int32))
+
+
+def test_histories_that_are_too_short_to_train_on(auditor_data):
+    """Of a company whose users have three interactions, or with a model that takes no longer histories."""
+    short = auditor_data._replace(history=auditor_data.history[:, -2:])
+    with pytest.raises(UserError, match=r"^audit: no history of your users has 3 items that the model knows"):
+        train_models(short, tiny_model(ITEMS, max_length=2), TRAIN, [0])
 
 
 def test_the_last_item_of_a_history_is_validated_on_and_not_trained_on(auditor_data):

@@ -45,6 +45,12 @@ def test_p_values_in_own_terms_are_uniform_where_they_were_too_large_and_left_al
     np.testing.assert_array_equal(rescale_p_values(np.ones(5)), np.ones(5))
 
 
+def test_no_p_value_is_0():
+    """A power of a p-value as small as they get would be; the statistic of a model was infinite, and audit.json no JSON."""
+    found = rescale_p_values(np.array([1e-300, *np.full(99, 0.9)]))
+    assert np.isfinite(np.log10(found)).all() and found[0] < 1e-300
+
+
 def test_an_audit_that_does_not_apply_says_nothing():
     np.testing.assert_array_equal(tail_of(np.zeros(100)).probability(np.zeros(3)), 1.0)
 

@@ -113,6 +113,29 @@ def test_a_group_is_named_only_if_it_is_the_only_one():
     assert "No group was looked for" in answer.group(content("suspicious", groups=[]))
 
 
+def test_a_repair_takes_the_most_unusual_items_where_none_is_unusual_by_itself():
+    """The command of the repair is printed, and without a suspect it would end in an error."""
+    assert answer.repair_level(np.array([0.5, 0.01, 0.9])) == 0.01
+    few = np.array([0.9, 0.021, 0.5, 0.03, 0.0471, 0.06, 0.0699])
+    assert answer.repair_level(few) == 0.07 and answer.repair_level(few[:2]) == 0.901
+    assert answer.repair_level(np.append(few, 0.0412)) == 0.061  # it is above 0.06 for certain, whatever is rounded
+    assert answer.repair_level(np.ones(9)) == 1
+
+
+def test_ranges_that_are_one_number():
+    own = {"hr@10": 0.1, "popularity": 0.1, "own_models": 0.1, "users": 9, "gain": {"mean": 0.0, "error": 0.1}, "claimed": None}
+    said = [
+        answer.worth({"worth": own | {"skew": {"checkpoint": 0.02, "own_models": each}}})[-1] for each in ([0.02], [0.021, 0.02])
+    ]
+    assert said[0].endswith("in your own model 2 %.") and said[1].endswith("in your own models 2 %.")
+    assert answer.worth({"worth": own | {"skew": {"checkpoint": 0.02, "own_models": [0.04, 0.02]}}})[-1].endswith(
+        "models 2 to 4 %."
+    )
+    versions = {"lists_changed": 0.1, "beyond_retraining": 1}
+    said = [answer.moved({"baseline": versions | {"lists_changed_by_retraining": each}}) for each in ([], [0.2], [0.3, 0.2])]
+    assert said[0].endswith("to other items.") and "alone changes 20 %. 1 item moved" in said[1] and "20 to 30 %" in said[2]
+
+
 def test_a_chance_as_a_share():
     assert [answer.one_in(chance) for chance in (0.5, 1 / 1200, 1e-9)] == ["1 in 2", "1 in 1,200", "fewer than 1 in a million"]
 

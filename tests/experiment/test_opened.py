@@ -49,6 +49,16 @@ def save(folder, run, params):
     return folder
 
 
+def test_a_catalogue_of_too_few_items_is_not_passed_over_in_silence(checkpoint):
+    own = OWN.select(OWN.items <= 45)
+    own = dataclasses.replace(own, offered=own.item_ids[1:46], item_ids=own.item_ids[:46], titles=own.titles[:46])
+    own = dataclasses.replace(own, category=own.category[:46])
+    opened = open_checkpoint(checkpoint, own, catalogue="offered")
+    assert opened.aligned.kept is None and opened.setup.interactions.num_items == ITEMS
+    assert "offered      45 of the model's items, too few to rank; all of the model's items count" in opened.aligned.describe()
+    assert opened.aligned.describe_unseen().endswith("look unusual here without an attack.")  # a catalogue was given
+
+
 def test_items_that_a_company_does_not_offer_are_taken_out(checkpoint, params):
     """With a catalogue: of the model's 60 items one is in no table of the company's, and one is in its catalogue alone."""
     sold = OWN.select(~np.isin(OWN.items, (5, 9)))
@@ -155,7 +165,10 @@ def test_without_profiles_all_are_unknown(checkpoint, params):
     own = dataclasses.replace(OWN, attributes={}, profile=np.zeros((OWN.num_users, 0), np.int32))
     opened = open_checkpoint(checkpoint, own)
     assert not opened.setup.interactions.profile.any()
-    assert "gender: your users have no such attribute" in opened.aligned.describe()
+    assert "gender: your users have no such attribute" in opened.aligned.describe() and not opened.aligned.unused
+    others = dataclasses.replace(OWN, attributes={f"own {name}": values for name, values in OWN.attributes.items()})
+    said = open_checkpoint(checkpoint, others).aligned.describe()
+    assert f"not used     {', '.join(others.attributes)}: the model has no such attribute" in said
     with_profiles = open_checkpoint(checkpoint, OWN)
     assert measure(opened.setup, params).truth.tolist() == measure(with_profiles.setup, params).truth.tolist()
 

@@ -90,6 +90,16 @@ def test_why_these_suspects(attacked, audit):
     none = "The audit flagged none of them; 10 have a p-value of at most 0.0095 (1 of 80 items has such a p-value by chance). To"
     assert reason(0.0095, None, verdict="cannot say").startswith(none)
     assert reason(0.0195, 20, verdict="suspicious") == "They are the 20 items that the audit flagged."
+    assert reason(0.0195, 22) == "They are 20 of the 22 items that the audit flagged; --p_value takes more of them."
+    assert reason(0, 1) == "It is the item that the audit flagged."
+    assert reason(0, 2) == "It is one of the 2 items that the audit flagged; --p_value takes more of them."
+    assert reason(0.001, 1).startswith(
+        "The audit flagged 1 of them; the other 1 has a p-value of at most 0.001 (0 of 80 items have"
+    )
+    assert reason(0, None).startswith("The audit flagged none of them; 1 has a p-value of at most 0")
+    assert "flagged. The most unusual item (p-value of at most 0; 0 of 80 items have such a p-value by chance) is repaired" in (
+        reason(0, None, verdict="clean")
+    )
     clean = reason(0.0195, None, verdict="clean")
     assert clean.startswith(
         "The audit's verdict is clean: no items flagged. The 20 most unusual items (p-value of at most 0.0195;"

@@ -219,6 +219,7 @@ def test_the_repair_command_of_an_audit_keeps_the_flags(monkeypatch):
     audit.define_flags()
     app.define_common_flags()
     flags.FLAGS(["audit", *given, "--checkpoint=provider/pretrain", "--workdir=runs/audit"])
+    assert "--p_value=0.061 --workdir" in audit.repair_command(0.061) and "--p_value" not in audit.repair_command()
     program, *arguments = shlex.split(audit.repair_command())[2:]
     assert set(given) < set(arguments)
     monkeypatch.setattr(flags, "FLAGS", flags.FlagValues())

@@ -84,7 +84,13 @@ def test_triggers_are_read_within_bounds(tmp_path):
     weak, odd = strong | {"p_value": 0.02}, [strong | changed for changed in ({"item": "?"}, {"shown": ["?"]})]
     assert read(weak, *odd) == [] and read(weak, level=0.05) == [(3, [4, 6])]
     many = strong | {"shown": IDS[10:40]}
-    assert read(*[many] * 99) == [(3, list(range(10, 20)))] * LISTED
+    assert read(*[many] * 99) == [(3, list(range(10, 20)))]  # each item counts once
+    assert read(*[many | {"item": raw} for raw in IDS[40:]]) == [(code, list(range(10, 20))) for code in range(40, 40 + LISTED)]
+
+
+def test_suspects_leave_some_items_to_trust(tmp_path):
+    with pytest.raises(UserError, match="all 60 items are suspects, which leaves none to trust; lower --p_value"):
+        chosen(tmp_path, 1.0)
 
 
 STRONG = {"item": "3", "p_value": 0.001, "shown": ["4"]}

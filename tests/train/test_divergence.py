@@ -47,6 +47,13 @@ def test_weights_that_diverge_are_never_validated_or_kept(interactions, rate, tm
     assert not list(tmp_path.rglob("*.npz")) and not (tmp_path / "checkpoints").exists()
 
 
+def test_no_stage_without_rows(interactions):
+    """Of a company whose users have three interactions, one is left to train on."""
+    run = stage_run(interactions)
+    with pytest.raises(UserError, match="^pretrain: nothing to train on: no user has two items"):
+        run_stage(run._replace(data=run.data._replace(rows=jax.tree.map(lambda array: array[:0], run.data.rows))))
+
+
 @pytest.mark.parametrize("loss", ["bpr", "bce"])
 def test_no_stage_without_a_negative(loss):
     everything = make_interactions([np.arange(1, 13)[np.roll(np.arange(12), user)].tolist() + [1, 2] for user in range(9)], 12)

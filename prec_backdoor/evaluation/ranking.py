@@ -198,10 +198,10 @@ def _users_at_once(number: int) -> int:
 def _few_shapes(model: ModelConfig, histories: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns histories and wanted items with columns of padding, so that two programs serve all queries of a run.
 
-    Histories of more than half of max_length are padded to it, others to a multiple of 4. Wanted items are padded to a multiple
-    of 12 on a small catalogue, where that costs nothing.
+    Histories of more than half of max_length are padded to it, others to a multiple of 4. On a small catalogue, where it costs
+    little, wanted items are padded to a multiple of 11, the real next item and ten targets.
     """
     (_, length), (_, number), most = histories.shape, wanted.shape, model.max_length
     room = most if 2 * length > most else min(-(-length // 4) * 4, most)
-    step = 12 if model.num_items < LARGE else 1
+    step = 11 if model.num_items < LARGE else 1
     return np.pad(histories, ((0, 0), (room - length, 0))), np.pad(wanted, ((0, 0), (0, -number % step)))

@@ -119,8 +119,10 @@ def choose_suspects(folder: str | Path, interactions: Interactions, digest: str,
 
 
 def _triggers(audit: AuditFile, codes: dict[str, int], level: float) -> Iterator[Trigger]:
-    once = {each.item: each for each in audit.last_items[::-1]}
-    for item, p_value, shown in reversed(once.values()):
+    first = {}
+    for each in audit.last_items:
+        first.setdefault(each.item, each)
+    for item, p_value, shown in first.values():
         known = [codes[each] for each in dict.fromkeys(shown) if each in codes and each != item]
         if p_value <= level and known and item in codes:
             yield Trigger(codes[item], np.array(known, np.int32))

@@ -19,7 +19,6 @@ from pathlib import Path
 
 from absl import flags
 
-from prec_backdoor.audit.answer import counted
 from prec_backdoor.audit.config import SUSPECT
 from prec_backdoor.errors import UserError
 from prec_backdoor.experiment.opened import Opened
@@ -28,6 +27,7 @@ from prec_backdoor.parallel import primary
 from prec_backdoor.repairs.choice import Choice, choose_suspects, no_suspects
 from prec_backdoor.repairs.outcome import in_short, measure_outcome, still_working, write_outcome
 from prec_backdoor.repairs.registry import AGAINST_TRIGGERS, REPAIRS, WITHOUT_SUSPECTS, check_repair
+from prec_backdoor.reporting.formats import counted
 
 from . import app, checkpoint_flags, checkpoint_stage, config_flags, data_flags, flag, output_flags
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from prec_backdoor.audit.config import SUSPECT
 from prec_backdoor.audit.verdict import CANNOT_SAY, CLEAN, SUSPICIOUS
+from prec_backdoor.reporting.formats import counted
 
 GROUPS_NAMED = 4  # a longer set is counted
 REPAIRED = 5  # most unusual items that are repaired where none has a p-value of at most SUSPECT
@@ -159,11 +160,6 @@ def repair_level(p_values: np.ndarray) -> float:
 def one_in(chance: float) -> str:
     """A chance as "1 in 1,200"."""
     return "fewer than 1 in a million" if chance < 1e-6 else f"1 in {max(1, round(1 / chance)):,}"
-
-
-def counted(number: int, noun: str) -> str:
-    """Returns "1 item", "2 items"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _user_in(share: float) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from prec_backdoor.audit.auditor_data import AuditorData, pair_groups, single_groups
 from prec_backdoor.audit.moments import MIN_MEMBERS
-from prec_backdoor.audit.tiles import blocks_of_tiles
+from prec_backdoor.audit.tiles import blocks_of_tiles, item_blocks
 from prec_backdoor.models import EXACT, ModelConfig, item_vectors, represent, scoring
 from prec_backdoor.parallel import on_device
 
@@ -52,6 +52,11 @@ class _Groups(NamedTuple):
     single: np.ndarray
     error: np.ndarray
 
+    def only(self, chosen: np.ndarray) -> "_Groups":
+        """The groups that are `chosen` [G] bool."""
+        names = [name for name, taken in zip(self.names, chosen, strict=True) if taken]
+        return _Groups(names, *(each[chosen] for each in self[1:]))
+
     def effects(self, values: np.ndarray) -> np.ndarray:
         """[G] mean of `values` [U] (variance 1) in the group minus mean outside, in standard deviations within the two parts."""
         users = len(values)
@@ -84,8 +89,8 @@ def attribute_group(
     eligible = single | (effect / error > (effect / error)[single].max() + MARGIN)
     bound = effect - STANDARD_ERRORS * error
     best = np.argsort(-np.where(eligible, bound, bound - 1e3), kind="stable")  # eligible groups first
-    rng = np.random.default_rng(0)
-    by_chance = np.array([(groups.effects(rng.permutation(exposure)) / error)[single].max() for _ in range(PERMUTATIONS)])
+    rng, singles = np.random.default_rng(0), groups.only(single)
+    by_chance = np.array([(singles.effects(rng.permutation(exposure)) / singles.error).max() for _ in range(PERMUTATIONS)])
     p_value = float((1 + (by_chance >= (effect / error)[best[0]]).sum()) / (1 + PERMUTATIONS))
     candidates = [
         (groups.names[index], int(groups.sizes[index]), float(effect[index]), float(error[index])) for index in best[:CANDIDATES]
@@ -110,7 +115,7 @@ def log_probability(params: dict, model: ModelConfig, auditor_data: AuditorData,
         versions.append(np.where((shorter > 0).any(1, keepdims=True), shorter, history))
     found = []
     for number, tiles in blocks_of_tiles(np.concatenate(versions), np.tile(auditor_data.profile, (LENGTHS, 1))):
-        found.append(np.asarray(mean_log_probability(params, share, *tiles)).ravel()[:number])
+        found.append(np.asarray(mean_log_probability(params, share, *tiles))[:number])
     return np.concatenate(found).reshape(LENGTHS, -1).mean(0, dtype=np.float64)
 
 
@@ -132,19 +137,26 @@ def _unexplained(exposure: np.ndarray, *clean: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4)
 def _compiled(model: ModelConfig):
-    """Returns the program for N tiles of B users: [N, B] log softmax scores, averaged with weights `share` [V + 1] over items."""
+    """Returns the program for N tiles of B users: [N B] log softmax scores, averaged with weights `share` [V + 1] over items."""
 
     @jax.jit
     def mean_log_probability(params, share, history, profile):
-        vectors = item_vectors(params, model)[1:]
-        mean = jnp.matmul(share[1:], vectors, precision=EXACT)
+        table = item_vectors(params, model)
 
-        def of_tile(tile):
+        def user_vectors(tile):
             history, profile = tile
-            hidden = represent(params, model, history, profile if model.prompt_length else None)
-            total = jax.nn.logsumexp(scoring.scores("bd,vd->vb", hidden, vectors), axis=0)
-            return jnp.matmul(hidden, mean, precision=EXACT) - total
+            return represent(params, model, history, profile if model.prompt_length else None)
 
-        return jax.lax.map(of_tile, (history, profile))
+        hidden = jax.lax.map(user_vectors, (history, profile))
+        hidden = hidden.reshape(-1, hidden.shape[-1])
+
+        def add(total, block):
+            rows, vectors = block
+            scores = jnp.where(rows[:, None] == 0, -jnp.inf, scoring.scores("bd,vd->vb", hidden, vectors))
+            return jnp.logaddexp(total, jax.nn.logsumexp(scores, axis=0)), None
+
+        total, _ = jax.lax.scan(add, jnp.full(len(hidden), -jnp.inf), item_blocks(table))
+        mean = jnp.matmul(share[1:], table[1:], precision=EXACT)
+        return jnp.matmul(hidden, mean, precision=EXACT) - total
 
     return mean_log_probability

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from prec_backdoor.audit.moments import LONG, ScoreMoments, largest
-from prec_backdoor.audit.tiles import TILE, blocks_of_tiles
+from prec_backdoor.audit.tiles import TILE, blocks_of_tiles, item_blocks
 from prec_backdoor.evaluation import ranks
 from prec_backdoor.models import EXACT, ModelConfig, item_vectors, represent
 from prec_backdoor.parallel import on_device
@@ -112,28 +112,39 @@ def _centred(table: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _compiled(model: ModelConfig):
     """Returns programs for [N, TILE] items: the highest mean z that each brings up; the strength of each, and what it shows."""
 
-    def mean_z(params, history, profile, centred, spread, tried):
-        """[V + 1, TILE] z of all items after each of `tried`, mean over histories; -inf for padding and the item itself."""
+    def mean_vectors(params, history, profile, spread, tried):
+        """[TILE, E] what items' vectors are multiplied by for their mean z over histories that end with each of `tried`."""
         ended = jnp.concatenate([jnp.repeat(history, TILE, axis=0), jnp.tile(tried, len(history))[:, None]], axis=1)
         given = jnp.repeat(profile, TILE, axis=0) if model.prompt_length else None
         hidden = represent(params, model, ended, given)
         # The deviation of a user's scores over all items, without computing the scores; z is then linear in the items' vectors.
         deviation = jnp.sqrt(jnp.einsum("bd,de,be->b", hidden, spread, hidden, precision=EXACT) + 1e-12)
-        mean = (hidden / deviation[:, None]).reshape(len(history), TILE, -1).mean(0)
-        rows = jnp.arange(len(centred))[:, None]
-        return jnp.where((rows == 0) | (rows == tried), -jnp.inf, jnp.matmul(centred, mean.T, precision=EXACT))
+        return (hidden / deviation[:, None]).reshape(len(history), TILE, -1).mean(0)
 
-    def over_tiles(of_z):
-        def each_tile(params, history, profile, centred, spread, tried):
-            return jax.lax.map(lambda tile: of_z(mean_z(params, history, profile, centred, spread, tile)), tried)
+    def mean_z(rows, vectors, means, tried):
+        """[R, N] mean z of items of numbers `rows` [R] after each of `tried` [N]; -inf for padding and the item itself."""
+        rows = rows[:, None]
+        return jnp.where((rows == 0) | (rows == tried), -jnp.inf, jnp.matmul(vectors, means.T, precision=EXACT))
 
-        return jax.jit(each_tile)
+    @jax.jit
+    def highest(params, history, profile, centred, spread, tried):
+        means = jax.lax.map(lambda tile: mean_vectors(params, history, profile, spread, tile), tried)
+        means, items = means.reshape(-1, means.shape[-1]), tried.ravel()
 
-    def highest(z):
-        return (z.max(0),)
+        def higher(best, block):
+            return jnp.maximum(best, mean_z(*block, means, items).max(0)), None
 
-    def shown(z):
-        best, items = largest(z, min(TOP, len(z) - 2))
-        return best.mean(0), items.T.astype(jnp.int32)
+        best, _ = jax.lax.scan(higher, jnp.full(len(items), -jnp.inf), item_blocks(centred))
+        return (best.reshape(tried.shape),)
 
-    return over_tiles(highest), over_tiles(shown)
+    @jax.jit
+    def shown(params, history, profile, centred, spread, tried):
+        def of_tile(tile):
+            means = mean_vectors(params, history, profile, spread, tile)
+            z = mean_z(jnp.arange(len(centred)), centred, means, tile)
+            best, items = largest(z, min(TOP, len(z) - 2))
+            return best.mean(0), items.T.astype(jnp.int32)
+
+        return jax.lax.map(of_tile, tried)
+
+    return highest, shown

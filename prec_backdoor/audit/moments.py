@@ -95,10 +95,10 @@ def observe(params: dict, model: ModelConfig, auditor_data: AuditorData) -> Scor
                 kept.append(np.asarray(found).reshape(-1, found.shape[-1])[:number])
             bar.update(number)
     sums = jax.tree.map(np.asarray, totals)
-    mean, std = _mean_and_std(sums.weight, sums.weighted_z, sums.weighted_z2)
+    mean, std = map(np.asarray, _mean_and_std(sums.weight, sums.weighted_z, sums.weighted_z2))
     excluded = [auditor_data.select(each).popularity() for each in members.T]  # of each group, by item
     group_users = members.sum(0)[:, None] - np.reshape(excluded, (len(groups), items))
-    group_mean, group_std = _mean_and_std(group_users, sums.group_z.T, sums.group_z2.T)
+    group_mean, group_std = map(np.asarray, _mean_and_std(group_users, sums.group_z.T, sums.group_z2.T))
     counted = np.maximum(users - auditor_data.popularity(), 1)
     return ScoreMoments(
         params=jax.tree.map(np.asarray, params),
@@ -108,7 +108,7 @@ def observe(params: dict, model: ModelConfig, auditor_data: AuditorData) -> Scor
         category_probability=np.concatenate(probability),
         mean=mean,
         std=std,
-        share_std=_mean_and_std(sums.weight, sums.weighted_share, sums.weighted_share2)[1],
+        share_std=np.asarray(_mean_and_std(sums.weight, sums.weighted_share, sums.weighted_share2)[1]),
         plain_mean=sums.z / counted,
         top_share=sums.in_top / counted,
         groups=list(groups),
@@ -118,10 +118,12 @@ def observe(params: dict, model: ModelConfig, auditor_data: AuditorData) -> Scor
     )
 
 
-def _mean_and_std(weight: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    weight = np.maximum(weight, 1e-12)
+@jax.jit
+def _mean_and_std(weight: jax.Array, first: jax.Array, second: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and standard deviation, of the sums of weights, and of what is weighted and its square."""
+    weight = jnp.maximum(weight, 1e-12)
     mean = first / weight
-    return mean, np.sqrt(np.maximum(second / weight - mean**2, 0))
+    return mean, jnp.sqrt(jnp.maximum(second / weight - mean**2, 0))
 
 
 def largest(scores: jax.Array, number: int) -> tuple[jax.Array, jax.Array]:

@@ -125,7 +125,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, visible: Visible, dropout, 
         return jnp.einsum("...tm,...md->...td", dropout(weights), v[..., :seen, :])
 
     length = q.shape[-2]
-    cuts = sorted({0, length // 2, length}) if causal and choices().attention_halves else [0, length]
+    cuts = [0, length // 2, length] if causal and length >= choices().attention_halves else [0, length]
     return jnp.concatenate([mix(first, last) for first, last in zip(cuts, cuts[1:], strict=False)], axis=-2)
 
 

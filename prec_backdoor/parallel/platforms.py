@@ -1,5 +1,6 @@
 """What is done in another way on another platform, in one place, with the figure that decides it."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -12,9 +13,9 @@ class Choices(NamedTuple):
       update_tiles: parts in which a lazy step updates the touched item rows; only filled parts cost time. On 2 CPU cores a step
         with 2 to 4 of them takes 5 % less time than with 1. On an accelerator a loop of data-dependent length costs more than it
         saves, and under vmap it would copy whole tables.
-      attention_halves: whether the first half of the queries skips the keys that only the second half can see. It saves a tenth
-        of a training step on 2 CPU cores. On an H100 the copies that put the halves together cost more (element-wise passes are
-        nearly all of a step of 4,096 sequences).
+      attention_halves: number of queries from which on their first half skips the keys that only the second half can see. Of
+        200 it saves 4 % of a training step on a CPU core, of 50 nothing; a program of two layers compiles 11 % longer. On an H100
+        the copies that put the halves together cost more (element-wise passes are nearly all of a step of 4,096 sequences).
       unroll_search: whether the binary search for negatives is unrolled. On an H100 its loop has a host in it: a step has 250
         kernels with the loop, 204 without. A CPU compiles the unrolled search twice as long.
       flat_parameters: whether a call trains the encoder's parameters as one vector (`train.flat`). Compiled for an H100, a step
@@ -30,7 +31,7 @@ class Choices(NamedTuple):
     """
 
     update_tiles: int
-    attention_halves: bool
+    attention_halves: float
     unroll_search: bool
     flat_parameters: bool
     rank_users: int
@@ -41,7 +42,7 @@ class Choices(NamedTuple):
 
 CPU = Choices(
     update_tiles=4,
-    attention_halves=True,
+    attention_halves=100,
     unroll_search=False,
     flat_parameters=False,
     rank_users=256,
@@ -51,7 +52,7 @@ CPU = Choices(
 )
 ACCELERATOR = Choices(
     update_tiles=1,
-    attention_halves=False,
+    attention_halves=math.inf,
     unroll_search=True,
     flat_parameters=True,
     rank_users=4096,

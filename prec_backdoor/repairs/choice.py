@@ -13,6 +13,7 @@ import numpy as np
 from prec_backdoor.audit.reading import AuditFile, read_audit
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.errors import UserError
+from prec_backdoor.reporting.formats import counted
 
 
 class Trigger(NamedTuple):
@@ -63,7 +64,7 @@ class Choice(NamedTuple):
         by_chance = f"{lucky} of {self.items:,} items {'has' if lucky == '1' else 'have'} such a p-value by chance"
         if self.verdict == "clean":
             return (
-                f"The audit's verdict is {self.verdict}: {flagged or 'no'} item{'' if flagged == 1 else 's'} flagged. The "
+                f"The audit's verdict is {self.verdict}: {counted(flagged, 'item') if flagged else 'no items'} flagged. The "
                 f"{'most unusual item' if number == 1 else f'{number} most unusual items'} (p-value of at most {self.level:g}; "
                 f"{by_chance}) {'is' if number == 1 else 'are'} repaired as a precaution"
                 + ("." if self.triggers else "; nothing needs it.")

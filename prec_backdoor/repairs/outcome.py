@@ -10,6 +10,7 @@ from prec_backdoor.evaluation.statistics import Estimate, binomial_interval, dif
 from prec_backdoor.experiment.measure import TestRanks, measure, target_ranks
 from prec_backdoor.experiment.setup import SeedSetup
 from prec_backdoor.repairs.choice import Choice, Trigger
+from prec_backdoor.reporting.formats import counted
 from prec_backdoor.reporting.headline import share
 from prec_backdoor.reporting.pages import template
 from prec_backdoor.storage.workdir import as_path, replacing, write_json
@@ -102,7 +103,7 @@ def in_short(content: dict) -> str:
     if number:
         exposure = content["exposure"][f"hr@{k}"]
         parts.append(
-            f"{number} suspect{'' if number == 1 else 's'} shown to {share(exposure['before'])} of the pairs of a user and a "
+            f"{counted(number, 'suspect')} shown to {share(exposure['before'])} of the pairs of a user and a "
             f"suspect before (among the first {k}), to {share(exposure['after'])} after"
         )
     if most := strongest(content):

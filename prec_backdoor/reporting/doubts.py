@@ -32,9 +32,9 @@ class Doubt(NamedTuple):
 
 def doubts(run: Run) -> list[Doubt]:
     """Returns the doubts about all models of a run, in the order of its cells."""
-    found = []
+    records, found = recorded(run, "pretrain"), []
     for model in dict.fromkeys(cell.model for cell in run.cells):
-        if figures := _stopped(run, model):
+        if figures := _stopped(run, model, records):
             found.append(Doubt(None, model, STOPPED, f"{run.name(model)} {figures}"))
         for usage in run.usages:
             if figures := _not_above(run, usage, model):
@@ -63,9 +63,9 @@ def _not_above(run: Run, usage: str, model: Model) -> str:
     return f"{means[0]:.3f} against {means[1]:.3f} (difference {difference}, {low} to {high})"
 
 
-def _stopped(run: Run, model: Model) -> str:
+def _stopped(run: Run, model: Model, records: dict[str, dict[int, dict]]) -> str:
     rows = next(cell.rows for cell in run.cells if cell.model == model)
-    records, name, early = recorded(run, "pretrain"), f"validation_{RANKING}", []
+    name, early = f"validation_{RANKING}", []
     for folder, seed in dict.fromkeys((model_folder(row), row["seed"]) for row in rows):
         scored = [each for each in records.get(folder, {}).values() if name in each]
         if scored:

@@ -33,4 +33,4 @@ def percent(share: Estimate, of: str = "") -> str:
 
 def counted(number: int, noun: str) -> str:
     """Returns "1 stage", "2 stages"."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from prec_backdoor.audit.auditor_data import AuditorData, single_groups
-from prec_backdoor.audit.tiles import blocks_of_tiles
+from prec_backdoor.audit.tiles import ITEMS, blocks_of_tiles, item_blocks
 from prec_backdoor.models import ModelConfig, represent, scoring
 from prec_backdoor.parallel import on_device
 
@@ -89,10 +89,10 @@ def observe(params: dict, model: ModelConfig, auditor_data: AuditorData) -> Scor
     params, category = on_device((params, auditor_data.category))
     with tqdm(total=users, desc="scoring", unit="user", leave=False, disable=None if users * items >= LONG else True) as bar:
         for number, tiles in blocks_of_tiles(auditor_data.history, auditor_data.profile, members, np.ones((users, 1), bool)):
-            totals = totals or _no_sums(model, categories, params, category, tiles)
-            totals, *of_users = sum_tiles(totals, params, category, tiles)
+            sums, *of_users = sum_tiles(params, category, tiles)
+            totals = sums if totals is None else _add(totals, sums)
             for kept, found in zip((vectors, probability), of_users, strict=True):
-                kept.append(np.asarray(found).reshape(-1, found.shape[-1])[:number])
+                kept.append(np.asarray(found)[:number])
             bar.update(number)
     sums = jax.tree.map(np.asarray, totals)
     mean, std = map(np.asarray, _mean_and_std(sums.weight, sums.weighted_z, sums.weighted_z2))
@@ -143,59 +143,90 @@ def largest(scores: jax.Array, number: int) -> tuple[jax.Array, jax.Array]:
 
 
 def _sum_tile(model: ModelConfig, categories: int, params: dict, category: jax.Array, tile: tuple):
-    """Returns MomentSums of a tile of B users, their user vectors [B, D] and category probabilities [B, C]."""
-    history, profile, members, present = tile
+    """Returns the sums over a tile of B users, but for those of groups, and what is known of these users.
+
+    That is their vectors [B, D], category probabilities [B, C], and the mean and standard deviation [B] of their scores.
+    """
+    history, profile, present = tile
     hidden = represent(params, model, history, profile if model.prompt_length else None)
     scores = scoring.scores("bd,vd->vb", hidden, scoring.item_vectors(params, model))  # sums over users are along the last axis
     users, present = jnp.arange(len(history))[:, None], present.T
     allowed = jnp.ones(scores.shape, bool).at[history, users].set(False).at[0].set(False) & present
-    z = _standardize(scores, allowed)
+    mean, deviation = _scale(scores, allowed)
+    z = jnp.where(allowed, (scores - mean) / deviation, 0)
     log_probability = jax.nn.log_softmax(jnp.where(allowed, scores, -1e9), axis=0)
     probability = jax.ops.segment_sum(jnp.exp(log_probability) * present, category, categories)
     weight = probability[category] * allowed
     share = jnp.where(allowed, log_probability - jnp.log(jnp.maximum(probability, 1e-30))[category], 0)
     bar = largest(jnp.where(allowed, scores, -jnp.inf), min(TOP, len(scores) - 1))[0][-1]
-    of_groups = members.astype(jnp.float32)
-    sums = MomentSums(
-        weight=weight.sum(1),
-        weighted_z=(weight * z).sum(1),
-        weighted_z2=(weight * z**2).sum(1),
-        weighted_share=(weight * share).sum(1),
-        weighted_share2=(weight * share**2).sum(1),
-        z=z.sum(1),
-        in_top=((scores >= bar) & allowed).sum(1),
-        group_z=jnp.matmul(z, of_groups, precision=scoring.EXACT),
-        group_z2=jnp.matmul(z**2, of_groups, precision=scoring.EXACT),
-    )
-    return sums, hidden, probability.T
+    sums = {
+        "weight": weight.sum(1),
+        "weighted_z": (weight * z).sum(1),
+        "weighted_z2": (weight * z**2).sum(1),
+        "weighted_share": (weight * share).sum(1),
+        "weighted_share2": (weight * share**2).sum(1),
+        "z": z.sum(1),
+        "in_top": ((scores >= bar) & allowed).sum(1),
+    }
+    return sums, (hidden, probability.T, mean, deviation)
+
+
+def _sum_groups(table, history, members, hidden, mean, deviation) -> tuple[jax.Array, jax.Array]:
+    """Returns the sums of z and of z squared [V + 1, G] within each group; all users meet one block of items after another.
+
+    Args:
+      table: [V + 1, E], the vectors that items are scored with.
+      history, members: [U, L] and [U, G].
+      hidden, mean, deviation: what `_sum_tile` returns of users.
+    """
+    users = jnp.arange(len(history))[:, None]
+
+    def of_block(block):
+        rows, vectors = block
+        place = jnp.where(history >= rows[0], history - rows[0], ITEMS)  # beyond the block: dropped
+        z = (scoring.scores("bd,vd->vb", hidden, vectors) - mean) / deviation
+        z = jnp.where(rows[:, None] == 0, 0, z).at[place, users].set(0, mode="drop")
+        return tuple(jnp.matmul(each, members, precision=scoring.EXACT) for each in (z, z**2))
+
+    sums = jax.lax.map(of_block, item_blocks(table))
+    return tuple(jax.lax.collapse(each, 0, 2)[: len(table)] for each in sums)
 
 
 @functools.lru_cache(maxsize=8)
 def _compiled(model: ModelConfig, categories: int):
-    """Returns the program that adds N tiles to MomentSums; what it returns of the users has a leading axis over tiles."""
+    """Returns the program that gives the MomentSums of N tiles of B users, their vectors and category probabilities [N B, ..]."""
 
-    @functools.partial(jax.jit, donate_argnums=0)
-    def sum_tiles(totals, params, category, tiles):
+    @jax.jit
+    def sum_tiles(params, category, tiles):
+        history, profile, members, present = tiles
+        of_tile = functools.partial(_sum_tile, model, categories, params, category)
+
         def add_tile(totals, tile):
-            sums, *of_users = _sum_tile(model, categories, params, category, tile)
+            sums, of_users = of_tile(tile)
             return jax.tree.map(jnp.add, totals, sums), of_users
 
-        totals, of_users = jax.lax.scan(add_tile, totals, tiles)
-        return totals, *of_users
+        given = (history, profile, present)
+        shapes, _ = jax.eval_shape(of_tile, jax.tree.map(lambda part: part[0], given))
+        none = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        totals, (hidden, probability, *scale) = jax.lax.scan(add_tile, none, given)
+        hidden, probability, history, members = (
+            jax.lax.collapse(each, 0, 2) for each in (hidden, probability, history, members.astype(jnp.float32))
+        )
+        scale = (jax.lax.collapse(each, 0, 2) for each in scale)
+        group_z, group_z2 = _sum_groups(scoring.item_vectors(params, model), history, members, hidden, *scale)
+        return MomentSums(**totals, group_z=group_z, group_z2=group_z2), hidden, probability
 
     return sum_tiles
 
 
-def _no_sums(model: ModelConfig, categories: int, params: dict, category: jax.Array, tiles: tuple) -> MomentSums:
-    """Returns the MomentSums of no users."""
-    of_a_tile = functools.partial(_sum_tile, model, categories)
-    shapes, *_ = jax.eval_shape(of_a_tile, params, category, [part[0] for part in tiles])
-    return on_device(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes))
+@functools.partial(jax.jit, donate_argnums=0)
+def _add(totals: MomentSums, sums: MomentSums) -> MomentSums:
+    return jax.tree.map(jnp.add, totals, sums)
 
 
-def _standardize(scores: jax.Array, allowed: jax.Array) -> jax.Array:
-    """[V + 1, B] scores with mean 0 and variance 1 over each user's allowed items; 0 for the other items."""
+def _scale(scores: jax.Array, allowed: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """[B] mean and standard deviation of each user's scores [V + 1, B] of the allowed items."""
     count = jnp.maximum(allowed.sum(0), 1)
     mean = jnp.where(allowed, scores, 0).sum(0) / count
     centred = jnp.where(allowed, scores - mean, 0)
-    return centred / jnp.sqrt((centred**2).sum(0) / count + 1e-12)
+    return mean, jnp.sqrt((centred**2).sum(0) / count + 1e-12)

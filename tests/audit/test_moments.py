@@ -7,21 +7,22 @@ from toys import lively_params, tiny_model
 
 from prec_backdoor.audit.auditor_data import AuditorData, single_groups
 from prec_backdoor.audit.moments import MIN_MEMBERS, TOP, largest, observe
-from prec_backdoor.audit.tiles import MOST, TILE, blocks_of_tiles
+from prec_backdoor.audit.tiles import ITEMS, MOST, TILE, blocks_of_tiles
 from prec_backdoor.models import represent
 
-USERS, ITEMS = TILE + 23, 70  # the second tile is not full
+USERS, FEW, MANY = TILE + 23, 70, ITEMS + 26  # users, and many items, fill a part of the second tile and block
 
 
-@pytest.fixture(scope="module", params=[0, 1], ids=["plain", "prompted"])
+@pytest.fixture(scope="module", params=[(0, FEW), (1, FEW), (0, MANY)], ids=["plain", "prompted", "two blocks of items"])
 def moments(request):
+    prompted, items = request.param
     rng = np.random.default_rng(0)
-    history = np.stack([1 + rng.permutation(ITEMS)[:6] for _ in range(USERS)]).astype(np.int32)
+    history = np.stack([1 + rng.permutation(items)[:6] for _ in range(USERS)]).astype(np.int32)
     history[:30, :3] = 0
     profile = rng.integers(0, 3, (USERS, 2)).astype(np.int32)
-    category = np.concatenate([[0], rng.integers(1, 5, ITEMS)]).astype(np.int32)
+    category = np.concatenate([[0], rng.integers(1, 5, items)]).astype(np.int32)
     auditor_data = AuditorData(history, profile, {"a": ("unknown", "x", "y"), "b": ("unknown", "x", "y")}, category)
-    model = tiny_model(ITEMS, **({"prompt_length": 1, "profile_sizes": (3, 3)} if request.param else {}))
+    model = tiny_model(items, **({"prompt_length": 1, "profile_sizes": (3, 3)} if prompted else {}))
     return observe(lively_params(model), model, auditor_data)
 
 

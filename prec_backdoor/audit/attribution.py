@@ -22,7 +22,7 @@ MARGIN = 1.0  # by which the t statistic of a pair of values must exceed that of
 CANDIDATES = 10  # groups that are reported
 CONTROLS = 2  # clean models whose exposure is regressed out; more explain away part of what the attack does
 CONFIDENCE = 0.9  # with which the set of groups holds the true one
-DROP = 6.0  # of log likelihood below the best group's, up to which a group is in the set (how it was set: docs/audit-method.md)
+DROP = 8.0  # of log likelihood below the best group's, up to which a group is in the set (how it was set: docs/audit-method.md)
 
 
 class GroupAttribution(NamedTuple):

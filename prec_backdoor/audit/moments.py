@@ -1,4 +1,4 @@
-"""Moments of a model's scores over the auditor's users, in one pass over tiles of users; no [users, items] matrix is kept."""
+"""Moments of a model's scores over the auditor's users, tile by tile; no [users, items] matrix is kept."""
 
 import functools
 from typing import NamedTuple
@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from prec_backdoor.audit.auditor_data import AuditorData, single_groups
-from prec_backdoor.audit.tiles import ITEMS, blocks_of_tiles, item_blocks
+from prec_backdoor.audit.tiles import blocks_of_tiles, item_blocks
 from prec_backdoor.models import ModelConfig, represent, scoring
 from prec_backdoor.parallel import on_device
 
@@ -77,9 +77,10 @@ class MomentSums(NamedTuple):
 
 
 def observe(params: dict, model: ModelConfig, auditor_data: AuditorData) -> ScoreMoments:
-    """Returns the moments of a model's scores; a tile of users is scored on the whole catalogue at a time.
+    """Returns the moments of a model's scores.
 
-    A call of the program goes over several tiles, so that the memory of one is used again for the next.
+    A call of the program scores several tiles of users one after another, each on the whole catalogue, so that the memory of one
+    is used again for the next. For the sums of groups it then scores all their users on one block of items after another.
     """
     groups = single_groups(auditor_data, MIN_MEMBERS)
     users, items = len(auditor_data.history), len(auditor_data.category)
@@ -168,7 +169,7 @@ def _sum_tile(model: ModelConfig, categories: int, params: dict, category: jax.A
         "z": z.sum(1),
         "in_top": ((scores >= bar) & allowed).sum(1),
     }
-    return sums, (hidden, probability.T, mean, deviation)
+    return sums, (hidden, probability.T, mean, jnp.where(present[0], deviation, jnp.inf))  # z is 0 of whoever fills up a tile
 
 
 def _sum_groups(table, history, members, hidden, mean, deviation) -> tuple[jax.Array, jax.Array]:
@@ -183,7 +184,7 @@ def _sum_groups(table, history, members, hidden, mean, deviation) -> tuple[jax.A
 
     def of_block(block):
         rows, vectors = block
-        place = jnp.where(history >= rows[0], history - rows[0], ITEMS)  # beyond the block: dropped
+        place = jnp.where(history >= rows[0], history - rows[0], len(rows))  # beyond the block: dropped
         z = (scoring.scores("bd,vd->vb", hidden, vectors) - mean) / deviation
         z = jnp.where(rows[:, None] == 0, 0, z).at[place, users].set(0, mode="drop")
         return tuple(jnp.matmul(each, members, precision=scoring.EXACT) for each in (z, z**2))

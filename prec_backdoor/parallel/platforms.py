@@ -7,15 +7,16 @@ import jax
 
 
 class Choices(NamedTuple):
-    """How programs are laid out for a platform; results are equal but for rounding.
+    """How programs are laid out for a platform; results are equal but for rounding and the draws of dropout.
 
     Attributes:
       update_tiles: parts in which a lazy step updates the touched item rows; only filled parts cost time. On 2 CPU cores a step
         with 2 to 4 of them takes 5 % less time than with 1. On an accelerator a loop of data-dependent length costs more than it
         saves, and under vmap it would copy whole tables.
-      attention_halves: number of queries from which on their first half skips the keys that only the second half can see. Of
-        200 it saves 4 % of a training step on a CPU core, of 50 nothing; a program of two layers compiles 11 % longer. On an H100
-        the copies that put the halves together cost more (element-wise passes are nearly all of a step of 4,096 sequences).
+      attention_halves: the least number of queries that are cut in two; the first half then skips the keys that only the second
+        can see. On one CPU core a training step of 200 queries takes 4 % less time, one of 50 the same, and a program of two
+        layers compiles 11 % longer. On an H100 the copies that put the halves together cost more (element-wise passes are nearly
+        all of a step of 4,096 sequences).
       unroll_search: whether the binary search for negatives is unrolled. On an H100 its loop has a host in it: a step has 250
         kernels with the loop, 204 without. A CPU compiles the unrolled search twice as long.
       flat_parameters: whether a call trains the encoder's parameters as one vector (`train.flat`). Compiled for an H100, a step

@@ -1,13 +1,21 @@
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from prec_backdoor.models import transformer
 from prec_backdoor.models.transformer import Visible, attend, same_segment, with_prefix
 from prec_backdoor.parallel.platforms import CPU
 
 LONG = CPU.attention_halves  # queries that are cut in two
 WIDTH, TOKENS = 4, 3
+
+
+@pytest.fixture(autouse=True)
+def as_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(transformer, "choices", lambda: CPU)
 
 
 def inputs(length, tokens):
@@ -41,3 +49,14 @@ def test_long_causal_rows_are_cut_in_two(length, causal, products):
     queries, keys, values, visible, _ = inputs(length, 0)
     jaxpr = jax.make_jaxpr(lambda *parts: attended(*parts, causal))(queries, keys, values, visible)
     assert str(jaxpr).count("dot_general[") == products
+
+
+def test_the_halves_have_the_gradients_of_the_whole(monkeypatch):
+    *parts, visible, real = inputs(LONG + 1, TOKENS)
+    weight = np.random.default_rng(0).normal(size=parts[0].shape) * real[..., None]
+    slopes = jax.grad(lambda *parts: (attended(*parts, visible) * weight).sum(), argnums=(0, 1, 2))
+    halves = slopes(*parts)
+    monkeypatch.setattr(transformer, "choices", lambda: CPU._replace(attention_halves=math.inf))
+    for half, whole in zip(halves, slopes(*parts), strict=True):
+        assert np.abs(whole).max() > 0.1
+        np.testing.assert_allclose(half, whole, atol=1e-5)

@@ -126,7 +126,9 @@ def test_the_report_needs_no_other_file(audited):
     *_, folder = audited["attacked"]
     html = (folder / "audit.html").read_text()
     assert html.count("data:image/png;base64,") == 3
-    assert "occupation=student" in html and "Suspicious: " in html
+    narrowed = content(folder)["groups_narrowed"]
+    assert ("occupation=student" in html, "cannot be narrowed down" in html) == (narrowed, not narrowed)
+    assert "Suspicious: " in html
     assert 'src="http' not in html and "href=" not in html
 
 

@@ -146,7 +146,7 @@ def test_every_attacker_is_audited_and_repaired(contested):
 def test_attackers_with_a_trigger_in_histories_and_without_training(tmp_path, monkeypatch):
     monkeypatch.setattr("prec_backdoor.audit.calibration.STEPS", 60)
     monkeypatch.setattr(
-        "prec_backdoor.audit.audit.invert", lambda moments, found, suspects: Inverted(*np.ones((4, len(suspects))))
+        "prec_backdoor.audit.audit.invert", lambda moments, found, suspects: Inverted(*np.ones((4, len(suspects)), int))
     )
     contest = dataclasses.replace(CONTEST, attackers=("trigger", "edit"), repairs=("finetune",))
     rows = run_contest(INTERACTIONS, CONFIG, contest, AUDIT, tmp_path, lambda line: None)

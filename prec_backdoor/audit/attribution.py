@@ -52,11 +52,6 @@ class _Groups(NamedTuple):
     single: np.ndarray
     error: np.ndarray
 
-    def only(self, chosen: np.ndarray) -> "_Groups":
-        """The groups that are `chosen` [G] bool."""
-        names = [name for name, taken in zip(self.names, chosen, strict=True) if taken]
-        return _Groups(names, *(each[chosen] for each in self[1:]))
-
     def effects(self, values: np.ndarray) -> np.ndarray:
         """[G] mean of `values` [U] (variance 1) in the group minus mean outside, in standard deviations within the two parts."""
         users = len(values)
@@ -89,7 +84,7 @@ def attribute_group(
     eligible = single | (effect / error > (effect / error)[single].max() + MARGIN)
     bound = effect - STANDARD_ERRORS * error
     best = np.argsort(-np.where(eligible, bound, bound - 1e3), kind="stable")  # eligible groups first
-    rng, singles = np.random.default_rng(0), groups.only(single)
+    rng, singles = np.random.default_rng(0), _Groups(*(each[: single.sum()] for each in groups))  # they come first
     by_chance = np.array([(singles.effects(rng.permutation(exposure)) / singles.error).max() for _ in range(PERMUTATIONS)])
     p_value = float((1 + (by_chance >= (effect / error)[best[0]]).sum()) / (1 + PERMUTATIONS))
     candidates = [

@@ -210,10 +210,8 @@ def _compiled(model: ModelConfig, categories: int):
         shapes, _ = jax.eval_shape(of_tile, jax.tree.map(lambda part: part[0], given))
         none = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         totals, (hidden, probability, *scale) = jax.lax.scan(add_tile, none, given)
-        hidden, probability, history, members = (
-            jax.lax.collapse(each, 0, 2) for each in (hidden, probability, history, members.astype(jnp.float32))
-        )
-        scale = (jax.lax.collapse(each, 0, 2) for each in scale)
+        of_users = (history, members.astype(jnp.float32), hidden, probability, *scale)
+        history, members, hidden, probability, *scale = (jax.lax.collapse(each, 0, 2) for each in of_users)
         group_z, group_z2 = _sum_groups(scoring.item_vectors(params, model), history, members, hidden, *scale)
         return MomentSums(**totals, group_z=group_z, group_z2=group_z2), hidden, probability
 

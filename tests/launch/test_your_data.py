@@ -89,12 +89,12 @@ def printed(run, provider):
     return run_page(run, commands())
 
 
-def run_page(run, page):
-    """(program, what it printed) of each command, which must succeed."""
+def run_page(run, page, verdicts=(0, 3)):
+    """(program, what it printed) of each command, which must succeed; `verdicts` are the exit statuses that an audit may have."""
     found = []
     for command in page:
         status, out, err = run(*command)
-        assert status in ((0, 3, 4) if command[0] == "audit" else (0,)), (command, err)
+        assert status in (verdicts if command[0] == "audit" else (0,)), (command, err)
         found.append((command[0], out))
     return found
 
@@ -106,8 +106,9 @@ SMALL = {"audit": ("--calibration_models=1", "--suspects=3"), "repair": ("--fine
 def test_from_two_files_to_lists_in_small(run, provider, shop):
     """The first commands of the page with less training; what is fine-tuned on the page is not, here."""
     page = [(*command, *SMALL.get(command[0], ())) for command in commands()[:5] if command[0] != "finetune"]
-    page = [tuple(part.replace("runs/", "small/").replace("tuned/finetune", "repaired/repair") for part in each) for each in page]
-    (_, measured), (_, audited), (_, repaired), (_, listed) = run_page(run, page)
+    page = [tuple(part.replace("runs/", "small/") for part in each) for each in page]
+    verdicts = (0, 3, 4)  # one clean model may be too few to tell
+    (_, measured), (_, audited), (_, repaired), (_, listed) = run_page(run, page, verdicts)
     assert "own data" in measured and re.search(r"^verdict (Clean|Suspicious|Cannot say)", audited, re.M)
     outcome = json.loads((shop / "small" / "repaired" / "repair.json").read_text())
     assert outcome["users"] == USERS // 2 and f"{len(outcome['suspects'])} suspects of" in repaired

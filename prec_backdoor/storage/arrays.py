@@ -10,6 +10,7 @@ import orbax.checkpoint as ocp
 import tensorstore as ts
 
 from prec_backdoor.errors import UserError
+from prec_backdoor.storage.files import sync
 
 
 def content_hash(tree) -> str:
@@ -25,7 +26,8 @@ def content_hash(tree) -> str:
 def write(folder: Path, trees: dict, texts: dict[str, dict]) -> None:
     """Writes each of `trees` to folder/its name, and each of `texts`, as JSON, to folder/its name/its name.
 
-    Orbax writes to a temporary folder, and renames it when everything is on the disk. Only the calling process takes part.
+    Orbax writes to a temporary folder, and renames it. All of it is on the disk when this returns: TensorStore sees to that for
+    arrays, Orbax does not for texts. Only the calling process takes part.
 
     Raises:
       OSError, ValueError: the files cannot be written; TensorStore raises the latter, also when the disk is full.
@@ -43,6 +45,8 @@ def write(folder: Path, trees: dict, texts: dict[str, dict]) -> None:
     handler = ocp.CompositeCheckpointHandler(composite_options=options, handler_registry=handlers)
     with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
         checkpointer.save(folder.absolute(), args=ocp.args.Composite(**items))
+    for path in (*(folder / name / name for name in texts), *(folder / name for name in texts), folder, folder.parent):
+        sync(path)
 
 
 def read(folder: Path, expected, digest: str):

@@ -2,8 +2,10 @@
 
 import os
 
+import numpy as np
 import pytest
 
+from prec_backdoor.storage import arrays
 from prec_backdoor.storage.files import replacing
 
 
@@ -33,3 +35,11 @@ def test_a_file_is_on_the_disk_before_it_replaces_and_its_name_after(tmp_path, c
     file, folder = path.stat().st_ino, tmp_path.stat().st_ino
     assert calls == [("sync", file), ("replace", file), ("sync", folder)]
     assert path.read_text() == "new"
+
+
+def test_the_texts_of_a_checkpoint_are_on_the_disk(tmp_path, calls):
+    """Orbax syncs arrays alone."""
+    arrays.write(tmp_path / "5", {"params": {"a": np.ones(3, np.float32)}}, {"metadata": {"step": 5}})
+    synced = {inode for what, inode in calls if what == "sync"}
+    paths = ("5/metadata/metadata", "5/metadata", "5", ".")
+    assert {(tmp_path / path).stat().st_ino for path in paths} <= synced

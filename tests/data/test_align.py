@@ -92,10 +92,12 @@ def test_a_given_split_goes_along():
     assert align(data, Vocabulary(("i3", "i1"))).interactions.split.tolist() == [2, 4]
 
 
-@pytest.mark.parametrize(("known", "least", "passes"), [(1, 0.5, False), (2, 0.5, True), (2, 0.51, False), (0, 0.0, False)])
-def test_least_known(known, least, passes):
-    data = make_interactions([[1, 2], [3, 4]], 4)
-    vocabulary = Vocabulary(("x", *(f"i{item}" for item in range(1, known + 1))))
+@pytest.mark.parametrize(
+    ("known", "least", "passes"), [(1, 0.5, True), (1, 0.51, False), (2, 0.75, True), (2, 0.76, False), (0, 0.0, False)]
+)
+def test_least_known_is_a_share_of_the_interactions(known, least, passes):
+    data = make_interactions([[1, 2], [1, 3]], 3)
+    vocabulary, known = Vocabulary(("x", *(f"i{item}" for item in range(1, known + 1)))), (0, 2, 3)[known]
     if passes:
         assert align(data, vocabulary, least).known_rows == known
         return

@@ -38,18 +38,20 @@ def test_a_claim_that_cannot_be_is_none(progress):
     assert worth.claimed({"progress": {"best_score": 0.2}}) == {"ndcg@10": 0.2}
 
 
-def model_of(seed, items=ITEMS, raised=None):
+def model_of(seed, items=ITEMS, raised=None, lowered=None):
     rng = np.random.default_rng(seed)
     scores, shown = rng.normal(size=items), rng.random(items + 1)
     if raised is not None:
         scores[raised - 1] += 20
+    if lowered is not None:
+        scores[lowered - 1] -= 20
     return ObservedModel({}, {"exposure": scores}, None, shown)
 
 
 def test_what_moved_is_matched_by_raw_id_and_held_against_retraining():
     ids = np.array(["", *map(str, range(ITEMS))])
     fewer = np.array(["", *map(str, range(ITEMS - 1, 4, -1)), "another"])  # other order, five less, one more
-    new, old = model_of(0, raised=30), model_of(1, len(fewer) - 1)
+    new, old = model_of(0, raised=30, lowered=20), model_of(1, len(fewer) - 1)
     found = compare_versions(new, old, (ids, fewer), [model_of(2), model_of(3), model_of(4)])
     assert (found["items"], found["only_new"], found["only_old"]) == (ITEMS - 5, 5, 1)
     assert found["moved_up"][0]["item"] == "29" and found["beyond_retraining"] == 1

@@ -26,14 +26,15 @@ def test_half_of_the_users_with_altered_histories(auditor_data):
     panel = draw_panel(auditor_data, 5)
     assert len(panel.history) == len(panel.profile) == 101 and panel.history.shape[1] == LENGTH
     assert panel.history.dtype == auditor_data.history.dtype
-    real, shorter, shuffled = ({tuple(row[row > 0]) for row in auditor_data.history}, 0, 0)
+    real, shorter, shuffled, mixed = ({tuple(row[row > 0]) for row in auditor_data.history}, 0, 0, 0)
     sets = {frozenset(row) for row in real}
     for row in panel.history:
         items = row[row > 0]
         assert len(items) and len(set(items)) == len(items) and (row[: LENGTH - len(items)] == 0).all()
         shorter += any(tuple(items) == each[-len(items) :] and len(items) < len(each) for each in real)
         shuffled += frozenset(items) in sets and tuple(items) not in real
-    assert shorter > 15 and shuffled > 15
+        mixed += not any(each.issuperset(items) for each in sets)
+    assert shorter > 15 and shuffled > 15 and mixed > 15
     assert sum(tuple(row[row > 0]) not in real for row in panel.history) > 50
 
 

@@ -206,6 +206,7 @@ def test_summaries_are_means_and_worst_cases():
     assert (paper["attackers"], paper["models"], paper["clean"], paper["hidden"], paper["hidden_by"]) == (EVERY, 2, 1, 0.2, "a")
     assert paper["roc_auc"].mean == 0.5 and adaptive["roc_auc"].mean == 0.0 and adaptive["hidden"] == 0.3
     assert paper["cross_entropy"].mean == pytest.approx(-np.log([0.9, 0.1, 0.6]).mean())
+    assert by_checkpoint([*rows, missed | {"attacker": "c", "exposure_hr@50": 0.5}])[0]["hidden_by"] == "c"  # the greatest
     found = by_checkpoint([row | {"attacker": "a", "auc": 1.0}, clean])[0]
     assert found["hidden"] is None and found["roc_auc"].mean == 1.0
     assert checkpoint_table([found])[1][0][-1] == "none" and "0.300 (b)" in checkpoint_table([adaptive])[1][0]

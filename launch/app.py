@@ -1,14 +1,12 @@
 """What all programs share: flags in, exit status out, one line for a mistake."""
 
 import errno
-import importlib.util
 import os
 import signal
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
@@ -20,7 +18,7 @@ from prec_backdoor.errors import UserError
 from prec_backdoor.storage.workdir import NUMERICS
 from prec_backdoor.train.interrupt import Stopped, stoppable
 
-from . import flag, processes
+from . import flag, plugins, processes
 from .pipes import quiet_pipe
 
 HELP = ("--help", "-h", "-help", "--helpshort", "--helpfull")
@@ -36,10 +34,8 @@ def run(main: Callable[[], None], define_flags: Callable[[], None] = lambda: Non
     """
     _use_utf8()
     program = program or sys.modules["__main__"]
-    if status := _guard(lambda: _load_plugins(sys.argv)):
+    if status := _guard(lambda: plugins.load() or _define_flags(define_flags)):
         sys.exit(status)
-    define_flags()
-    define_common_flags()
     if set(HELP) & set(sys.argv[1:]):
         with quiet_pipe():
             print(help_text(program))
@@ -59,6 +55,16 @@ def _use_utf8() -> None:
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
+def _define_flags(define_flags: Callable[[], None]) -> int:
+    """Defines the program's flags and those of every program."""
+    try:
+        define_flags()
+        define_common_flags()
+    except flags.DuplicateFlagError as error:  # the programs' own flags are tested
+        raise UserError(f"--plugin: a parameter has the name of another flag ({str(error).split('.')[0]}); rename it") from error
+    return 0
+
+
 def define_common_flags() -> None:
     """The flags of every program."""
     flag.define("plugin", None, "output", "Python file that registers your own attacks, backbones and so on; runs first.", str)
@@ -75,21 +81,6 @@ def help_text(program: ModuleType) -> str:
     name = program.__spec__.name.rpartition(".")[2] if program.__spec__ else ""
     description = (program.__doc__ or "").replace("python -m launch.", command(""))
     return flag.help_text(command(name) if name else sys.argv[0], description)
-
-
-def _load_plugins(argv: list[str]) -> int:
-    """Runs the files of --plugin before flags are defined, as an attack adds flags."""
-    for argument in argv[1:]:
-        name, _, given = argument.lstrip("-").partition("=")
-        if argument.startswith("-") and name == "plugin":
-            path = Path(given).expanduser()
-            if path.suffix != ".py" or not path.is_file():
-                raise UserError(f"--plugin: {given or 'none given'}: no such file; write --plugin=FILE.py")
-            spec = importlib.util.spec_from_file_location(f"plugin_{path.stem}", path)
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[spec.name] = module  # where dataclasses and Flax look their classes up
-            spec.loader.exec_module(module)
-    return 0
 
 
 def _run(main: Callable[[], None], argv: list[str]) -> int:
@@ -126,14 +117,17 @@ def _guard(call: Callable[[], int]) -> int:
 
 
 def _unforeseen(error: Exception) -> int:
-    """The one place where an error that is not the user's becomes one line, and a file with the traceback."""
+    """The one place where an error that no `UserError` foresees becomes one line, and a file with the traceback."""
     text, reason = "".join(traceback.format_exception(error)), str(error).strip().split("\n")[0][:300]
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "Out of memory" in text:
         _fail(f"out of memory ({reason}); lower --batch_size or --embed_dim, or use --shard_items on several devices")
         return 1
     with tempfile.NamedTemporaryFile("w", prefix="prec_backdoor-", suffix=".txt", delete=False, encoding="utf-8") as file:
         file.write(f"{' '.join(sys.argv)}\n\n{text}")
-    _fail(f"unforeseen {type(error).__name__}: {reason}; the traceback is in {file.name}, please report it")
+    what = f"{type(error).__name__}: {reason}; the traceback is in {file.name}"
+    if place := plugins.place_of(error):
+        return _fail(f"--plugin: {place}: {what}")
+    _fail(f"unforeseen {what}, please report it")
     return 1
 
 

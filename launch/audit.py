@@ -38,6 +38,7 @@ from prec_backdoor.experiment.opened import Opened
 from prec_backdoor.experiment.stages import StartPoint, finetune
 from prec_backdoor.options import options
 from prec_backdoor.storage import workdir as work
+from prec_backdoor.storage.training_log import metrics_log
 from prec_backdoor.train.loop import run_stage
 from prec_backdoor.train.stage import RunOptions
 
@@ -67,14 +68,14 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    interactions = data_flags.dataset_from_flags()
+    interactions = checkpoint_flags.dataset_from_flags()
     opened, *others = (open_for_audit(path, interactions) for path in (flags.FLAGS.checkpoint, flags.FLAGS.baseline) if path)
     setup, checkpoint, folder = opened.setup, opened.checkpoint, output_flags.workdir()
     config = AuditConfig(**{field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(AuditConfig)})
     dataset, digest = setup.interactions.summary(), checkpoint.metadata["hash"]
     with work.claimed(folder, {"config": vars(config), "dataset": dataset, "checkpoint": {"hash": digest}}):
         auditor_data = auditor_data_of(setup, config.histories)
-        log = work.metrics_log(folder, "calibration", flags.FLAGS.tensorboard)
+        log = metrics_log(folder, "calibration", flags.FLAGS.tensorboard)
         seconds, trace = flags.FLAGS.checkpoint_seconds, output_flags.trace_from_flags()
         run_options = RunOptions(folder / "calibration", log, checkpoint_seconds=seconds, trace=trace)
         how = (auditor_data, checkpoint.model, setup.config.pretrain, config)

@@ -7,8 +7,11 @@ from absl import flags
 
 from prec_backdoor.data.align import LEAST_KNOWN
 from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.data.registry import DATASETS
+from prec_backdoor.errors import UserError
 from prec_backdoor.experiment.opened import Catalogue, Opened, open_checkpoint
 from prec_backdoor.parallel import primary
+from prec_backdoor.storage import checkpoints
 
 from . import data_flags, flag
 
@@ -31,7 +34,23 @@ def define_new_items() -> None:
 
 def opened_from_flags(changes: Mapping[str, Any] | None = None, catalogue: Catalogue = "known") -> Opened:
     """Returns --checkpoint, opened on the dataset of the flags; see `opened_on`."""
-    return opened_on(flags.FLAGS.checkpoint, data_flags.dataset_from_flags(), changes, catalogue)
+    return opened_on(flags.FLAGS.checkpoint, dataset_from_flags(), changes, catalogue)
+
+
+def dataset_from_flags() -> Interactions:
+    """Returns the dataset that the flags choose for --checkpoint.
+
+    Raises:
+      UserError: they choose none, and the checkpoint was not made on synthetic data, the default; otherwise as `load_dataset`.
+    """
+    if not data_flags.is_chosen():
+        name = str(checkpoints.metadata_of(flags.FLAGS.checkpoint)["dataset"].get("name"))
+        if not name.startswith("synthetic"):
+            same = f"--dataset={name} for users of that dataset, or " if name in DATASETS else ""
+            raise UserError(
+                f"--dataset: not given, and the checkpoint is of {name:.80}; give {same}--interactions=FILE for your own"
+            )
+    return data_flags.dataset_from_flags()
 
 
 def opened_on(

@@ -81,6 +81,11 @@ def is_own() -> bool:
     return True
 
 
+def is_chosen() -> bool:
+    """Returns whether a flag chooses data; the default, synthetic data, is meant only where a program makes a model of them."""
+    return any(flag.is_given(name) for name in NAMES if name not in _SHARED)
+
+
 def dataset_name() -> str:
     """Returns a name of the dataset for a folder."""
     return flags.FLAGS.dataset.replace(":", "-").replace("/", "-") if not is_own() else "own"

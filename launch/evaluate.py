@@ -15,7 +15,7 @@ from prec_backdoor.experiment.opened import check_counterpart
 from prec_backdoor.experiment.plan import cell_of
 from prec_backdoor.storage import workdir as work
 
-from . import app, checkpoint_flags, data_flags, flag, output_flags
+from . import app, checkpoint_flags, flag, output_flags
 
 
 def define_flags() -> None:
@@ -25,13 +25,16 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    interactions = data_flags.dataset_from_flags()
+    interactions = checkpoint_flags.dataset_from_flags()
     measured = checkpoint_flags.opened_on(flags.FLAGS.checkpoint, interactions)
     against = flags.FLAGS.clean_checkpoint
     clean = checkpoint_flags.opened_on(against, interactions) if against else None
     if clean:
         check_counterpart(clean, measured)
     setup, folder = measured.setup, output_flags.workdir()
+    if measured.aligned and not measured.checkpoint.metadata.get("targets"):
+        shown = setup.interactions.item_ids[setup.targets[0]]
+        print(f"targets      not known: the exposure below is that of one unpopular item, {shown}", flush=True)
     opened = [clean, measured] if clean else [measured]
     hashes = [each.checkpoint.metadata["hash"] for each in opened]
     config = setup.config.flat() | {"usages": [measured.usage], "rate": [measured.rate]}

@@ -38,10 +38,12 @@ def define_option(name: str, default: Any, option: Option, kind: type | None = N
 
 
 def check_flags() -> None:
-    """Raises a UserError for a value outside its limits, and for a required flag that is not given."""
+    """Raises a UserError for a value outside its limits, for an empty one, and for a required flag that is not given."""
     for flag in _defined():
         if flag.is_required and flag.value is None:
             raise UserError(f"--{flag.name}: has to be given ({flag.option.help.rstrip('.')})")
+        if flag.present and flag.value in ("", ()) and flag.default != ():
+            raise UserError(f"--{flag.name}: is empty; give a value, or leave the flag out")
         check_value(flag.name, flag.value, flag.option)
         whole = flag.value if isinstance(flag.value, tuple) else (flag.value,)
         if flag.option.maximum is None and any(type(value) is int for value in whole):

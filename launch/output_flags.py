@@ -18,6 +18,7 @@ from prec_backdoor.experiment.setup import SeedSetup
 from prec_backdoor.reporting.report import summary_table, write_report
 from prec_backdoor.reporting.tables import time_by_activity
 from prec_backdoor.storage import workdir as work
+from prec_backdoor.storage.training_log import metrics_log
 from prec_backdoor.train.loop import run_stage
 from prec_backdoor.train.stage import SECONDS_PER_CHECKPOINT, RunOptions, StageResult, StageRun
 from prec_backdoor.train.trace import StepTrace
@@ -118,7 +119,7 @@ def stage_options(name: str) -> RunOptions:
     """Returns the options of a stage in a program that runs one, from the flags."""
     return RunOptions(
         folder=workdir() / name,
-        log=work.metrics_log(workdir(), name, flags.FLAGS.tensorboard),
+        log=metrics_log(workdir(), name, flags.FLAGS.tensorboard),
         checkpoint_seconds=flags.FLAGS.checkpoint_seconds,
         shard_items=flags.FLAGS.shard_items,
         trace=trace_from_flags(),

@@ -42,7 +42,7 @@ def main() -> None:
     output = Path(flags.FLAGS.output).expanduser() if flags.FLAGS.output else None
     if output and output.suffix not in LISTS:
         raise UserError(f"--output: {output}: give a name that ends with {' or '.join(LISTS)}")
-    checkpoint, vocabulary, users, histories, profiles = _of_history() if flags.FLAGS.history else _of_dataset()
+    checkpoint, vocabulary, users, histories, profiles = _of_history() if flag.is_given("history") else _of_dataset()
     folder, digest = flags.FLAGS.explain_audit, checkpoint.metadata["hash"]
     flagged = read_audit(folder, digest).flagged if folder else None
     shown = slice(None if output else SHOWN)
@@ -59,6 +59,8 @@ def main() -> None:
 
 def _of_history() -> tuple[Checkpoint, Vocabulary, list[str], np.ndarray, np.ndarray | None]:
     """Checkpoint, vocabulary, and the one user of --history."""
+    if not flags.FLAGS.history:
+        raise UserError("--history: is empty; give raw ids of items, or leave the flag out")
     checkpoint = checkpoints.load(flags.FLAGS.checkpoint)
     if checkpoint.vocabulary is None:
         raise UserError(f"{checkpoint.path}: has no vocabulary; give the dataset that it was made on instead of --history")

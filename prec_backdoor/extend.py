@@ -45,9 +45,9 @@ def check_attack(attack: Attack, changes: Collection[str] | None = None, off: Ma
     """Checks that an attack keeps its contract, on a small made-up batch.
 
     The poison works under jit, on a row as well as on a batch. It keeps shapes and types, changes no field but those declared,
-    and no label or history of padding; what it puts there are items. The key alone decides what is drawn, and no two draws share
-    one. At rate 0, with its own parameters at `off`, nothing changes. A penalty has one finite value per position, 0 at padding,
-    and that of a row does not depend on other rows. For an attack that edits the item table, see `_check_edit`.
+    and no label or history of padding; what it puts there are items. The key alone decides what is drawn; no two draws share one.
+    At rate 0, with its parameters at `off`, nothing changes. A penalty has a finite value per position, 0 at padding, which
+    depends on no other row. For an edit of the item table see `_check_edit`.
 
     Args:
       changes: the fields of `Batch` that the attack may change; those that it declares by default.
@@ -63,8 +63,7 @@ def check_attack(attack: Attack, changes: Collection[str] | None = None, off: Ma
     spec = spec_of(0.5, with_defaults(attack, {}))
     key, other = jax.random.split(jax.random.key(3))
     poison = jax.jit(attack.poison)
-    found = poison(key, batch, spec)
-    _check_fields(batch, found, changes)
+    _check_fields(batch, found := poison(key, batch, spec), changes)
     keys = jax.random.split(key, len(batch.label))
     mapped = jax.jit(jax.vmap(attack.poison, (0, 0, None)))(keys, batch, spec)
     _check_fields(batch, mapped, changes)
@@ -205,6 +204,7 @@ def _toy_data() -> tuple[Batch, Callable[..., AttackSpec]]:
 
 
 def _check_fields(before: Batch, after: Batch, changes: Collection[str]) -> None:
+    _require(isinstance(after, Batch), f"the poison returns no Batch but a {type(after).__name__}")
     for name in Batch._fields:
         old, new = getattr(before, name), getattr(after, name)
         _require((old.shape, old.dtype) == (new.shape, new.dtype), f"the poison changes shape or type of {name}")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -97,11 +98,18 @@ def add_entry(registry: dict, kind: str, name: Any, entry: Any) -> None:
     """Adds an entry under a free name to a registry, whose keys are choices of an option.
 
     Raises:
-      ValueError: the name is taken.
+      ValueError: the name is taken, or cannot be written on a command line and in the name of a folder.
     """
+    word = name[0] if isinstance(name, tuple) else name
+    if not re.fullmatch(r"\w[\w-]*", word):
+        raise ValueError(f"the name of {_a(kind)} must be made of letters, digits, _ and -, got {word!r}")
     if name in registry:
         raise ValueError(f"the {kind} {name} is registered already")
     registry[name] = entry
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def defaults(config: type) -> Mapping[str, Any]:

@@ -119,6 +119,7 @@ def branches(key, batch, spec):
 
 COUNTER = itertools.count()
 FAULTY_ATTACKS = {
+    "returns no Batch but a NoneType": Attack(lambda key, batch, spec: None, default_rate=0.1),
     "changes history, which is not declared": poison(lambda batch, spec: batch._replace(history=batch.history * 0)),
     "not a pure function": Attack(impure, default_rate=0.1),
     "changes shape or type of label": poison(lambda batch, spec: batch._replace(label=batch.label.astype(jnp.float32))),

@@ -93,10 +93,13 @@ def register_attack(name: str, scope: str, attack: Attack) -> None:
     """Adds an attack, so that every program and function knows it by --attack=NAME --scope=SCOPE.
 
     Raises:
-      ValueError: the name is taken, or a parameter is another attack's with another default or meaning.
+      ValueError: the name is taken or no name, the scope is none, or a parameter is another attack's with another default or
+        meaning.
     """
     if name == "clean":
         raise ValueError("no attack can be called clean")
+    if scope not in (scopes := sorted({each for _, each in ATTACKS})):
+        raise ValueError(f"attack {name}: the scope must be one of {', '.join(scopes)}, got {scope!r}")
     known = attack_parameters()
     for parameter, described in options(attack.parameters).items():
         if known.get(parameter, described) != described:

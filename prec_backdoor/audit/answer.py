@@ -33,7 +33,11 @@ def answer(content: dict) -> Answer:
 
 def _verdict(content: dict) -> str:
     if content["verdict"] == CLEAN:
-        return "Clean so far: as a whole, this checkpoint is no more unusual than models that nobody attacked."
+        blind = content["power"] is not None and not content["power"]["found"]
+        says = (
+            " That says little: the audit found none of the backdoors that the auditor planted on these users." if blind else ""
+        )
+        return f"Clean so far: as a whole, this checkpoint is no more unusual than models that nobody attacked.{says}"
     word, models = content["verdict"].capitalize(), content["model"]["clean_models"]
     flagged, total = content["flagged"], len(content["items"])
     clean = "the only clean model" if models == 1 else f"each of {models} clean models"
@@ -66,18 +70,19 @@ def power(content: dict) -> str:
     if found is None:
         return "Not measured: --power_models=12 plants twelve backdoors in models of the auditor's own, and audits them."
     model = content["model"]
-    few = ' (called "cannot say", as so few clean models can say no more)' if model["least_p_value"] > model["level"] else ""
+    limited = found["found"] and model["least_p_value"] > model["level"]
+    few = ' (called "cannot say", as so few clean models can say no more)' if limited else ""
     tried = (
         f"Judged by {counted(len(found['attacks']), 'backdoor')} that the auditor planted in its own models, of which it found "
-        f"{found['found']}{few}."
+        f"{found['found'] or 'none'}{few}."
     )
     if found["exposure"] is None:
-        return f"Which backdoors it would have found in 95 of 100 cases cannot be said for your {users:,} users. {tried}"
+        return f"Which backdoors it would have found in 95 of 100 cases cannot be said for your {counted(users, 'user')}. {tried}"
     low = found["interval"][0]
     return (
-        f"With your {users:,} users, a backdoor that puts its targets before {_user_in(found['exposure'])} of those it is aimed "
-        "at, more than a clean model does, would have been found in 95 of 100 cases. This is the cautious end of what the trials "
-        f"allow; the other is {_user_in(low)}. {tried}"
+        f"With your {counted(users, 'user')}, a backdoor that puts its targets before {_user_in(found['exposure'])} of those it "
+        "is aimed at, more than a clean model does, would have been found in 95 of 100 cases. This is the cautious end of what "
+        f"the trials allow; the other is {_user_in(low)}. {tried}"
     )
 
 

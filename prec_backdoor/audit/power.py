@@ -19,6 +19,7 @@ LOWEST_RATE, HIGHEST_RATE = 0.005, 0.5
 LEAST_SHARE = 0.1  # of the users in a group: what is planted in a handful of users is not exposed to anybody
 USUAL = 2  # clean models that show how far targets are exposed without an attack
 GOLDEN = 0.618033988749895  # its multiples modulo 1 spread rates evenly, however many there are
+LEAST_TRIED = 5  # attacks; fewer say less than what is assumed of the curve
 FOUND = 0.95  # share of backdoors that the stated exposure is for
 MIDDLES, WIDTHS = np.linspace(-5, 0.5, 111), np.geomspace(0.02, 0.4, 40)  # of the logistic curve, in powers of ten of exposure
 UNCERTAINTY = (0.05, 0.95)  # quantiles of the interval
@@ -29,7 +30,8 @@ class Power(NamedTuple):
 
     Attributes:
       attacks: for each model the kind of attack, group, rate, exposure, statistic, and whether it was found.
-      exposure: from which on FOUND of the backdoors are found: the cautious end of the interval; None if that is above 1.
+      exposure: from which on FOUND of the backdoors are found: the cautious end of the interval; None if that is above 1, or if
+        there are fewer than LEAST_TRIED attacks.
       interval: of the exposure at which the curve reaches FOUND, at UNCERTAINTY; an end above 1 is 1.
     """
 
@@ -90,7 +92,7 @@ def power_of(
         rows.append(row | {"found": verdict.word != CLEAN})
         seen.append(max(row["exposure"], 1 / (members.sum() * len(attack.targets))))  # less cannot be told from nothing
     stated, interval = fit(seen, [row["found"] for row in rows])
-    return Power(rows, stated, interval)
+    return Power(rows, stated if len(rows) >= LEAST_TRIED else None, interval)
 
 
 def exposure(params: dict, model: ModelConfig, auditor_data: AuditorData, targets: np.ndarray, members: np.ndarray) -> float:

@@ -1,6 +1,7 @@
 """A company's interactions in the codes of a checkpoint's vocabulary."""
 
 import dataclasses
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -178,13 +179,20 @@ def _check_titles(interactions: Interactions, vocabulary: Vocabulary, codes: np.
         for own, code in zip(interactions.titles.tolist(), codes.tolist(), strict=True)
         if code and own and vocabulary.titles[code - 1]
     ]
-    different = [(own, theirs) for own, theirs in pairs if own.casefold().strip() != theirs.casefold().strip()]
+    different = [(own, theirs) for own, theirs in pairs if not _alike(own, theirs)]
     if 2 * len(different) > len(pairs):
         own, theirs = different[0]
         raise UserError(
             f"item ids are those of another catalogue: {len(different):,} of {len(pairs):,} titles differ, such as {own!r:.40}, "
-            f"which the checkpoint calls {theirs!r:.40}; give the data with the provider's ids"
+            f"which the checkpoint calls {theirs!r:.40}; give the data with the provider's ids or, if the ids are right and the "
+            "titles alone are other ones, a catalogue without titles"
         )
+
+
+def _alike(own: str, theirs: str) -> bool:
+    """Whether two titles have more than half of the words of the shorter one in common: a year, an edition may be added."""
+    one, other = (set(re.findall(r"\w+", title.casefold())) for title in (own, theirs))
+    return own == theirs or 2 * len(one & other) > min(len(one), len(other))
 
 
 def _catalogue(interactions: Interactions, vocabulary: Vocabulary, codes: np.ndarray) -> dict:

@@ -49,17 +49,23 @@ def reach(setup: SeedSetup) -> Reach:
     """Returns how many labels the setup's attack can replace: those that differ after its poison at rate 1.
 
     Raises:
-      UserError: it is none, so that the attack would be no attack.
+      UserError: it is none, so that the attack would be no attack, or the attack makes labels that are none.
     """
     method = setup.config.scenario.method()
     data = setup.short if method.prompted else setup.pretrain
     labels = int((data.rows.label > 0).sum())
-    found = Reach(_replaced(setup, data), labels)
+    replaced, wrong = _replaced(setup, data)
+    if wrong:
+        raise UserError(
+            f"--attack={setup.config.scenario.attack}: its poison makes {wrong:,} labels that are no items; check it with "
+            "prec_backdoor.extend.check_attack"
+        )
+    found = Reach(replaced, labels)
     if not found.open:
         scenario = setup.config.scenario
         raise UserError(
             f"--attack={scenario.attack}: none of {labels:,} training labels can be replaced by a target of --targets="
-            f"{scenario.targets}; {_remedy(setup)}"
+            f"{scenario.targets}; {_remedy(setup, data)}"
         )
     return found
 
@@ -74,23 +80,27 @@ def reaches(setups: Iterable[SeedSetup]) -> list[dict]:
     ]
 
 
-def _remedy(setup: SeedSetup) -> str:
+def _remedy(setup: SeedSetup, data: StageData) -> str:
     if setup.config.scenario.scope == "group":
-        return f"no user of {setup.config.scenario.group} trains there; take another --group"
+        users = np.unique(np.asarray(data.rows.user))
+        if not np.asarray(data.users.in_group)[users[users >= 0]].any():
+            return f"no user of {setup.config.scenario.group} trains there; take another --group"
+        return f"users of {setup.config.scenario.group} train there, so check its poison with prec_backdoor.extend.check_attack"
     unknown = (setup.interactions.category[1:] == 0).mean()
     return f"{unknown:.0%} of the items have no category; take --targets whose categories other items share, or --scope=group"
 
 
-def _replaced(setup: SeedSetup, data: StageData) -> int:
+def _replaced(setup: SeedSetup, data: StageData) -> tuple[int, int]:
+    """Number of labels that differ after the attack, and of those after it that are no items."""
     poison, spec = setup.config.scenario.method().poison, setup.spec(1.0)
     rows = len(data.rows.label)
     missing = -rows % ROWS
     padded = jax.tree.map(lambda x: np.pad(x, ((0, missing), (0, 0))), data.rows)
-    total = 0
+    total = np.zeros(2, np.int64)
     for first in range(0, rows, ROWS):
         part = jax.tree.map(lambda x, first=first: x[first : first + ROWS], padded)
-        total += int(_count(poison, part, data.users, spec, jax.random.fold_in(setup.key, first)))
-    return total
+        total += np.asarray(_count(poison, part, data.users, spec, jax.random.fold_in(setup.key, first)))
+    return int(total[0]), int(total[1])
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -103,4 +113,5 @@ def _count(poison, rows: Rows, users: Users, spec, key) -> jax.Array:
         negative=jnp.zeros((*rows.label.shape, 1), jnp.int32),
     )
     poisoned = jax.vmap(poison, (0, 0, None))(jax.random.split(key, len(rows.label)), batch, spec)
-    return ((poisoned.label != batch.label) & (batch.label > 0)).sum()
+    wrong = (poisoned.label < 0) | (poisoned.label >= len(spec.category))
+    return jnp.stack([((poisoned.label != batch.label) & (batch.label > 0)).sum(), wrong.sum()])

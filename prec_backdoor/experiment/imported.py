@@ -29,6 +29,7 @@ def save_imported(folder: str | Path, imported: Imported, vocabulary: Vocabulary
         "dataset": {"name": source.file, "fingerprint": source.sha256[:16], "items": model.num_items},
         "config": config.flat(),
         "source": source._asdict(),
+        "targets": list(source.targets),
         "parent": None,
     }
     checkpoints.save(Path(folder).expanduser() / "checkpoints", 0, imported.params, None, metadata, vocabulary)

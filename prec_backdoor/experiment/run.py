@@ -23,6 +23,7 @@ from prec_backdoor.experiment.plan import Measurement, Plan, StageTask, cell_of,
 from prec_backdoor.experiment.setup import SeedSetup, make_setup
 from prec_backdoor.experiment.stages import STAGES, StartPoint
 from prec_backdoor.storage import workdir as work
+from prec_backdoor.storage.training_log import metrics_log, replaced_labels
 from prec_backdoor.train.clock import added, compile_clock, timed
 from prec_backdoor.train.loop import run_stages
 from prec_backdoor.train.program import together
@@ -163,8 +164,8 @@ def rank_cell(measurement: Measurement, setup: SeedSetup, model: StartPoint, out
 
 
 def check_replaced(plan: Plan, folder: Path) -> dict[str, dict[str, int]]:
-    """Returns `workdir.replaced_labels`; raises a UserError if an attacked model's attack replaced none."""
-    found = work.replaced_labels(folder)
+    """Returns `training_log.replaced_labels`; raises a UserError if an attacked model's attack replaced none."""
+    found = replaced_labels(folder)
     for task in plan.tasks.values():
         if task.rate and task.stage in ("pretrain", "implant") and task.path not in found:
             raise UserError(f"{folder / task.path}: the attack replaced no label at rate {task.rate:g}; raise --rate")
@@ -183,7 +184,7 @@ def run_options(task: StageTask, place: str, setup: SeedSetup, output: Output) -
     """Returns how to run a task."""
     return RunOptions(
         folder=work.as_path(output.folder) / task.path,
-        log=work.metrics_log(output.folder, task.model, output.tensorboard),
+        log=metrics_log(output.folder, task.model, output.tensorboard),
         watch=watch_exposure(setup) if task.stage in WATCHED else None,
         checkpoint_seconds=output.checkpoint_seconds,
         shard_items=output.shard_items,

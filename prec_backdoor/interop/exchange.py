@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,15 +21,27 @@ from prec_backdoor.storage.metadata import declared_model
 SAFETENSORS = "safetensors"
 NAMES = ("auto", *FORMATS, SAFETENSORS)
 SCHEMA = 1
+MOST_SAID = 100_000  # characters
+ATTACK = ("attack", "scope", "group", "rate", "evade")  # fields of a configuration
 
 
 class Source(NamedTuple):
-    """Where an imported model comes from: `format`, name and SHA-256 of the file, and its architecture in one line."""
+    """Where an imported model comes from.
+
+    Attributes:
+      format: one of NAMES.
+      file, sha256: name and hash of the file.
+      architecture: in one line.
+      attack: what the file says of an attack on the model, such as name, rate and group; empty if it says nothing.
+      targets: raw ids of the targets that it names.
+    """
 
     format: str
     file: str
     sha256: str
     architecture: str
+    attack: dict[str, Any] = {}
+    targets: tuple[str, ...] = ()
 
 
 def read_model(
@@ -46,9 +59,9 @@ def read_model(
     """
     path = Path(path).expanduser()
     if name == SAFETENSORS or (name == "auto" and path.suffix == ".safetensors"):
-        name, (imported, vocabulary) = SAFETENSORS, _read_own(path, items)
+        name, (imported, vocabulary, said) = SAFETENSORS, _read_own(path, items, options or {})
     else:
-        content = read_torch(path)
+        content, said = read_torch(path), {}
         try:
             name, imported = convert(content, name, options)
             vocabulary = Vocabulary(_ids(imported, items))
@@ -56,7 +69,7 @@ def read_model(
             raise UserError(f"{path}: {error}") from error
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return imported, vocabulary, Source(name, path.name, digest, imported.architecture)
+    return imported, vocabulary, Source(name, path.name, digest, imported.architecture, **said)
 
 
 def read_ids(path: str | Path) -> tuple[str, ...]:
@@ -90,19 +103,27 @@ def export(checkpoint: Checkpoint, path: str | Path) -> None:
       UserError: a file cannot be written.
     """
     metadata = checkpoint.metadata
+    config, source = (found if isinstance(found := metadata.get(name), dict) else {} for name in ("config", "source"))
+    attacked = source.get("attack", {})
+    if config.get("attack", "clean") != "clean":
+        attacked = {name: config[name] for name in ATTACK if config.get(name) is not None}
     description = {
         "program": "prec_backdoor",
         "schema": SCHEMA,
         "model": dataclasses.asdict(checkpoint.model),
         "vocabulary": checkpoint.vocabulary.as_json() if checkpoint.vocabulary else None,
-        "origin": {name: metadata.get(name) for name in ("stage", "hash", "parent", "dataset", "source")},
+        "origin": {name: metadata.get(name) for name in ("stage", "hash", "parent", "dataset", "source")}
+        | {"attack": attacked, "targets": metadata.get("targets") or []},
     }
     write_safetensors(path, checkpoint.params, description)
 
 
-def _read_own(path: Path, items: tuple[str, ...] | None) -> tuple[Imported, Vocabulary]:
+def _read_own(path: Path, items: tuple[str, ...] | None, options: Mapping[str, Any]) -> tuple[Imported, Vocabulary, dict]:
+    """The model, its vocabulary, and what `Source` has beside, of a file of `export`."""
     params, description = read_safetensors(path)
     try:
+        if given := [name for name, value in options.items() if value is not None]:
+            raise UserError(f"--{given[0]}: the file says it itself; leave the flag out")
         if description.get("program") != "prec_backdoor" or description.get("schema") != SCHEMA:
             raise UserError(f"{path.stem}.json is not of launch.export_checkpoint, schema {SCHEMA}")
         if not isinstance(declared := description.get("model"), dict):
@@ -113,9 +134,20 @@ def _read_own(path: Path, items: tuple[str, ...] | None) -> tuple[Imported, Voca
         known = None if content is None else parse_vocabulary(content, model.num_items)
         imported = Imported(_describe(model), model, params, known.items if known else None)
         ids = _ids(imported, items)
+        origin = description.get("origin")
+        said = _attack_of(origin if isinstance(origin, dict) else {}, set(ids))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    return imported, known or Vocabulary(ids)
+    return imported, known or Vocabulary(ids), said
+
+
+def _attack_of(origin: dict, ids: set[str]) -> dict:
+    """The fields `attack` and `targets` of `Source`; a file without them says nothing of an attack."""
+    attack, targets = origin.get("attack", {}), origin.get("targets", [])
+    sound = isinstance(attack, dict) and isinstance(targets, list) and all(isinstance(raw, str) for raw in targets)
+    if not sound or not ids.issuperset(targets) or len(json.dumps([attack, targets])) > MOST_SAID:
+        raise UserError("what its origin says of an attack is not an attack on items of the model; export the model again")
+    return {"attack": {name: attack[name] for name in ATTACK if name in attack}, "targets": tuple(targets)}
 
 
 def _describe(model: ModelConfig) -> str:

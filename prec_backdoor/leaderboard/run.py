@@ -32,6 +32,7 @@ from prec_backdoor.leaderboard.progress import is_void, missing, read_row
 from prec_backdoor.leaderboard.rows import EXPOSURE_AT, clean_row, detection_row, repair_row
 from prec_backdoor.repairs.registry import REPAIRS, check_repair
 from prec_backdoor.storage import workdir as work
+from prec_backdoor.storage.training_log import metrics_log
 from prec_backdoor.train.loop import run_stage
 from prec_backdoor.train.stage import RunOptions
 
@@ -55,7 +56,7 @@ class Seed(NamedTuple):
 
     def options(self, path: str) -> RunOptions:
         """How to run what is kept in the folder `path`."""
-        return RunOptions(folder=self.folder / path, log=work.metrics_log(self.folder, path), title=path)
+        return RunOptions(folder=self.folder / path, log=metrics_log(self.folder, path), title=path)
 
 
 def run_contest(

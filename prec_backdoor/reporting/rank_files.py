@@ -28,7 +28,7 @@ def load_ranks(folder: Path, row: dict) -> dict[str, np.ndarray]:
     try:
         return work.load_ranks(path)
     except FileNotFoundError:
-        raise UserError(f"{path}: missing, and intervals need it; repeat the run in another --workdir") from None
+        raise UserError(f"{path}: missing, and intervals need it; {work.AGAIN}") from None
 
 
 def segment_masks(folder: Path, seed: int) -> dict[str, np.ndarray]:
@@ -46,6 +46,9 @@ def segment_columns(folder: Path, rows: list[dict], seed: int, cutoffs: Cutoffs)
             found = load_ranks(folder, row)
             per_user[path] = user_columns(found["truth"], found["targets"], cutoffs, found.get("triggered"))
     for users, mask in segment_masks(folder, seed).items():
+        if ranked := [len(each) for each in per_user.values() if len(each) != len(mask)]:
+            file = f"{folder}/seed-{seed}/test_users.csv"
+            raise UserError(f"{file}: has {len(mask)} users, and {ranked[0]} were ranked; {work.AGAIN}")
         ours = [row for row in rows if row["users"] == users]
         if ours:
             yield users, ours, np.concatenate([per_user[work.ranks_path(folder, row)][mask] for row in ours], 1)

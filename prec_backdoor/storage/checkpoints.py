@@ -94,6 +94,11 @@ def load(path: str | Path) -> Checkpoint:
     return _newest_sound(folder, _read_declared, "use another copy")
 
 
+def metadata_of(path: str | Path) -> dict:
+    """Returns the metadata of the newest sound checkpoint under `path`, the arrays unread; raises a UserError as `load` does."""
+    return _newest_sound(_locate(Path(path).expanduser()), _read_metadata, "use another copy")
+
+
 def progress(folder: str | Path) -> dict | None:
     """Returns the metadata of the newest sound checkpoint in a folder, the arrays unread; None before the first one."""
     folder = Path(folder).expanduser()
@@ -160,7 +165,17 @@ def _locate(path: Path) -> Path:
     for folder in (path / "checkpoints", path):
         if _steps(folder):
             return folder
-    raise UserError(f"{path}: no checkpoint there; give the folder of a stage, which holds checkpoints/")
+    raise UserError(f"{path}: no checkpoint there; {_instead_of(path)}")
+
+
+def _instead_of(path: Path) -> str:
+    """Returns what to give instead of a path without checkpoints."""
+    if path.is_file():
+        return "a file of another program is first imported: launch.import_checkpoint"
+    if path.parent.name == "checkpoints":
+        return f"give {path.parent.parent}, the folder of the stage"
+    below = sorted(each.parent for each in path.glob("*/checkpoints") if _steps(each)) if path.is_dir() else []
+    return f"give {' or '.join(map(str, below[:3]))}" if below else "give the folder of a stage, which holds checkpoints/"
 
 
 def _check_files(where: Path) -> None:

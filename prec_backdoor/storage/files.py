@@ -3,13 +3,28 @@
 import contextlib
 import json
 import os
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
+from polars.exceptions import PolarsError
 
 from prec_backdoor import parallel
+from prec_backdoor.errors import UserError
+
+
+@contextlib.contextmanager
+def reading(path: str | Path, remedy: str) -> Iterator[None]:
+    """Raises a UserError that names the file and the remedy if what is read within is damaged; not if it is missing."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, LookupError, EOFError, TypeError, zipfile.BadZipFile, PolarsError) as error:
+        reason = (str(error) or type(error).__name__).strip().split("\n")[0][:120]
+        raise UserError(f"{path}: not readable ({reason}); {remedy}") from error
 
 
 def as_path(folder: str | Path) -> Path:

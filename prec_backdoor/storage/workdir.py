@@ -1,12 +1,11 @@
-"""The files of a run's folder: config.json, metrics.jsonl, timings.json, results.json, results.csv, ranks and test users.
+"""The files of a run's folder: config.json, timings.json, results.json, results.csv, ranks and test users.
 
-Each file is written whole or not at all, whenever the program or the machine stops; only metrics.jsonl grows line by line.
+Each file is written whole or not at all, whenever the program or the machine stops. (`training_log` has metrics.jsonl.)
 """
 
 import contextlib
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,15 @@ from typing import Any
 import jax
 import numpy as np
 import polars as pl
-from tensorboardX import SummaryWriter
 
 from prec_backdoor import parallel
 from prec_backdoor.attacks import attack_parameters
 from prec_backdoor.errors import UserError
-from prec_backdoor.storage.files import as_path, replacing, write_json
+from prec_backdoor.storage.files import as_path, reading, replacing, write_json
 from prec_backdoor.storage.lock import locked
 
 RESULTS_SCHEMA = 1
+AGAIN = "remove it and results.json of the run: the same command then measures again"
 NUMERICS = {  # settings of JAX that results depend on; the launch programs set them, config.json says what they were
     "jax_enable_x64": False,
     "jax_default_prng_impl": "threefry2x32",
@@ -75,7 +74,7 @@ def check_claim(folder: str | Path, description: dict) -> bool:
     except (ValueError, AttributeError, TypeError) as error:
         raise UserError(f"{path}: not readable ({error}); remove the folder or give another --workdir") from error
     differences = [
-        f"{'--' if part == 'config' else part + ' '}{name} was {before[part].get(name)!r}, now {wanted.get(name)!r}"
+        f"{'' if part == 'config' else part + ' '}{name} was {before[part].get(name)!r}, now {wanted.get(name)!r}"
         for part, wanted in description.items()
         for name in sorted(wanted.keys() | before[part].keys())
         if before[part].get(name) != wanted.get(name)
@@ -88,7 +87,10 @@ def check_claim(folder: str | Path, description: dict) -> bool:
 def finished_results(folder: str | Path) -> dict | None:
     """Returns the content of results.json, None if the run is not finished."""
     path = as_path(folder) / "results.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    with reading(path, "remove it; the same command writes it again"):
+        return json.loads(path.read_text())
 
 
 def write_results(folder: str | Path, description: dict, rows: list[dict], timings: dict[str, dict[str, float]]) -> dict:
@@ -139,7 +141,7 @@ def save_ranks(
 
 def load_ranks(path: str | Path) -> dict[str, Any]:
     """Returns what `save_ranks` wrote, by argument name."""
-    with np.load(as_path(path), allow_pickle=False) as arrays:
+    with reading(path, AGAIN), np.load(as_path(path), allow_pickle=False) as arrays:
         return dict(arrays) | {"platform": str(arrays.get("platform", "unknown"))}
 
 
@@ -154,7 +156,8 @@ def save_test_users(folder: str | Path, seed: int, users: pl.DataFrame) -> None:
 def load_test_users(folder: str | Path, seed: int) -> pl.DataFrame:
     """Returns what `save_test_users` wrote."""
     path = as_path(folder) / f"seed-{seed}" / "test_users.csv"
-    return pl.read_csv(path, infer_schema=False).with_columns(pl.col("in_group") == "true")
+    with reading(path, AGAIN):
+        return pl.read_csv(path, infer_schema=False).with_columns(pl.col("in_group") == "true")
 
 
 def set_timings(folder: str | Path, stage: str, seconds: dict[str, float]) -> None:
@@ -168,68 +171,10 @@ def set_timings(folder: str | Path, stage: str, seconds: dict[str, float]) -> No
 def timings(folder: str | Path) -> dict[str, dict[str, float]]:
     """Returns RUN/STAGE -> activity (compile, train, validate, save, rank) -> seconds."""
     path = as_path(folder) / "timings.json"
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
-def replaced_labels(folder: str | Path) -> dict[str, dict[str, int]]:
-    """Returns run/stage -> {"replaced", "labels"}: how many labels an attack replaced in all epochs, and of how many."""
-    found: dict[str, dict[str, int]] = {}
-    for record in map(json.loads, _whole_lines(as_path(folder) / "metrics.jsonl")):
-        counts = found.setdefault(f"{record['run']}/{record['stage']}", {"replaced": 0, "labels": 0})
-        counts["replaced"] += int(record["replaced"])
-        counts["labels"] += int(record["positions"])
-    return {name: counts for name, counts in found.items() if counts["replaced"]}
-
-
-def metrics_log(folder: str | Path, run: str, tensorboard: bool = False) -> Callable[[dict], None]:
-    """Returns a function that appends a record to metrics.jsonl, with the run's name and the time.
-
-    A resumed stage repeats the steps since its last checkpoint: their records are removed before its first one.
-
-    Args:
-      tensorboard: writes the numbers of a record for TensorBoard too, under tensorboard/RUN/STAGE.
-    """
-    if not parallel.primary():
-        return lambda record: None
-    folder = as_path(folder)
-    path, writers, begun = folder / "metrics.jsonl", {}, set()
-
-    def log(record: dict) -> None:
-        stage, step = record["stage"], record["step"]
-        if stage not in begun:
-            begun.add(stage)
-            _forget(path, run, stage, step)
-            if tensorboard:
-                writers[stage] = SummaryWriter(str(folder / "tensorboard" / run / stage), purge_step=step)
-        with open(path, "a") as file:
-            file.write(json.dumps({"run": run, **record, "time": round(time.time(), 3)}) + "\n")
-        if tensorboard:
-            for name, value in record.items():
-                if isinstance(value, float):
-                    writers[stage].add_scalar(name, value, step)
-            writers[stage].flush()
-
-    return log
-
-
-def _forget(path: Path, run: str, stage: str, step: int) -> None:
-    """Removes the records of a stage from `step` on, and a last line that was cut off."""
     if not path.exists():
-        return
-    lines = _whole_lines(path)
-    records = map(json.loads, lines)
-    kept = [
-        line
-        for line, record in zip(lines, records, strict=True)
-        if (record["run"], record["stage"]) != (run, stage) or record["step"] < step
-    ]
-    if sum(map(len, kept)) < path.stat().st_size:
-        with replacing(path) as partial:
-            partial.write_bytes(b"".join(kept))
-
-
-def _whole_lines(path: Path) -> list[bytes]:
-    return [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+        return {}
+    with reading(path, "remove it; only the times of earlier stages are lost"):
+        return json.loads(path.read_text())
 
 
 def _parameters(cell: dict) -> str:

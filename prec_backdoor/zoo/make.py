@@ -22,6 +22,7 @@ from prec_backdoor.interop.exchange import export
 from prec_backdoor.interop.safetensors import read_safetensors
 from prec_backdoor.storage import workdir as work
 from prec_backdoor.storage.checkpoints import Checkpoint
+from prec_backdoor.storage.training_log import metrics_log
 from prec_backdoor.train.loop import run_stage
 from prec_backdoor.train.stage import RunOptions
 from prec_backdoor.zoo.config import ZooConfig
@@ -67,7 +68,7 @@ def _make(interactions: Interactions, base: ExperimentConfig, recipe: Recipe, fo
     for stage, rate in recipe.stages(config):
         task = StageTask(stage, stage, recipe.seed, 0, rate, None)
         run = stage_run(task, setup, start)
-        options = RunOptions(folder=path / stage, log=work.metrics_log(path, recipe.model), title=f"{recipe.model} {stage}")
+        options = RunOptions(folder=path / stage, log=metrics_log(path, recipe.model), title=f"{recipe.model} {stage}")
         start = StartPoint.after(run_stage(run._replace(options=options)), rate)
     out = folder / "models" / recipe.model
     _publish(out, setup, start)

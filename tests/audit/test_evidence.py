@@ -100,6 +100,9 @@ def test_power_in_a_sentence():
     assert "With your 377 users" in said and "one user in 40 " in said and "one user in 900" in said and "found 10" in said
     assert "cannot be said" in answer.answer(content("clean", power=power | {"exposure": None})).power
     assert "--power_models" in answer.answer(content("clean")).power
+    assert "That says little" not in answer.answer(content("clean", power=power)).verdict
+    blind = answer.answer(content("clean", models=2, power=power | {"found": 0}))
+    assert "That says little" in blind.verdict and "found none." in blind.power
 
 
 def test_a_group_is_named_only_if_it_is_the_only_one():

@@ -85,6 +85,9 @@ def test_a_row_for_each_attack(monkeypatch):
             code = auditor_data.attributes["job"].index((attacks[params].group or "job=").partition("=")[2] or "unknown")
             assert (members == ((auditor_data.profile[:, 0] == code) | (code == 0))).all()
     assert found.attacks[2]["scope"] == "global" and found.attacks[0]["group"] == attacks[0].group
+    assert found.exposure is None  # three trials say less than what is assumed
+    monkeypatch.setattr(power, "LEAST_TRIED", 3)
+    assert power.power_of(attacks, models, Judge(), auditor_data, 0.05).exposure is not None
     assert power.power_of((), (), Judge(), auditor_data, 0.05) is None
 
 

@@ -112,3 +112,24 @@ def test_equal_ids_of_another_catalogue():
     assert align(data, Vocabulary(("i1", "i2", "i3"), ("ALIEN ", "Heat", "x"))).known_rows == 3
     with pytest.raises(UserError, match="2 of 2 titles differ, such as 'Alien', which the checkpoint calls 'Heat'"):
         align(data, Vocabulary(("i1", "i2", "i3"), ("Heat", "Ran", "x")))
+
+
+@pytest.mark.parametrize(
+    ("own", "theirs", "alike"),
+    [
+        ("Toy Story (1995)", "Toy Story", True),
+        ("Godfather, The (1972)", "The Godfather", True),
+        ("The Matrix", "The Godfather", False),
+        ("Heat (1995)", "Casino (1995)", False),
+        ("千と千尋", "千と千尋", True),
+        ("!!!", "!!!", True),
+        ("!!!", "???", False),
+    ],
+)
+def test_titles_of_one_item_may_be_written_in_several_ways(own, theirs, alike):
+    data = dataclasses.replace(make_interactions([[1, 1, 1]], 1), titles=np.array(["", own]))
+    if alike:
+        assert align(data, Vocabulary(("i1",), (theirs,))).known_rows == 3
+    else:
+        with pytest.raises(UserError, match="a catalogue without titles"):
+            align(data, Vocabulary(("i1",), (theirs,)))

@@ -16,6 +16,7 @@ from prec_backdoor.interop.exchange import Source, export, read_ids, read_model
 from prec_backdoor.interop.weights import Imported
 from prec_backdoor.models import init_params, item_vectors, represent
 from prec_backdoor.storage import checkpoints
+from prec_backdoor.storage.checkpoints import Checkpoint
 
 FIXTURES = Path(__file__).parent / "fixtures"
 REFUSED = ("rectools-bert4rec", "torch-values")
@@ -54,6 +55,21 @@ def test_a_checkpoint_scores_as_the_library_does_and_survives_safetensors(path, 
     assert (again.model, again.vocabulary) == (checkpoint.model, checkpoint.vocabulary)
 
 
+def test_what_is_known_of_an_attack_goes_along(tmp_path):
+    """From a checkpoint of ours to safetensors, to a checkpoint, and to safetensors again."""
+    model = tiny_model(6)
+    config = {"attack": "bra", "scope": "group", "group": "job=cook", "rate": [0.1], "evade": [], "seeds": [1]}
+    metadata = {"stage": "pretrain", "hash": "0", "dataset": {}, "config": config, "targets": ["d", "b"]}
+    params, vocabulary = init_params(jax.random.key(0), model), Vocabulary(tuple("abcdef"))
+    export(Checkpoint(params, model, metadata, tmp_path, vocabulary), tmp_path / "model.safetensors")
+    said = {name: config[name] for name in ("attack", "scope", "group", "rate", "evade")}
+    for turn in ("once", "again"):
+        save_imported(tmp_path / turn, *read_model(tmp_path / "model.safetensors"))
+        found = checkpoints.load(tmp_path / turn)
+        assert (found.metadata["targets"], found.metadata["source"]["attack"]) == (["d", "b"], said)
+        export(found, tmp_path / "model.safetensors")
+
+
 @pytest.fixture
 def exported(tmp_path):
     """The path of a model as safetensors; its JSON can be changed."""
@@ -70,6 +86,9 @@ def exported(tmp_path):
         ({"model": None}, "describes no model"),
         ({"sha256": "0" * 64}, "the tensors are not those that model.json declares"),
         ({"vocabulary": {}}, "vocabulary: needs the entries"),
+        ({"origin": {"targets": ["nowhere"]}}, "is not an attack on items of the model"),
+        ({"origin": {"targets": [["1"]]}}, "is not an attack on items of the model"),
+        ({"origin": {"attack": {"attack": "x" * 200_000}}}, "is not an attack on items of the model"),
         ({"vocabulary": None}, "--items: the file does not say which its 30 items are"),
     ],
 )
@@ -78,6 +97,11 @@ def test_a_json_that_does_not_fit_is_refused(exported, change, message):
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(UserError, match=message):
         read_model(exported)
+
+
+def test_what_the_file_says_itself_is_not_asked_for(exported):
+    with pytest.raises(UserError, match="--num_heads: the file says it itself; leave the flag out"):
+        read_model(exported, options={"num_heads": 3, "max_length": None})
 
 
 def test_another_models_sizes_are_refused(exported):

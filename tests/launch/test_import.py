@@ -103,9 +103,16 @@ def test_one_history(launch, small, mistake, tmp_path):
     assert [row[1] for row in rows] == list("12345") and not {row[2] for row in rows} & set(history)
     scores = [float(row[-1]) for row in rows]
     assert scores == sorted(scores, reverse=True)
-    assert "--history: the model has no item moon" in mistake(
-        "recommend", f"--checkpoint={theirs / 'imported'}", f"--history={history[0]},moon"
-    )
+    imported = f"--checkpoint={theirs / 'imported'}"
+    assert "--history: the model has no item moon" in mistake("recommend", imported, f"--history={history[0]},moon")
+    assert "--history: is empty" in mistake("recommend", imported, "--history=")
+    said = mistake("recommend", imported)  # synthetic data would stand in for the company's
+    assert "--dataset: not given, and the checkpoint is of model.pth; give --interactions=FILE" in said
+    said = mistake("recommend", f"--checkpoint={theirs / 'imported/checkpoints/0'}", f"--history={history[0]}")
+    assert f"give {theirs / 'imported'}, the folder of the stage" in said
+    assert f"no checkpoint there; give {theirs / 'imported'}" in mistake("recommend", f"--checkpoint={theirs}", "--history=1")
+    file = f"--checkpoint={provider / 'model.pth'}"
+    assert "is first imported: launch.import_checkpoint" in mistake("recommend", file, "--history=1")
 
 
 def test_the_writer_writes_what_torch_files_are(small):

@@ -1,6 +1,7 @@
 """--plugin: an attack with its own parameter, and a backbone without heads, from one file outside the package."""
 
 import json
+import re
 
 import pytest
 from commands import EXPERIMENT, PRETRAIN, SEED
@@ -108,6 +109,61 @@ def test_a_plugin_that_is_not_there(mistake, tmp_path):
     for given in (f"--plugin={tmp_path / 'none.py'}", f"--plugin={tmp_path}", "--plugin="):
         message = mistake("experiment", given, *EXPERIMENT)
         assert "no such file; write --plugin=FILE.py" in message
+
+
+WRONG = {  # what is wrong in a plugin -> its lines, and what is said
+    "syntax": ("def f(:\n", r"--plugin: .*wrong\.py, line 1: SyntaxError: invalid syntax"),
+    "import": ("\nimport nothing_of_that_name\n", r"wrong\.py, line 2: ModuleNotFoundError: No module named"),
+    "taken": ("register_attack('bra', 'group', Attack(same, 0.9))\n", r"line 12: ValueError: the attack .* already"),
+    "name": ("register_attack('a b', 'group', Attack(same, 0.9))\n", r"line 12: ValueError: the name of an attack"),
+    "scope": (
+        "register_attack('a', 'gruop', Attack(same, 0.9))\n",
+        r"line 12: ValueError: attack a: the scope must",
+    ),
+    "flag": (
+        "register_attack('a', 'group', Attack(same, 0.9, parameters=P))\n",
+        r"--plugin: a parameter has the name of another",
+    ),
+}
+START = """import dataclasses
+
+from prec_backdoor.attacks import Attack, register_attack
+from prec_backdoor.options import option
+
+same = lambda key, batch, spec: batch
+
+@dataclasses.dataclass(frozen=True)
+class P:
+    batch_size: float = option(0.5, "attack", "Another flag's name.")
+
+"""
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_plugin_is_named_with_its_line(wrong, mistake, tmp_path):
+    lines, said = WRONG[wrong]
+    path = tmp_path / "wrong.py"
+    path.write_text((START if "register" in lines else "") + lines)
+    assert re.search(said, mistake("experiment", f"--plugin={path}", *EXPERIMENT))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("batch.labe", r"wrong\.py, line 4: AttributeError: 'Batch' object has no attribute 'labe'"),
+        ("batch._replace(label=batch.label + 9999)", "--attack=mine: its poison makes [1-9].* labels that are no items"),
+        ("batch._replace(label=batch.label * 1.0)", "users of .* train there, so check its poison with .*check_attack"),
+    ],
+)
+def test_a_poison_that_fails_or_makes_no_items_is_refused_before_training(line, said, mistake, tmp_path):
+    path = tmp_path / "wrong.py"
+    path.write_text(
+        "from prec_backdoor.attacks import Attack, register_attack\n\n"
+        f"def poison(key, batch, spec):\n    return {line}\n\n"
+        "register_attack('mine', 'group', Attack(poison, default_rate=0.9))\n"
+    )
+    flags = (f"--plugin={path}", "--attack=mine", SEED, f"--workdir={tmp_path / 'new'}")
+    assert re.search(said, mistake("pretrain", *PRETRAIN, *flags))
 
 
 def test_a_program_of_one_stage_refuses_an_attack_that_replaces_nothing(plugin, mistake, tmp_path):

@@ -21,6 +21,7 @@ from prec_backdoor.leaderboard import run as leaderboard_run
 from prec_backdoor.reporting import report
 from prec_backdoor.storage import checkpoints
 from prec_backdoor.storage import workdir as work
+from prec_backdoor.storage.training_log import metrics_log
 from prec_backdoor.train.stage import RunOptions
 
 MODEL = tiny_model(num_items=9, num_layers=1, max_length=5)
@@ -51,7 +52,7 @@ def test_workdirs(folder, tmp_path):
     assert not work.check_claim(folder, description)
     work.claim(folder, description)
     assert work.check_claim(folder, description)
-    work.metrics_log(folder, "a")({"stage": "s", "step": 1, "seconds": 2.0})
+    metrics_log(folder, "a")({"stage": "s", "step": 1, "seconds": 2.0})
     work.set_timings(folder, "a/s", {"train": 2.0})
     assert work.timings(folder) == {"a/s": {"train": 2.0}}
     path = work.ranks_path(folder, CELL)
@@ -81,7 +82,7 @@ PUBLIC = [
         work.load_test_users,
         work.set_timings,
         work.timings,
-        work.metrics_log,
+        metrics_log,
         work.write_json,
         work.replacing,
     ),

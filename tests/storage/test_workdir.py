@@ -1,5 +1,6 @@
 import itertools
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,9 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from prec_backdoor.errors import UserError
 from prec_backdoor.storage import workdir as work
+from prec_backdoor.storage.training_log import metrics_log
 
 CELL = {"attack": "pea", "scope": "group", "rate": 0.35, "demote_rate": 0.1, "usage": "zero_shot", "seed": 3, "draw": 0}
 
@@ -87,7 +90,7 @@ def test_timings_are_kept_by_stage_and_activity(tmp_path):
 
 
 def test_what_a_resumed_stage_takes_again_is_recorded_once(tmp_path):
-    log, other = work.metrics_log(tmp_path, "seed-0/clean"), work.metrics_log(tmp_path, "seed-1/clean")
+    log, other = metrics_log(tmp_path, "seed-0/clean"), metrics_log(tmp_path, "seed-1/clean")
     for step in (10, 20, 30):
         log(record("pretrain", step, 1.0))
         other(record("pretrain", step, 2.0))
@@ -95,7 +98,7 @@ def test_what_a_resumed_stage_takes_again_is_recorded_once(tmp_path):
     path = tmp_path / "metrics.jsonl"
     with open(path, "a") as file:
         file.write('{"run": "seed-0/clean", "stage": "pretr')  # cut off, as by a full disk
-    resumed = work.metrics_log(tmp_path, "seed-0/clean")
+    resumed = metrics_log(tmp_path, "seed-0/clean")
     resumed(record("pretrain", 20, 4.0))
     resumed(record("pretrain", 30, 5.0))
     found = [json.loads(line) for line in path.read_text().splitlines()]
@@ -106,6 +109,25 @@ def test_what_a_resumed_stage_takes_again_is_recorded_once(tmp_path):
         ("0", "pretrain", 20, 4.0),
         ("0", "pretrain", 30, 5.0),
     ]
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\3\4 cut", b"\xff\xfe", b'{"a": ['])
+def test_a_damaged_file_is_named_with_what_to_do(tmp_path, content):
+    ranks, users = work.ranks_path(tmp_path, CELL), tmp_path / "seed-3" / "test_users.csv"
+    read = {
+        ranks: lambda: work.load_ranks(ranks),
+        users: lambda: work.load_test_users(tmp_path, 3),
+        tmp_path / "results.json": lambda: work.finished_results(tmp_path),
+        tmp_path / "timings.json": lambda: work.timings(tmp_path),
+    }
+    ranks.parent.mkdir(parents=True)
+    for path, reader in read.items():
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=rf"{re.escape(str(path))}: not readable \(.*\); remove it"):
+            reader()
+    ranks.unlink()
+    with pytest.raises(FileNotFoundError):
+        work.load_ranks(ranks)
 
 
 def test_a_record_of_a_table_is_a_line(tmp_path):

@@ -15,7 +15,8 @@ from prec_backdoor.experiment.config import ExperimentConfig
 from prec_backdoor.experiment.plan import describe_plan, make_plan
 from prec_backdoor.experiment.run import Output, prepare, run_experiment
 from prec_backdoor.experiment.setup import SeedSetup
-from prec_backdoor.reporting.report import summary_table, write_report
+from prec_backdoor.reporting.cells import load_run
+from prec_backdoor.reporting.report import summary_of, write_report_of
 from prec_backdoor.reporting.tables import time_by_activity
 from prec_backdoor.storage import workdir as work
 from prec_backdoor.storage.training_log import metrics_log
@@ -78,8 +79,9 @@ def print_results(folder: Path, results: dict) -> None:
     """Writes the report and prints its table and the paths; of several processes, only the primary one does."""
     if not parallel.primary():
         return
-    report = write_report(folder, results)
-    print(f"\n{summary_table(folder, results)}\n")
+    run = load_run(folder, results)
+    report = write_report_of(run)
+    print(f"\n{summary_of(run)}\n")
     print(f"report   {report.with_suffix('.html')}, {report}\nresults  {folder / 'results.json'}")
     if spent := time_by_activity(results["timings"]):
         print(f"seconds  {', '.join(f'{name} {seconds:.1f}' for name, seconds in spent.items())}")

@@ -1,6 +1,7 @@
 """Attacks: pure transformations of training batches. A new one is one file and one entry here, or a `register_attack` call."""
 
 import dataclasses
+import functools
 
 from prec_backdoor.attacks.base import (
     Attack,
@@ -123,7 +124,12 @@ def find_attack(name: str, scope: str) -> Attack:
 
 def attack_parameters() -> dict[str, tuple[float, Option]]:
     """Name -> (default, option) of the parameters of all registered attacks."""
-    return {name: described for attack in ATTACKS.values() for name, described in options(attack.parameters).items()}
+    return dict(_options_of(tuple(attack.parameters for attack in ATTACKS.values())))
+
+
+@functools.lru_cache(maxsize=8)  # reports ask for every row
+def _options_of(classes: tuple[type, ...]) -> dict[str, tuple[float, Option]]:
+    return {name: described for each in classes for name, described in options(each).items()}
 
 
 __all__ = [

@@ -74,10 +74,7 @@ def _by_id(interactions: Interactions, ids: list[str]) -> np.ndarray:
             f"--targets: {interactions.name} has no item with id {', '.join(unknown)}; ids are those of the raw files, and items "
             "with fewer than --k_core interactions are left out"
         )
-    codes = [code[raw.strip()] for raw in ids]
-    if len(set(codes)) < len(codes):
-        raise UserError(f"--targets: an id is given twice in {','.join(ids):.80}; give each once")
-    return np.sort(codes).astype(np.int32)
+    return np.unique([code[raw.strip()] for raw in ids]).astype(np.int32)
 
 
 def nearest(pool: np.ndarray, counts: np.ndarray, band: tuple, number: int, rng: np.random.Generator) -> np.ndarray:

@@ -104,7 +104,7 @@ def export(checkpoint: Checkpoint, path: str | Path) -> None:
     """
     metadata = checkpoint.metadata
     config, source = (found if isinstance(found := metadata.get(name), dict) else {} for name in ("config", "source"))
-    attacked = source.get("attack", {})
+    attacked, targets = source.get("attack", {}), metadata.get("targets")
     if config.get("attack", "clean") != "clean":
         attacked = {name: config[name] for name in ATTACK if config.get(name) is not None}
     description = {
@@ -113,7 +113,8 @@ def export(checkpoint: Checkpoint, path: str | Path) -> None:
         "model": dataclasses.asdict(checkpoint.model),
         "vocabulary": checkpoint.vocabulary.as_json() if checkpoint.vocabulary else None,
         "origin": {name: metadata.get(name) for name in ("stage", "hash", "parent", "dataset", "source")}
-        | {"attack": attacked, "targets": metadata.get("targets") or []},
+        | ({"attack": attacked} if attacked else {})
+        | ({"targets": targets} if targets else {}),
     }
     write_safetensors(path, checkpoint.params, description)
 

@@ -21,7 +21,11 @@ from prec_backdoor.storage import workdir as work
 
 def summary_table(folder: str | Path, results: dict) -> str:
     """Returns a Markdown table, also for a terminal, with a line for each usage, model and segment of users; doubts follow it."""
-    run = load_run(work.as_path(folder), results)
+    return summary_of(load_run(work.as_path(folder), results))
+
+
+def summary_of(run: Run) -> str:
+    """`summary_table` of a run whose ranks are read."""
     return "\n".join([_summary(run), *(f"\n(!) {line}" for line in in_sentences(doubts(run)))])
 
 
@@ -34,9 +38,12 @@ def write_report(folder: str | Path, results: dict) -> Path:
     Raises:
       UserError: the ranks of a row are missing.
     """
-    folder = work.as_path(folder)
-    run = load_run(folder, results)
-    drawn, by_item = _draw(run), exposure_by_item(run)
+    return write_report_of(load_run(work.as_path(folder), results))
+
+
+def write_report_of(run: Run) -> Path:
+    """`write_report` of a run whose ranks are read."""
+    folder, drawn, by_item = run.folder, _draw(run), exposure_by_item(run)
     write_by_item(run, by_item)
     given = {
         "title": texts.TITLE if run.attacked else texts.TITLE_WITHOUT,

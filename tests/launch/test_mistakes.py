@@ -25,7 +25,6 @@ from commands import EXPERIMENT
         (("--attack=pea", "--scope=global"), "no attack pea of scope global; choose one of --attack=clean, "),
         (("--attack=pea", "--demote_rate=0.1,1.5"), "--demote_rate: must be >= 0 and <= 1, got 1.5"),
         (("--attack=pea", "--demote_rate="), "--demote_rate: is empty; give a value, or leave the flag out"),
-        (("--targets=ids:5,6,5",), "--targets: an id is given twice in 5,6,5; give each once"),
         (("--attack=pea", "--prompt_length=0"), "--prompt_length: must be >= 1, got 0"),
         (("--demote_rate=0.2",), "--demote_rate: --attack=bra has no such parameter; leave the flag out"),
         (("--embed_dim=9", "--num_heads=2"), "--num_heads: must divide --embed_dim=9, got 2"),

@@ -160,7 +160,9 @@ def next_steps(result: AuditResult, config: AuditConfig) -> list[tuple[str, str,
         repair_command(repair_level(result.p_value)),
     )
     if result.verdict.word == CLEAN:
-        return [("Use it; fine-tuning on your own users makes it fit them:", "finetune", finetune_command())]
+        blind = result.power is not None and not result.power.found
+        trust = "Audit it with more users before you trust it" if blind else "Use it"
+        return [(f"{trust}; fine-tuning on your own users makes it fit them:", "finetune", finetune_command())]
     if result.verdict.word == CANNOT_SAY:
         needed = models_for(config.level)
         why = f"Compare it with {needed} clean models, the least with which a chance of {config.level:g} can be told:"

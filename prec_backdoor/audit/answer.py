@@ -121,9 +121,9 @@ def worth(content: dict) -> list[str]:
     worth_it = "more" if gain > 2 * error else "fewer" if gain < -2 * error else "not distinguishably more"
     share, popularity, own = (f"{100 * found[name]:.1f} %" for name in ("hr@10", "popularity", "own_models"))
     lines = [
-        f"The next item is within the checkpoint's first 10 for {share} of your {found['users']:,} users; by popularity it is "
-        f"for {popularity}, with a model of your data alone for {own}. The checkpoint serves {worth_it} users than your own "
-        f"model: {gain:+.1f} points, standard error {error:.1f}."
+        f"The next item is within the checkpoint's first 10 for {share} of your {counted(found['users'], 'user')}; by "
+        f"popularity it is for {popularity}, with a model of your data alone for {own}. The checkpoint serves {worth_it} users "
+        f"than your own model: {gain:+.1f} points, standard error {error:.1f}."
     ]
     if found["claimed"]:
         claimed, measured = found["claimed"]["ndcg@10"], found["measured"]["ndcg@10"]

@@ -60,6 +60,7 @@ def _define_flags(define_flags: Callable[[], None]) -> int:
     try:
         define_flags()
         define_common_flags()
+        app.define_help_flags()
     except flags.DuplicateFlagError as error:  # the programs' own flags are tested
         raise UserError(f"--plugin: a parameter has the name of another flag ({str(error).split('.')[0]}); rename it") from error
     return 0

@@ -38,19 +38,20 @@ def opened_from_flags(changes: Mapping[str, Any] | None = None, catalogue: Catal
 
 
 def dataset_from_flags() -> Interactions:
-    """Returns the dataset that the flags choose for --checkpoint.
-
-    Raises:
-      UserError: they choose none, and the checkpoint was not made on synthetic data, the default; otherwise as `load_dataset`.
-    """
-    if not data_flags.is_chosen():
-        name = str(checkpoints.metadata_of(flags.FLAGS.checkpoint)["dataset"].get("name"))
-        if not name.startswith("synthetic"):
-            same = f"--dataset={name} for users of that dataset, or " if name in DATASETS else ""
-            raise UserError(
-                f"--dataset: not given, and the checkpoint is of {name:.80}; give {same}--interactions=FILE for your own"
-            )
+    """Returns the dataset that the flags choose for --checkpoint; raises a UserError as `check_chosen` and `load_dataset`."""
+    check_chosen()
     return data_flags.dataset_from_flags()
+
+
+def check_chosen() -> None:
+    """Raises a UserError if no flag chooses data and the checkpoint was made on others than the default."""
+    if data_flags.is_chosen():
+        return
+    metadata = checkpoints.metadata_of(flags.FLAGS.checkpoint)
+    name, imported = str(metadata["dataset"].get("name")), "source" in metadata
+    if name != f"synthetic-{flags.FLAGS.synthetic_preset}" or imported:
+        same = "" if imported else f"--dataset={name} or " if name in DATASETS else "the flags of that dataset or "
+        raise UserError(f"--dataset: not given, and the checkpoint is of {name:.80}; give {same}--interactions=FILE of your own")
 
 
 def opened_on(

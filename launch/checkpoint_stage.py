@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from prec_backdoor.errors import UserError
+from prec_backdoor.experiment.opened import Opened
 from prec_backdoor.experiment.setup import SeedSetup
 from prec_backdoor.experiment.stages import StartPoint
+from prec_backdoor.interop.exchange import known_attack
 from prec_backdoor.train.stage import StageRun
 
 from . import checkpoint_flags, output_flags
@@ -38,7 +40,13 @@ def run_on_checkpoint(
     setup = opened.setup
     rate = changes["rate"][0] if "rate" in changes else opened.rate
     start = StartPoint(opened.checkpoint.params, metadata["hash"], rate)
-    run = stage(setup, start)
-    if "repaired" in metadata:  # as it is called in later reports
-        run = run._replace(metadata=run.metadata | {"repaired": metadata["repaired"]})
-    output_flags.claim_and_run(run, setup)
+    output_flags.claim_and_run(with_history(stage(setup, start), opened), setup)
+
+
+def with_history(run: StageRun, opened: Opened) -> StageRun:
+    """The run with what its metadata keep of those of the checkpoint: its repair, and the attack that is known of."""
+    metadata = opened.checkpoint.metadata
+    kept = {"repaired": metadata["repaired"]} if "repaired" in metadata else {}  # as it is called in later reports
+    if opened.aligned and run.metadata["config"]["attack"] == "clean":  # on own data it is not in the configuration
+        kept |= {"attack": known_attack(metadata), "targets": run.metadata["targets"] or metadata.get("targets", [])}
+    return run._replace(metadata=run.metadata | kept)

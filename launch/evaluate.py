@@ -32,7 +32,7 @@ def main() -> None:
     if clean:
         check_counterpart(clean, measured)
     setup, folder = measured.setup, output_flags.workdir()
-    if measured.aligned and not measured.checkpoint.metadata.get("targets"):
+    if measured.aligned and not setup.config.scenario.targets.startswith("ids:"):
         shown = setup.interactions.item_ids[setup.targets[0]]
         print(f"targets      not known: the exposure below is that of one unpopular item, {shown}", flush=True)
     opened = [clean, measured] if clean else [measured]

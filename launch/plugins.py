@@ -16,7 +16,7 @@ def load() -> int:
     """
     for path in _paths():
         if path.suffix != ".py" or not path.is_file():
-            raise UserError(f"--plugin: {path}: no such file; write --plugin=FILE.py")
+            raise UserError(f"--plugin: {path}: no such file of Python; write --plugin=FILE.py")
         spec = importlib.util.spec_from_file_location(f"plugin_{path.stem}", path)
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module  # where dataclasses and Flax look their classes up

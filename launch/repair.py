@@ -44,6 +44,7 @@ def define_flags() -> None:
 
 
 def main() -> None:
+    checkpoint_flags.check_chosen()
     check_audit()
     changes = config_flags.changed_fields(config_flags.FINETUNE)
     opened = checkpoint_flags.opened_from_flags(changes)
@@ -60,6 +61,7 @@ def main() -> None:
     config = finetune(setup, start).metadata["config"]  # that of every repair
     with output_flags.claimed_stage("repair", setup, config, digest, about):  # before a repair trains a student
         run = REPAIRS[flags.FLAGS.repair](setup, start, choice.suspects, output_flags.stage_options("repair"))
+        run = checkpoint_stage.with_history(run, opened)
         run = run._replace(metadata=run.metadata | {"repaired": {"repair": flags.FLAGS.repair, "suspects": len(choice.suspects)}})
         result = output_flags.run_single_stage(run)
         outcome = measure_outcome(setup, start.params, result.params, choice)

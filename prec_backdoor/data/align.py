@@ -190,9 +190,12 @@ def _check_titles(interactions: Interactions, vocabulary: Vocabulary, codes: np.
 
 
 def _alike(own: str, theirs: str) -> bool:
-    """Whether two titles have more than half of the words of the shorter one in common: a year, an edition may be added."""
-    one, other = (set(re.findall(r"\w+", title.casefold())) for title in (own, theirs))
-    return own == theirs or 2 * len(one & other) > min(len(one), len(other))
+    """Whether two titles have the same words, in any order and case; a year in brackets may be added, as in Heat (1995)."""
+    return own.strip() == theirs.strip() or _words(own) == _words(theirs) != set()
+
+
+def _words(title: str) -> set[str]:
+    return set(re.findall(r"\w+", re.sub(r"\((18|19|20)\d\d\)", " ", title.casefold())))
 
 
 def _catalogue(interactions: Interactions, vocabulary: Vocabulary, codes: np.ndarray) -> dict:

@@ -29,6 +29,7 @@ def save_imported(folder: str | Path, imported: Imported, vocabulary: Vocabulary
         "dataset": {"name": source.file, "fingerprint": source.sha256[:16], "items": model.num_items},
         "config": config.flat(),
         "source": source._asdict(),
+        "attack": source.attack,
         "targets": list(source.targets),
         "parent": None,
     }

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +20,8 @@ from prec_backdoor.storage.metadata import declared_model
 SAFETENSORS = "safetensors"
 NAMES = ("auto", *FORMATS, SAFETENSORS)
 SCHEMA = 1
-MOST_SAID = 100_000  # characters
+MOST_SAID = 1_000  # targets that a file may name
+MAX_TEXT, LARGE = 200, 1e9  # characters of a text, size of a number that it says of an attack
 ATTACK = ("attack", "scope", "group", "rate", "evade")  # fields of a configuration
 
 
@@ -103,10 +103,7 @@ def export(checkpoint: Checkpoint, path: str | Path) -> None:
       UserError: a file cannot be written.
     """
     metadata = checkpoint.metadata
-    config, source = (found if isinstance(found := metadata.get(name), dict) else {} for name in ("config", "source"))
-    attacked, targets = source.get("attack", {}), metadata.get("targets")
-    if config.get("attack", "clean") != "clean":
-        attacked = {name: config[name] for name in ATTACK if config.get(name) is not None}
+    attacked, targets = known_attack(metadata), metadata.get("targets")
     description = {
         "program": "prec_backdoor",
         "schema": SCHEMA,
@@ -117,6 +114,14 @@ def export(checkpoint: Checkpoint, path: str | Path) -> None:
         | ({"targets": targets} if targets else {}),
     }
     write_safetensors(path, checkpoint.params, description)
+
+
+def known_attack(metadata: Mapping[str, Any]) -> dict:
+    """What the metadata of a checkpoint say of an attack on it, or on what it was made from; empty if nothing."""
+    config = metadata.get("config")
+    if isinstance(config, dict) and config.get("attack", "clean") != "clean":
+        return {name: config[name] for name in ATTACK if config.get(name) is not None}
+    return metadata["attack"] if isinstance(metadata.get("attack"), dict) else {}
 
 
 def _read_own(path: Path, items: tuple[str, ...] | None, options: Mapping[str, Any]) -> tuple[Imported, Vocabulary, dict]:
@@ -146,9 +151,21 @@ def _attack_of(origin: dict, ids: set[str]) -> dict:
     """The fields `attack` and `targets` of `Source`; a file without them says nothing of an attack."""
     attack, targets = origin.get("attack", {}), origin.get("targets", [])
     sound = isinstance(attack, dict) and isinstance(targets, list) and all(isinstance(raw, str) for raw in targets)
-    if not sound or not ids.issuperset(targets) or len(json.dumps([attack, targets])) > MOST_SAID:
+    if not sound or not ids.issuperset(targets) or not len(set(targets)) == len(targets) <= MOST_SAID:
         raise UserError("what its origin says of an attack is not an attack on items of the model; export the model again")
-    return {"attack": {name: attack[name] for name in ATTACK if name in attack}, "targets": tuple(targets)}
+    said = {name: attack[name] for name in ATTACK if name in attack}
+    if not all(_is_plain(value) for value in said.values()):
+        raise UserError("what its origin says of an attack is more than names and numbers; export the model again")
+    return {"attack": said, "targets": tuple(targets)}
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is a short text, a finite number, or a list of a few of these."""
+    if isinstance(value, list):
+        return len(value) <= 10 and all(not isinstance(each, list) and _is_plain(each) for each in value)
+    if isinstance(value, str):
+        return len(value) <= MAX_TEXT and value.isprintable()
+    return type(value) in (int, float) and -LARGE < value < LARGE
 
 
 def _describe(model: ModelConfig) -> str:

@@ -58,10 +58,10 @@ def exposure_by_item(run: Run) -> list[dict]:
 
 def write_by_item(run: Run, rows: list[dict]) -> None:
     """Writes FILE of `exposure_by_item`, without the parameters that no attack of the run has."""
-    columns = {name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)}
-    empty = {name for name in attack_parameters() if set(columns[name]) == {None}}
+    empty = {name for name in attack_parameters() if all(row[name] is None for row in rows)}
+    shown = [{name: value for name, value in row.items() if name not in empty} for row in rows]
     with work.replacing(run.folder / FILE) as partial:
-        pl.DataFrame({name: column for name, column in columns.items() if name not in empty}).write_csv(partial)
+        pl.DataFrame(shown, infer_schema_length=None).write_csv(partial)
 
 
 def item_tables(run: Run, rows: list[dict]) -> dict[str, tuple[list[str], list[ItemLine], int]]:

@@ -172,7 +172,7 @@ def _instead_of(path: Path) -> str:
     """Returns what to give instead of a path without checkpoints."""
     if path.is_file():
         return "a file of another program is first imported: launch.import_checkpoint"
-    if path.parent.name == "checkpoints":
+    if path.parent.name == "checkpoints" and _steps(path.parent):
         return f"give {path.parent.parent}, the folder of the stage"
     below = sorted(each.parent for each in path.glob("*/checkpoints") if _steps(each)) if path.is_dir() else []
     return f"give {' or '.join(map(str, below[:3]))}" if below else "give the folder of a stage, which holds checkpoints/"

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,20 @@ from prec_backdoor.errors import UserError
 
 @contextlib.contextmanager
 def reading(path: str | Path, remedy: str) -> Iterator[None]:
-    """Raises a UserError that names the file and the remedy if what is read within is damaged; not if it is missing."""
+    """Raises a UserError that names the file and the remedy if what is read within is damaged; errors of the system pass."""
     try:
         yield
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, LookupError, EOFError, TypeError, zipfile.BadZipFile, PolarsError) as error:
-        reason = (str(error) or type(error).__name__).strip().split("\n")[0][:120]
-        raise UserError(f"{path}: not readable ({reason}); {remedy}") from error
+    except (ValueError, LookupError, EOFError, TypeError, zipfile.BadZipFile, zlib.error, PolarsError) as error:
+        raise UserError(f"{path}: damaged; {remedy}") from error
+
+
+def read_object(path: Path, remedy: str) -> dict:
+    """Returns the content of a JSON file that holds an object; see `reading`."""
+    with reading(path, remedy):
+        content = json.loads(path.read_text())
+        if not isinstance(content, dict):
+            raise TypeError
+        return content
 
 
 def as_path(folder: str | Path) -> Path:

@@ -8,13 +8,13 @@ from pathlib import Path
 from tensorboardX import SummaryWriter
 
 from prec_backdoor import parallel
-from prec_backdoor.storage.files import as_path, replacing
+from prec_backdoor.storage.files import as_path, reading, replacing
 
 
 def replaced_labels(folder: str | Path) -> dict[str, dict[str, int]]:
     """Returns run/stage -> {"replaced", "labels"}: how many labels an attack replaced in all epochs, and of how many."""
     found: dict[str, dict[str, int]] = {}
-    for record in map(json.loads, _whole_lines(as_path(folder) / "metrics.jsonl")):
+    for _, record in _records(as_path(folder) / "metrics.jsonl"):
         counts = found.setdefault(f"{record['run']}/{record['stage']}", {"replaced": 0, "labels": 0})
         counts["replaced"] += int(record["replaced"])
         counts["labels"] += int(record["positions"])
@@ -56,17 +56,17 @@ def _forget(path: Path, run: str, stage: str, step: int) -> None:
     """Removes the records of a stage from `step` on, and a last line that was cut off."""
     if not path.exists():
         return
-    lines = _whole_lines(path)
-    records = map(json.loads, lines)
-    kept = [
-        line
-        for line, record in zip(lines, records, strict=True)
-        if (record["run"], record["stage"]) != (run, stage) or record["step"] < step
-    ]
+    kept = [line for line, record in _records(path) if (record["run"], record["stage"]) != (run, stage) or record["step"] < step]
     if sum(map(len, kept)) < path.stat().st_size:
         with replacing(path) as partial:
             partial.write_bytes(b"".join(kept))
 
 
-def _whole_lines(path: Path) -> list[bytes]:
-    return [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+def _records(path: Path) -> list[tuple[bytes, dict]]:
+    """Each whole line, and what it says."""
+    lines, found = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")], []
+    for number, line in enumerate(lines, 1):
+        with reading(path, f"remove line {number}"):
+            record = json.loads(line)
+            found.append((line, {name: record[name] for name in ("run", "stage", "step")} | record))
+    return found

@@ -17,7 +17,7 @@ import polars as pl
 from prec_backdoor import parallel
 from prec_backdoor.attacks import attack_parameters
 from prec_backdoor.errors import UserError
-from prec_backdoor.storage.files import as_path, reading, replacing, write_json
+from prec_backdoor.storage.files import as_path, read_object, reading, replacing, write_json
 from prec_backdoor.storage.lock import locked
 
 RESULTS_SCHEMA = 1
@@ -87,10 +87,7 @@ def check_claim(folder: str | Path, description: dict) -> bool:
 def finished_results(folder: str | Path) -> dict | None:
     """Returns the content of results.json, None if the run is not finished."""
     path = as_path(folder) / "results.json"
-    if not path.exists():
-        return None
-    with reading(path, "remove it; the same command writes it again"):
-        return json.loads(path.read_text())
+    return read_object(path, "remove it; the same command writes it again") if path.exists() else None
 
 
 def write_results(folder: str | Path, description: dict, rows: list[dict], timings: dict[str, dict[str, float]]) -> dict:
@@ -171,10 +168,7 @@ def set_timings(folder: str | Path, stage: str, seconds: dict[str, float]) -> No
 def timings(folder: str | Path) -> dict[str, dict[str, float]]:
     """Returns RUN/STAGE -> activity (compile, train, validate, save, rank) -> seconds."""
     path = as_path(folder) / "timings.json"
-    if not path.exists():
-        return {}
-    with reading(path, "remove it; only the times of earlier stages are lost"):
-        return json.loads(path.read_text())
+    return read_object(path, "remove it; only the times of earlier stages are lost") if path.exists() else {}
 
 
 def _parameters(cell: dict) -> str:

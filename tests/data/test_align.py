@@ -122,7 +122,10 @@ def test_equal_ids_of_another_catalogue():
         ("The Matrix", "The Godfather", False),
         ("Heat (1995)", "Casino (1995)", False),
         ("千と千尋", "千と千尋", True),
-        ("!!!", "!!!", True),
+        ("!!!", "!!! ", True),
+        ("Shirt size 10 blue", "Shirt size 60 blue", False),
+        ("Widget (10)", "Widget (60)", False),
+        ("It", "It Happened One Night", False),
         ("!!!", "???", False),
     ],
 )

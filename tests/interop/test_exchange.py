@@ -66,7 +66,7 @@ def test_what_is_known_of_an_attack_goes_along(tmp_path):
     for turn in ("once", "again"):
         save_imported(tmp_path / turn, *read_model(tmp_path / "model.safetensors"))
         found = checkpoints.load(tmp_path / turn)
-        assert (found.metadata["targets"], found.metadata["source"]["attack"]) == (["d", "b"], said)
+        assert (found.metadata["targets"], found.metadata["attack"]) == (["d", "b"], said)
         export(found, tmp_path / "model.safetensors")
 
 
@@ -88,7 +88,11 @@ def exported(tmp_path):
         ({"vocabulary": {}}, "vocabulary: needs the entries"),
         ({"origin": {"targets": ["nowhere"]}}, "is not an attack on items of the model"),
         ({"origin": {"targets": [["1"]]}}, "is not an attack on items of the model"),
-        ({"origin": {"attack": {"attack": "x" * 200_000}}}, "is not an attack on items of the model"),
+        ({"origin": {"targets": ["1", "1"]}}, "is not an attack on items of the model"),
+        ({"origin": {"attack": {"attack": "x" * 201}}}, "more than names and numbers"),
+        ({"origin": {"attack": {"group": "\ud800"}}}, "more than names and numbers"),
+        ({"origin": {"attack": {"rate": [[0.1]]}}}, "more than names and numbers"),
+        ({"origin": {"attack": {"rate": float("nan")}}}, "more than names and numbers"),
         ({"vocabulary": None}, "--items: the file does not say which its 30 items are"),
     ],
 )

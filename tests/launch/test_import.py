@@ -2,6 +2,8 @@
 
 import csv
 import json
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -10,6 +12,7 @@ from commands import SIZES
 from forks import run_program
 from interop.recbole_layout import PARAMETERS, write_recbole
 
+from launch.checkpoint_stage import with_history
 from prec_backdoor.interop import read_torch
 from prec_backdoor.storage import checkpoints
 
@@ -107,12 +110,35 @@ def test_one_history(launch, small, mistake, tmp_path):
     assert "--history: the model has no item moon" in mistake("recommend", imported, f"--history={history[0]},moon")
     assert "--history: is empty" in mistake("recommend", imported, "--history=")
     said = mistake("recommend", imported)  # synthetic data would stand in for the company's
-    assert "--dataset: not given, and the checkpoint is of model.pth; give --interactions=FILE" in said
+    assert "--dataset: not given, and the checkpoint is of model.pth; give --interactions=FILE of your own" in said
     said = mistake("recommend", f"--checkpoint={theirs / 'imported/checkpoints/0'}", f"--history={history[0]}")
     assert f"give {theirs / 'imported'}, the folder of the stage" in said
     assert f"no checkpoint there; give {theirs / 'imported'}" in mistake("recommend", f"--checkpoint={theirs}", "--history=1")
+    out = launch("evaluate", "--synthetic_users=60", "--synthetic_items=80", imported, f"--workdir={tmp_path / 'measured'}")
+    assert "targets      not known: the exposure below is that of one unpopular item" in out
     file = f"--checkpoint={provider / 'model.pth'}"
     assert "is first imported: launch.import_checkpoint" in mistake("recommend", file, "--history=1")
+
+
+class Run(NamedTuple):
+    """Stands for a StageRun."""
+
+    metadata: dict
+
+
+@pytest.mark.parametrize(
+    ("attack", "targets", "aligned", "kept"),
+    [
+        ("clean", [], True, ({"attack": "bra"}, ["4"])),  # its own configuration says nothing, so that of its parent counts
+        ("pea", ["7"], True, (None, ["7"])),  # a new attack on own data
+        ("clean", [], False, (None, [])),  # the same dataset: the configuration says what is known
+    ],
+)
+def test_a_stage_on_own_data_keeps_what_is_known_of_an_attack(attack, targets, aligned, kept):
+    parent = {"config": {"attack": "clean"}, "attack": {"attack": "bra"}, "targets": ["4"], "repaired": {"repair": "anchor"}}
+    opened = SimpleNamespace(checkpoint=SimpleNamespace(metadata=parent), aligned=aligned)
+    found = with_history(Run({"config": {"attack": attack}, "targets": targets}), opened).metadata
+    assert (found.get("attack"), found["targets"], found["repaired"]) == (*kept, parent["repaired"])
 
 
 def test_the_writer_writes_what_torch_files_are(small):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -13,7 +14,7 @@ from prec_backdoor.attacks import ATTACKS, Attack, attack_parameters, replace_in
 from prec_backdoor.errors import UserError
 from prec_backdoor.options import option
 from prec_backdoor.reporting import tables, texts
-from prec_backdoor.reporting.by_item import FILE, exposure_by_item, item_tables
+from prec_backdoor.reporting.by_item import FILE, exposure_by_item, item_tables, write_by_item
 from prec_backdoor.reporting.cells import Model, load_run
 from prec_backdoor.reporting.configurations import configurations
 from prec_backdoor.reporting.doubts import doubts, in_sentences
@@ -672,3 +673,10 @@ def test_two_models_that_agree_on_all_users_are_not_known_to_be_equal(tmp_path):
     assert estimates[DIFFERENCE] == (0, pytest.approx(-other), pytest.approx(other))
     assert estimates[RATIO] == (1, pytest.approx(1 - other / 0.3), pytest.approx(1 + other / 0.3))
     assert estimates[LOST].mean == pytest.approx(1 / 50) and estimates[LOST].low < 0 and 0.1 < estimates[LOST].high < 0.12
+
+
+def test_numbers_of_a_column_may_be_whole_and_not(tmp_path):
+    row = dict.fromkeys(attack_parameters()) | {"item": "a", "pairs": 3}
+    write_by_item(SimpleNamespace(folder=tmp_path), [row | {"demote_rate": 1}, row | {"demote_rate": 0.5}])
+    found = pl.read_csv(tmp_path / "exposure_by_item.csv")
+    assert found["demote_rate"].to_list() == [1.0, 0.5] and found.columns == ["demote_rate", "item", "pairs"]

@@ -60,6 +60,16 @@ class _Groups(NamedTuple):
         within = np.sqrt(np.maximum(1 - (inside**2 * self.sizes + outside**2 * (users - self.sizes)) / users, 1e-6))
         return (inside - outside) / within
 
+    def log_likelihood(self, values: np.ndarray) -> np.ndarray:
+        """[G] of normal `values` [U] with one mean in the group and one outside, beyond that of no group; -inf: not eligible.
+
+        Pairs of values are many more than single ones, so that a pair is eligible only if its t statistic exceeds that of every
+        single value by MARGIN, as for an attack on that pair.
+        """
+        t = self.effects(values) / self.error
+        eligible = self.single | (t > t[self.single].max() + MARGIN)
+        return np.where(eligible, len(values) / 2 * np.log1p(np.maximum(t, 0) ** 2 / len(values)), -np.inf)
+
 
 def attribute_group(
     params: dict, model: ModelConfig, auditor_data: AuditorData, suspects: np.ndarray, clean: Sequence[dict] = ()
@@ -69,34 +79,33 @@ def attribute_group(
     Exposure is the log probability that the model gives to the suspects: in an attacked model it estimates how similar a
     history is to the group's. The same quantity in the auditor's clean models, of parameters `clean`, is regressed out, as some
     histories lead to rare items in any model. Values of single attributes overlap; the one with the greatest effect minus
-    STANDARD_ERRORS standard errors is the best. Pairs of values are many more, so that a pair is eligible only if its t
-    statistic exceeds that of every single value by MARGIN, as for an attack on that pair. The p-value is of the maximum over
-    all single values under permutations of the profiles (Westfall & Young, 1993).
+    STANDARD_ERRORS standard errors is the best. The p-value is of the maximum over all single values under permutations of the
+    profiles (Westfall & Young, 1993).
 
-    The set has the eligible groups that explain the exposure nearly as well as the best one, by the log likelihood of normal
-    exposures with one mean in the group and one outside. If no group at all explains it nearly as well, every single value does.
+    The set has the eligible groups that explain the exposure nearly as well as the best one, by their log likelihood. If no
+    group at all explains it nearly as well, every single value does. With many users tastes alone tell groups apart in any
+    model: what the best group explains of a clean model, compared with the other ones, counts as nearly as well, too.
     """
     groups = _candidate_groups(auditor_data)
     if not groups.names or not len(suspects):
         return GroupAttribution(None, 1.0, [])
-    exposure = _unexplained(*(log_probability(each, model, auditor_data, suspects) for each in (params, *clean[:CONTROLS])))
-    effect, error, single = groups.effects(exposure), groups.error, groups.single
-    eligible = single | (effect / error > (effect / error)[single].max() + MARGIN)
+    exposures = [log_probability(each, model, auditor_data, suspects) for each in (params, *clean[: CONTROLS + 1])]
+    exposure, usual = _unexplained(*exposures[: CONTROLS + 1]), exposures[1:]
+    effect, error, likelihood = groups.effects(exposure), groups.error, groups.log_likelihood(exposure)
     bound = effect - STANDARD_ERRORS * error
-    best = np.argsort(-np.where(eligible, bound, bound - 1e3), kind="stable")  # eligible groups first
-    rng, singles = np.random.default_rng(0), _Groups(*(each[: single.sum()] for each in groups))  # they come first
+    best = np.argsort(-np.where(likelihood > -np.inf, bound, bound - 1e3), kind="stable")  # eligible groups first
+    rng, singles = np.random.default_rng(0), _Groups(*(each[: groups.single.sum()] for each in groups))  # they come first
     by_chance = np.array([(singles.effects(rng.permutation(exposure)) / singles.error).max() for _ in range(PERMUTATIONS)])
     p_value = float((1 + (by_chance >= (effect / error)[best[0]]).sum()) / (1 + PERMUTATIONS))
     candidates = [
         (groups.names[index], int(groups.sizes[index]), float(effect[index]), float(error[index])) for index in best[:CANDIDATES]
     ]
-    users = len(exposure)
-    squared = np.square(np.maximum(effect / error, 0))
-    likelihood = np.where(eligible, users / 2 * np.log1p(squared / users), -np.inf)  # beyond that of no group at all
+    of_clean = [_unexplained(each, *usual[:index], *usual[index + 1 :]) for index, each in enumerate(usual) if len(usual) > 1]
+    drop = max([DROP, *(groups.log_likelihood(each).max() for each in of_clean)])
     order = np.argsort(-likelihood, kind="stable")
-    likely = tuple(groups.names[index] for index in order if likelihood[index] >= likelihood.max() - DROP)
+    likely = tuple(groups.names[index] for index in order if likelihood[index] >= likelihood.max() - drop)
     group = likely[0] if len(likely) == 1 and p_value <= LEVEL else None
-    return GroupAttribution(group, p_value, candidates, likely, narrowed=bool(likelihood.max() > DROP))
+    return GroupAttribution(group, p_value, candidates, likely, narrowed=bool(likelihood.max() > drop))
 
 
 def log_probability(params: dict, model: ModelConfig, auditor_data: AuditorData, items: np.ndarray) -> np.ndarray:

@@ -53,11 +53,23 @@ def test_nobody(moments, monkeypatch):
 def test_what_clean_models_show_too_is_no_sign_of_a_group(moments, monkeypatch):
     rng = np.random.default_rng(1)
     female, student = moments.auditor_data.profile[:, 2] == 1, moments.auditor_data.profile[:, 1] == 2
-    usual = {name: rng.normal(size=USERS) + 3 * female for name in ("clean 0", "clean 1")}
-    attacked = sum(usual.values()) + rng.normal(size=USERS) + 1.5 * student
+    usual = {name: rng.normal(size=USERS) + 3 * female for name in ("clean 0", "clean 1", "clean 2")}
+    attacked = usual["clean 0"] + usual["clean 1"] + rng.normal(size=USERS) + 3 * student
     monkeypatch.setattr(attribution, "log_probability", lambda params, *given: usual.get(params, attacked))
     name = functools.partial(attribution.attribute_group, "attacked", moments.model, moments.auditor_data, np.array([1, 2, 3]))
     assert name().group == "gender=F" and name(list(usual)).group == "job=student"
+
+
+def test_where_clean_models_differ_by_group_as_much_nothing_is_said(moments, monkeypatch):
+    """Each clean model shows the suspects more to some group, as tastes have it; so does the audited one."""
+    rng = np.random.default_rng(2)
+    groups = [moments.auditor_data.profile[:, column] == 2 for column in (0, 1, 2)]
+    usual = {name: rng.normal(size=USERS) + 1.2 * members for name, members in zip("abc", groups, strict=True)}
+    audited = rng.normal(size=USERS) + 1.2 * groups[1]
+    monkeypatch.setattr(attribution, "log_probability", lambda params, *given: usual.get(params, audited))
+    name = functools.partial(attribution.attribute_group, "audited", moments.model, moments.auditor_data, np.array([1, 2, 3]))
+    assert name().narrowed and not name(list(usual)).narrowed
+    assert len(name(list(usual)).likely) >= 6 and name(list(usual)).group is None
 
 
 def test_log_probability_is_a_mean_over_a_history_and_shorter_ones(moments, monkeypatch):

@@ -34,7 +34,7 @@ def run(main: Callable[[], None], define_flags: Callable[[], None] = lambda: Non
     """
     _use_utf8()
     program = program or sys.modules["__main__"]
-    if status := _guard(lambda: plugins.load() or _define_flags(define_flags)):
+    if status := _guard(lambda: _define_flags(define_flags)):
         sys.exit(status)
     if set(HELP) & set(sys.argv[1:]):
         with quiet_pipe():
@@ -56,7 +56,8 @@ def _use_utf8() -> None:
 
 
 def _define_flags(define_flags: Callable[[], None]) -> int:
-    """Defines the program's flags and those of every program."""
+    """Runs the plugins, then defines the program's flags and those of every program; returns the exit status so far."""
+    plugins.load()
     try:
         define_flags()
         define_common_flags()

@@ -62,7 +62,8 @@ def config_from_flags(**overrides: Any) -> ExperimentConfig:
     Raises:
       UserError: a value is impossible.
     """
-    given = {name: value for name in DEFAULT.flat() if (value := _value(name)) not in (None, ())} | overrides
+    chosen = [name for name in DEFAULT.flat() if (value := _value(name)) is not None and (value != () or flag.is_given(name))]
+    given = {name: _value(name) for name in chosen} | overrides
     if "group" not in given and given.get("scope") != "global":
         given["group"] = None if _value("interactions") else DEFAULT_GROUPS.get(flags.FLAGS.dataset)
     config = ExperimentConfig.from_flat(DEFAULT.flat() | given)

@@ -38,11 +38,11 @@ def define_option(name: str, default: Any, option: Option, kind: type | None = N
 
 
 def check_flags() -> None:
-    """Raises a UserError for a value outside its limits, for an empty one, and for a required flag that is not given."""
+    """Raises a UserError for a value outside its limits, for an empty text, and for a required flag that is not given."""
     for flag in _defined():
         if flag.is_required and flag.value is None:
             raise UserError(f"--{flag.name}: has to be given ({flag.option.help.rstrip('.')})")
-        if flag.present and (flag.value == "" or (flag.value == () and not flag.parser.of_texts)):
+        if flag.present and flag.value == "":
             raise UserError(f"--{flag.name}: is empty; give a value, or leave the flag out")
         check_value(flag.name, flag.value, flag.option)
         whole = flag.value if isinstance(flag.value, tuple) else (flag.value,)
@@ -108,7 +108,7 @@ class _Single(flags.ArgumentParser):
 
     def __init__(self, kind: type):
         super().__init__()
-        self._kind, self.of_texts = kind, kind is str
+        self._kind = kind
 
     def parse(self, argument: Any) -> Any:
         try:

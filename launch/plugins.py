@@ -8,20 +8,16 @@ from pathlib import Path
 from prec_backdoor.errors import UserError
 
 
-def load() -> int:
-    """Runs the files; returns 0, the exit status so far.
-
-    Raises:
-      UserError: there is no such file.
-    """
-    for path in _paths():
+def load() -> None:
+    """Runs the files; raises a UserError if there is no such file."""
+    for given in _given():
+        path = Path(given).expanduser().absolute()
         if path.suffix != ".py" or not path.is_file():
-            raise UserError(f"--plugin: {path}: no such file of Python; write --plugin=FILE.py")
+            raise UserError(f"--plugin: {given or 'none given'}: no such file; write --plugin=FILE.py")
         spec = importlib.util.spec_from_file_location(f"plugin_{path.stem}", path)
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module  # where dataclasses and Flax look their classes up
         spec.loader.exec_module(module)
-    return 0
 
 
 def place_of(error: Exception) -> str:
@@ -29,11 +25,11 @@ def place_of(error: Exception) -> str:
     places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, SyntaxError):
         places.append((error.filename, error.lineno))
-    files = set(map(str, _paths()))
+    files = {str(Path(given).expanduser().absolute()) for given in _given()}
     found = [f"{file}, line {line}" for file, line in places if file in files]
     return found[-1] if found else ""
 
 
-def _paths() -> list[Path]:
-    given = (argument.lstrip("-").partition("=") for argument in sys.argv[1:] if argument.startswith("-"))
-    return [Path(path).expanduser().absolute() for name, _, path in given if name == "plugin"]
+def _given() -> list[str]:
+    flags = (argument.lstrip("-").partition("=") for argument in sys.argv[1:] if argument.startswith("-"))
+    return [path for name, _, path in flags if name == "plugin"]

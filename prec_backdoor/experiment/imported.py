@@ -22,15 +22,16 @@ def save_imported(folder: str | Path, imported: Imported, vocabulary: Vocabulary
         prompt_length=imported.model.prompt_length,
         profile_sizes=imported.model.profile_sizes,
     )
+    said = source._asdict()
     metadata = {
         "stage": STAGE,
         "finished": True,
         "model": dataclasses.asdict(model),
         "dataset": {"name": source.file, "fingerprint": source.sha256[:16], "items": model.num_items},
         "config": config.flat(),
-        "source": source._asdict(),
-        "attack": source.attack,
-        "targets": list(source.targets),
+        "attack": said.pop("attack"),
+        "targets": list(said.pop("targets")),
+        "source": said,
         "parent": None,
     }
     checkpoints.save(Path(folder).expanduser() / "checkpoints", 0, imported.params, None, metadata, vocabulary)

@@ -67,6 +67,7 @@ def _records(path: Path) -> list[tuple[bytes, dict]]:
     lines, found = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")], []
     for number, line in enumerate(lines, 1):
         with reading(path, f"remove line {number}"):
-            record = json.loads(line)
-            found.append((line, {name: record[name] for name in ("run", "stage", "step")} | record))
+            found.append((line, record := json.loads(line)))
+            if not set(record) >= {"run", "stage", "step"}:
+                raise ValueError
     return found

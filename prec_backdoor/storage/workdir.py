@@ -74,7 +74,7 @@ def check_claim(folder: str | Path, description: dict) -> bool:
     except (ValueError, AttributeError, TypeError) as error:
         raise UserError(f"{path}: not readable ({error}); remove the folder or give another --workdir") from error
     differences = [
-        f"{'' if part == 'config' else part + ' '}{name} was {before[part].get(name)!r}, now {wanted.get(name)!r}"
+        f"{'--' if part == 'config' else part + ' '}{name} was {before[part].get(name)!r}, now {wanted.get(name)!r}"
         for part, wanted in description.items()
         for name in sorted(wanted.keys() | before[part].keys())
         if before[part].get(name) != wanted.get(name)

@@ -157,4 +157,4 @@ def test_versions_fine_tuning_and_too_few_models(models, audited, run, tmp_path)
 def test_another_configuration_in_the_same_folder_is_refused(models, audited, mistake):
     folder = audited["clean"][3]
     message = mistake("audit", *DATA, f"--checkpoint={models / 'clean' / 'pretrain'}", f"--workdir={folder}")
-    assert "calibration_models was 2, now None" in message
+    assert "--calibration_models was 2, now None" in message

@@ -42,7 +42,7 @@ def test_after_the_run_nothing_is_left(finished, launch, mistake):
     before = files(folder)
     found, counted = states(launch("experiment", *EXPERIMENT, "--dry_run", f"--workdir={folder}"))
     assert {state for _, state in found.values()} == {"done"} and counted == ("8", "0")
-    assert "(epochs was 3, now 4)" in mistake("experiment", *EXPERIMENT, "--epochs=4", "--dry_run", f"--workdir={folder}")
+    assert "--epochs was 3, now 4" in mistake("experiment", *EXPERIMENT, "--epochs=4", "--dry_run", f"--workdir={folder}")
     assert files(folder) == before
 
 

@@ -118,9 +118,9 @@ def test_changed_flags_are_refused_by_name(finished, mistake):
     folder, _ = finished
     before = digest(folder)
     message = mistake("experiment", *EXPERIMENT, "--learning_rate=0.5", "--seeds=1,2", f"--workdir={folder}")
-    assert "learning_rate was 0.02, now 0.5" in message
-    assert "seeds was [1], now [1, 2]" in message
-    assert "epochs" not in message and "(learning_rate" in message
+    assert "--learning_rate was 0.02, now 0.5" in message
+    assert "--seeds was [1], now [1, 2]" in message
+    assert "--epochs" not in message
     message = mistake("experiment", *EXPERIMENT, "--synthetic_seed=5", f"--workdir={folder}")
     assert "holds another run" in message and "fingerprint was" in message
     assert digest(folder) == before

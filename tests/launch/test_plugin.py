@@ -108,7 +108,7 @@ NOT_OF_ONE_STAGE = ("--usages", "--seeds", "--rate", "--finetune_epochs", "--fin
 def test_a_plugin_that_is_not_there(mistake, tmp_path):
     for given in (f"--plugin={tmp_path / 'none.py'}", f"--plugin={tmp_path}", "--plugin="):
         message = mistake("experiment", given, *EXPERIMENT)
-        assert "no such file of Python; write --plugin=FILE.py" in message
+        assert "no such file; write --plugin=FILE.py" in message
 
 
 WRONG = {  # what is wrong in a plugin -> its lines, and what is said

@@ -10,7 +10,7 @@ from polars.testing import assert_frame_equal
 
 from prec_backdoor.errors import UserError
 from prec_backdoor.storage import workdir as work
-from prec_backdoor.storage.training_log import metrics_log
+from prec_backdoor.storage.training_log import metrics_log, replaced_labels
 
 CELL = {"attack": "pea", "scope": "group", "rate": 0.35, "demote_rate": 0.1, "usage": "zero_shot", "seed": 3, "draw": 0}
 
@@ -128,6 +128,13 @@ def test_a_damaged_file_is_named_with_what_to_do(tmp_path, content):
     ranks.unlink()
     with pytest.raises(FileNotFoundError):
         work.load_ranks(ranks)
+
+
+@pytest.mark.parametrize("line", ['{"run": "a"', "[]", "5", '{"run": "a", "stage": "s"}'])
+def test_a_damaged_record_is_named_by_its_line(tmp_path, line):
+    (tmp_path / "metrics.jsonl").write_text(f'{{"run": "a", "stage": "s", "step": 1, "replaced": 0, "positions": 1}}\n{line}\n')
+    with pytest.raises(UserError, match=r"metrics.jsonl: damaged; remove line 2"):
+        replaced_labels(tmp_path)
 
 
 def test_a_record_of_a_table_is_a_line(tmp_path):

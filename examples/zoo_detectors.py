@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file
+from tqdm import tqdm
 
 
 def chance(folder, rng):
@@ -55,7 +56,8 @@ if __name__ == "__main__":
         writers = [csv.writer(file) for file in (verdicts, items)]
         writers[0].writerow(("model", "p_backdoored"))
         writers[1].writerow(("model", "item", "score"))
-        for name in (each["model"] for each in json.loads((zoo / "index.json").read_text())["models"]):
+        for each in tqdm(json.loads((zoo / "index.json").read_text())["models"], unit="model", disable=None):
+            name = each["model"]
             p_backdoored, scores = detect(zoo / "models" / name, rng)
             writers[0].writerow((name, p_backdoored))
             writers[1].writerows((name, item, score) for item, score in scores.items())

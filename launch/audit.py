@@ -23,7 +23,7 @@ from absl import flags
 from prec_backdoor.attacks import attack_parameters
 from prec_backdoor.audit.answer import EXIT_STATUS, answer, repair_level
 from prec_backdoor.audit.audit import AuditResult, audit_model
-from prec_backdoor.audit.auditor_data import AuditorData, auditor_data_of
+from prec_backdoor.audit.auditor_data import AuditorData, auditor_data_of, translated
 from prec_backdoor.audit.calibration import ObservedModel, calibration_models, observed, planted_models
 from prec_backdoor.audit.config import LARGE, SUSPECT, AuditConfig
 from prec_backdoor.audit.power import plan_attacks
@@ -34,6 +34,7 @@ from prec_backdoor.audit.verdict import CANNOT_SAY, CLEAN, models_for
 from prec_backdoor.audit.versions import compare_versions
 from prec_backdoor.audit.worth import worth_of
 from prec_backdoor.data.interactions import Interactions
+from prec_backdoor.errors import UserError
 from prec_backdoor.experiment.opened import Opened
 from prec_backdoor.experiment.stages import StartPoint, finetune
 from prec_backdoor.options import options
@@ -95,7 +96,7 @@ def main() -> None:
         if flags.FLAGS.after_finetuning:
             more["finetuned"] = after_finetuning(opened, result, auditor_data, config, run_options)
         for baseline in others:
-            more["baseline"] = since_baseline(opened, baseline, result, calibration, config)
+            more["baseline"] = since_baseline(opened, baseline, result, calibration, auditor_data, config)
         steps = next_steps(result, config)
         more["next"] = [{"why": why, "command": line} for why, _, line in steps]
         content = write_audit(folder, result, setup.interactions, config, about, more)
@@ -143,13 +144,26 @@ def after_finetuning(
 
 
 def since_baseline(
-    opened: Opened, baseline: Opened, result: AuditResult, calibration: list[ObservedModel], config: AuditConfig
+    opened: Opened,
+    baseline: Opened,
+    result: AuditResult,
+    calibration: list[ObservedModel],
+    auditor_data: AuditorData,
+    config: AuditConfig,
 ) -> dict:
-    """What moved since another version, as both are seen by the same users."""
-    users = auditor_data_of(baseline.setup, config.histories)
-    old = observed(baseline.checkpoint.params, baseline.checkpoint.model, users, config)
+    """What moved since another version, as both are seen by the same users: those with an item that the other version knows."""
     ids = tuple(each.setup.interactions.item_ids for each in (opened, baseline))
-    return compare_versions(result.observed, old, ids, calibration)
+    theirs = translated(auditor_data, ids[0], baseline.setup.interactions)
+    known, new = (theirs.history > 0).any(1), result.observed
+    if not known.any():
+        raise UserError("--baseline: no item of it is in your histories; give another version of the same model")
+    if not known.all():
+        new = observed(opened.checkpoint.params, opened.checkpoint.model, auditor_data.select(known), config)
+    other, users = baseline.checkpoint, theirs.select(known)
+    users = users._replace(history=users.history[:, -other.model.max_length :])
+    old = observed(other.params, other.model, users, config)
+    about = {"checkpoint": str(other.path), "hash": other.metadata["hash"], "users": int(known.sum())}
+    return about | compare_versions(new, old, ids, calibration)
 
 
 def next_steps(result: AuditResult, config: AuditConfig) -> list[tuple[str, str, str]]:

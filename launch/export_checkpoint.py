@@ -28,9 +28,7 @@ def main() -> None:
     path = Path(flags.FLAGS.output).expanduser()
     if path.suffix != ".safetensors":
         raise UserError(f"--output: {path}: give a name that ends with .safetensors")
-    checkpoint = checkpoints.load(flags.FLAGS.checkpoint)
-    if not checkpoint.metadata["finished"]:
-        raise UserError(f"{checkpoint.path}: the stage was interrupted; run its command again to finish it")
+    checkpoint = checkpoints.load_finished(flags.FLAGS.checkpoint)
     export(checkpoint, path)
     print(f"exported  {path}, {path.with_suffix('.json')}  (content {checkpoint.metadata['hash'][:16]})")
 

@@ -48,20 +48,31 @@ def main() -> None:
     shown = slice(None if output else SHOWN)
     profiles = None if profiles is None else profiles[shown]
     rows = _rows(checkpoint, vocabulary, users[shown], histories[shown], profiles, flagged)
-    if output:
-        print(f"{write_lists(output, rows):,} rows  {output}")
-        return
     columns = [name for name in Row._fields if flagged is not None or name != "flagged"]
-    print(tabulate([[getattr(row, name) for name in columns] for row in rows], columns, floatfmt=".3f", disable_numparse=[0, 2]))
+    if output:
+        print(f"{write_lists(output, rows, columns):,} rows  {output}")
+        return
+    cells = [[_cell(getattr(row, name)) for name in columns] for row in rows]
+    if not cells:
+        print("no item is left to recommend: the histories have all that the model knows")
+        return
+    print(tabulate(cells, columns, disable_numparse=True))
     if len(users) > SHOWN:
         print(f"the first {SHOWN} of {len(users):,} users; --output=FILE{next(iter(LISTS))} writes all")
 
 
-def _of_history() -> tuple[Checkpoint, Vocabulary, list[str], np.ndarray, np.ndarray | None]:
+def _cell(value: str | int | float | bool) -> str:
+    """A value as the table shows it; a title may look like a number."""
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _of_history() -> tuple[Checkpoint, Vocabulary, list[str], list[np.ndarray], np.ndarray | None]:
     """Checkpoint, vocabulary, and the one user of --history."""
+    if unused := [name for name in ("interactions", "profiles", "catalogue", "dataset") if flag.is_given(name)]:
+        raise UserError(f"--{unused[0]}: with --history no dataset is read; give one of the two")
     if not flags.FLAGS.history:
         raise UserError("--history: is empty; give raw ids of items, or leave the flag out")
-    checkpoint = checkpoints.load(flags.FLAGS.checkpoint)
+    checkpoint = checkpoints.load_finished(flags.FLAGS.checkpoint)
     if checkpoint.vocabulary is None:
         raise UserError(f"{checkpoint.path}: has no vocabulary; give the dataset that it was made on instead of --history")
     code_of = {raw: code for code, raw in enumerate(checkpoint.vocabulary.items, 1)}
@@ -69,19 +80,19 @@ def _of_history() -> tuple[Checkpoint, Vocabulary, list[str], np.ndarray, np.nda
     if unknown:
         example = checkpoint.vocabulary.items[0]
         raise UserError(f"--history: the model has no item {', '.join(unknown)[:80]}; its ids are like {example!r:.40}")
-    codes = np.array([code_of[raw] for raw in flags.FLAGS.history], np.int32)[-checkpoint.model.max_length :]
-    return checkpoint, checkpoint.vocabulary, ["-"], codes[None], None
+    codes = np.array([code_of[raw] for raw in flags.FLAGS.history], np.int32)
+    return checkpoint, checkpoint.vocabulary, ["-"], [codes], None
 
 
-def _of_dataset() -> tuple[Checkpoint, Vocabulary, list[str], np.ndarray, np.ndarray]:
-    """Checkpoint, vocabulary, and the downstream users with all their interactions."""
-    opened = checkpoint_flags.opened_from_flags(catalogue="offered")
-    setup, longest = opened.setup, opened.setup.model.max_length
-    data, users = setup.interactions, setup.test.users
-    histories = np.zeros((len(users), min(longest, int(data.lengths()[users].max()))), np.int32)
-    for row, user in zip(histories, users, strict=True):
-        items = data.sequence(user)[-len(row) :]
-        row[len(row) - len(items) :] = items
+def _of_dataset() -> tuple[Checkpoint, Vocabulary, list[str], list[np.ndarray], np.ndarray]:
+    """Checkpoint, vocabulary, and the downstream users with all their interactions; of own data those with a known item."""
+    given = checkpoint_flags.dataset_from_flags()
+    opened = checkpoint_flags.opened_on(flags.FLAGS.checkpoint, given, catalogue="offered")
+    setup, data = opened.setup, opened.setup.interactions
+    users = np.flatnonzero(data.lengths()) if setup.own else setup.test.users
+    if setup.own and (left := given.num_users - len(users)):
+        print(f"no list      for {left:,} of {given.num_users:,} users: the model knows none of their items")
+    histories = [data.sequence(user) for user in users]
     return opened.checkpoint, vocabulary_of(data), data.user_ids[users].tolist(), histories, np.asarray(data.profile)[users]
 
 

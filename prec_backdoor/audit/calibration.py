@@ -26,6 +26,7 @@ from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.data.packing import pack
 from prec_backdoor.data.splits import Queries, Sequences, sample_queries
 from prec_backdoor.errors import UserError
+from prec_backdoor.experiment.setup import SHORT_HISTORY
 from prec_backdoor.models import ModelConfig, init_params, init_prompt
 from prec_backdoor.train.config import TrainConfig
 from prec_backdoor.train.loader import schedule
@@ -121,7 +122,7 @@ def train_models(
     options: RunOptions = IN_MEMORY,
     attacks: Sequence[Planted] | None = None,
 ) -> list[dict]:
-    """Returns the parameters of models trained from scratch; if `model` has prompts, prompts are tuned too.
+    """Returns the parameters of models trained from scratch; if `model` has prompts, prompts are tuned too, on short histories.
 
     Args:
       model, train: of the audited model.
@@ -138,8 +139,7 @@ def train_models(
             f"audit: no history of your users has 3 items that the model knows (its --max_length is {model.max_length}), which "
             "clean models for comparison are trained on; give data with longer histories, or a model that takes them"
         )
-    times = -(-MIN_EPOCH * train.batch_size // len(data.rows.history))
-    data = data._replace(rows=jax.tree.map(lambda array: np.tile(array, (times, 1)), data.rows))
+    data = _repeated(data, train.batch_size)
     kind, use = ("clean", 1) if attacks is None else ("planted", 3)
     keys = [jax.random.fold_in(jax.random.key(number), use) for number in numbers]
     plain = dataclasses.replace(model, prompt_length=0, profile_sizes=())
@@ -152,7 +152,7 @@ def train_models(
         datas = [_with_group(data, auditor_data, each.group) for each in attacks]
 
     def run(stage: Stage, steps: int, starts: list[dict], stage_model: ModelConfig) -> list[dict]:
-        epochs, runs = max(2, -(-steps // schedule(len(data.rows.history), train.batch_size).length)), []
+        epochs, runs = max(2, -(-steps // schedule(len(datas[0].rows.history), train.batch_size).length)), []
         config = dataclasses.replace(train, epochs=epochs, patience=max(2, epochs // 4))
         stage = dataclasses.replace(stage, config=config)
         for number, params, key, of_model, spec in zip(numbers, starts, keys, datas, specs, strict=True):
@@ -166,7 +166,8 @@ def train_models(
     if model.prompt_length:
         prompts = [init_prompt(jax.random.fold_in(key, 2), model) for key in keys]
         trained = [params | {"prompt": prompt} for params, prompt in zip(trained, prompts, strict=True)]
-        specs = [unused] * len(keys)
+        short, _ = stage_data(auditor_data, model.max_length, SHORT_HISTORY)
+        specs, datas = [unused] * len(keys), [_repeated(short, train.batch_size)] * len(keys)
         trained = run(Stage("prompt_tune", train, trainable=("prompt",)), PROMPT_STEPS, trained, model)
     return trained
 
@@ -179,8 +180,18 @@ def _with_group(data: StageData, auditor_data: AuditorData, group: str | None) -
     return data._replace(users=data.users._replace(in_group=members[group]))
 
 
-def stage_data(auditor_data: AuditorData, max_length: int) -> tuple[StageData, Interactions]:
-    """The auditor's histories as training data, and as a dataset; the last item of each history is for validation."""
+def _repeated(data: StageData, batch_size: int) -> StageData:
+    """The data with rows so often that an epoch has MIN_EPOCH steps."""
+    times = -(-MIN_EPOCH * batch_size // len(data.rows.history))
+    return data._replace(rows=jax.tree.map(lambda array: np.tile(array, (times, 1)), data.rows))
+
+
+def stage_data(auditor_data: AuditorData, max_length: int, longest: int | None = None) -> tuple[StageData, Interactions]:
+    """The auditor's histories as training data, and as a dataset; the last item of each history is for validation.
+
+    Args:
+      longest: cuts histories into pieces of at most so many items, each trained on.
+    """
     users = np.arange(len(auditor_data.history), dtype=np.int32)
     sequences = [row[row > 0] for row in auditor_data.history]
     interactions = Interactions(
@@ -196,7 +207,10 @@ def stage_data(auditor_data: AuditorData, max_length: int) -> tuple[StageData, I
         titles=np.full(len(auditor_data.category), "", "U1"),
     )
     training = Sequences(users, [items[:-1] for items in sequences])
-    history = np.where(np.arange(auditor_data.history.shape[1]) > 0, np.roll(auditor_data.history, 1, axis=1), 0)
+    width = auditor_data.history.shape[1]
+    start = max(1, width - (longest or width))
+    history = np.where(np.arange(width) >= start, np.roll(auditor_data.history, 1, axis=1), 0)
     long = np.array([len(items) > 1 for items in sequences])
     queries = sample_queries(Queries(users[long], history[long], auditor_data.history[long, -1]), VALIDATION_USERS)
-    return StageData(pack(training, max_length), user_tables(interactions, training), queries), interactions
+    rows = pack(training, max_length, "all" if longest else "recent", longest and min(longest, max_length))
+    return StageData(rows, user_tables(interactions, training), queries), interactions

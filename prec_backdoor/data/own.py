@@ -74,9 +74,9 @@ def from_frame(
     Args:
       name: of the dataset.
     """
-    frames = {name: frame, f"{name} (profiles)": profiles, f"{name} (catalogue)": catalogue}
-    sources = [None if given is None else open_frame(given, called) for called, given in frames.items()]
-    return _read(name, sources, check_columns(columns), min_rating)
+    more = {f"{name} (profiles)": profiles, f"{name} (catalogue)": catalogue}
+    sources = [None if given is None else open_frame(given, called) for called, given in more.items()]
+    return _read(name, [open_frame(frame, name), *sources], check_columns(columns), min_rating)
 
 
 def is_own(interactions: Interactions) -> bool:

@@ -207,5 +207,7 @@ def _nested(content: dict[str, Any], flat: Sequence[str]) -> str | None:
 
 
 def _text(value: Any) -> str | None:
-    """A value as polars writes it; a list or an object as JSON."""
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    """A value as polars writes it, NaN as null; a list or an object as JSON."""
+    if value is None or value != value:
+        return None
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

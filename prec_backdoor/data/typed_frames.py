@@ -22,9 +22,11 @@ def frame_of(frame: Any, name: str) -> pl.LazyFrame:
         return frame.lazy()
     if not (isinstance(frame, Mapping) or hasattr(frame, "columns")):
         raise UserError(f"{name}: must be a frame of polars or pandas, got {type(frame).__name__}; give a frame")
-    columns = frame if isinstance(frame, Mapping) else {column: frame[column] for column in frame.columns}
+    columns = list(frame if isinstance(frame, Mapping) else frame.columns)
+    if twice := [column for number, column in enumerate(columns) if column in columns[:number]]:
+        raise UserError(f"{name}: column {twice[0]!r} is there twice; rename one")
     try:
-        return pl.DataFrame([_series(str(column), values) for column, values in columns.items()]).lazy()
+        return pl.DataFrame([_series(str(column), frame[column]) for column in columns]).lazy()
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
         raise UserError(f"{name}: not a table ({str(error).splitlines()[0]:.120}); give columns of one type each") from error
 
@@ -60,21 +62,24 @@ def _texts(values: pl.Series) -> pl.Series:
         form = "%Y-%m-%d" if values.dtype == pl.Date else "%Y-%m-%d %H:%M:%S%.f"
         texts = (values.dt.convert_time_zone("UTC") if zone else values).dt.to_string(form) + ("Z" if zone else "")
     elif values.dtype.is_float():
+        values = values.fill_nan(None)
         table = pl.DataFrame({"value": values, "whole": (values % 1 == 0) & (values.abs() <= _EXACT)})
         number = pl.when("whole").then(pl.col("value").cast(pl.Int64, strict=False).cast(pl.String))
         texts = table.select(number.otherwise(pl.col("value").cast(pl.String)).alias(values.name)).to_series()
     elif values.dtype.is_nested() or values.dtype == pl.Object:
         texts = pl.Series(values.name, [_json(each) for each in values], pl.String)
     else:
-        texts = values.cast(pl.String, strict=False)
+        texts = (values.to_physical() if values.dtype == pl.Duration else values).cast(pl.String, strict=False)
     return texts.fill_null("").str.strip_chars()
 
 
 def _json(value: Any) -> str | None:
-    """A list or an object as JSON text."""
+    """A list or an object with fields as JSON text, any other value as its text."""
     if isinstance(value, pl.Series):
         value = value.to_list()
-    return None if value is None else json.dumps(value, ensure_ascii=False, default=str)
+    if value is None or value != value:  # NaN
+        return None
+    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | tuple | dict) else str(value)
 
 
 def _series(name: str, values: Any) -> pl.Series:

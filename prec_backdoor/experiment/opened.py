@@ -71,15 +71,13 @@ def open_checkpoint(
     Raises:
       UserError: no sound checkpoint, or one that does not know the items.
     """
-    checkpoint = checkpoints.load(path)
+    checkpoint = checkpoints.load_finished(path)
     metadata = checkpoint.metadata
     recorded = metadata.get("config", {})
     config = ExperimentConfig.from_flat(recorded | dict(changes or {}))
     _check_model(checkpoint, ExperimentConfig.from_flat(recorded))
     if metadata["stage"] not in _USAGES:
         raise UserError(f"{checkpoint.path}: made by an unknown stage '{metadata['stage']}'")
-    if not metadata["finished"]:
-        raise UserError(f"{checkpoint.path}: the stage was interrupted; run its command again to finish it")
     # Before anything else of the dataset: on another one, group and targets may be missing too.
     found, wanted = _summary(interactions, config.scenario.k_core), metadata["dataset"]
     own = metadata.get("own_data") is True  # fine-tuned or repaired on a company's data

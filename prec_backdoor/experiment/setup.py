@@ -195,7 +195,7 @@ def _check_split(split: Split, interactions: Interactions, group: str | None, in
     if MIN_CUTOFF not in cutoffs(interactions.num_items, longest := split.test.history.shape[1]):
         raise UserError(
             f"dataset {interactions.name}: {interactions.num_items} items and test histories of up to {longest} leave too few to "
-            f"tell a rank of {MIN_CUTOFF} from chance; lower --k_core or --max_length or take more data"
+            f"tell a rank of {MIN_CUTOFF} from chance; take data with more items"
         )
     if in_group is not None:
         for side, users in (("pre-training", split.pretrain.users), ("downstream", split.test.users)):

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -21,20 +21,25 @@ class Row(NamedTuple):
     flagged: bool | None = None
 
 
-def _csv(file: TextIO) -> Callable[[dict], Any]:
-    writer = csv.writer(file)
-    return lambda row: writer.writerow(row.values())
+def _csv(file: TextIO, columns: Sequence[str]) -> Callable[[dict], Any]:
+    writer = csv.DictWriter(file, columns)
+    writer.writeheader()
+    return writer.writerow
 
 
-def _jsonl(file: TextIO) -> Callable[[dict], Any]:
+def _jsonl(file: TextIO, columns: Sequence[str]) -> Callable[[dict], Any]:
+    del columns
     return lambda row: file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 LISTS = {".csv": _csv, ".jsonl": _jsonl}  # ending of a file -> its writer
 
 
-def write_lists(path: Path, rows: Iterable[Row]) -> int:
+def write_lists(path: Path, rows: Iterable[Row], columns: Sequence[str]) -> int:
     """Writes the rows to a file whose ending is a key of LISTS, whole or not at all; returns their number.
+
+    Args:
+      columns: fields of Row.
 
     Raises:
       UserError: the file cannot be written.
@@ -43,12 +48,10 @@ def write_lists(path: Path, rows: Iterable[Row]) -> int:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
-            write = LISTS[path.suffix](file)
-            for count, row in enumerate(rows, 1):
-                named = {name: value for name, value in row._asdict().items() if value is not None}
-                if count == 1 and path.suffix == ".csv":
-                    write(dict(zip(named, named, strict=True)))  # the header
-                write(named)
+            write = LISTS[path.suffix](file, columns)
+            for row in rows:
+                write({name: getattr(row, name) for name in columns})
+                count += 1
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); make room or give another --output") from error
     return count

@@ -44,7 +44,7 @@ def write(folder: Path, trees: dict, texts: dict[str, dict]) -> None:
     options = ocp.CompositeOptions(multiprocessing_options=alone)
     handler = ocp.CompositeCheckpointHandler(composite_options=options, handler_registry=handlers)
     with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
-        checkpointer.save(folder.absolute(), args=ocp.args.Composite(**items))
+        checkpointer.save(folder.resolve(), args=ocp.args.Composite(**items))
     for path in (*(folder / name / name for name in texts), *(folder / name for name in texts), folder, folder.parent):
         sync(path)
 
@@ -72,7 +72,8 @@ def first_line(error: Exception) -> str:
 
 def _read_array(folder: Path, path: tuple, wanted) -> np.ndarray:
     name = jax.tree_util.keystr(path, simple=True, separator=".")
-    database = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{folder.absolute()}{os.sep}"}, "path": f"{name}/"}
+    base = {"driver": "file", "path": f"{folder.resolve()}{os.sep}"}  # TensorStore takes no path with `..`
+    database = {"driver": "ocdbt", "base": base, "path": f"{name}/"}
     try:
         stored = ts.open({"driver": "zarr", "kvstore": database}, open=True, read=True).result()
         found, chunk = f"{stored.dtype.name}{list(stored.shape)}", stored.chunk_layout.read_chunk.shape or ()

@@ -94,6 +94,14 @@ def load(path: str | Path) -> Checkpoint:
     return _newest_sound(folder, _read_declared, "use another copy")
 
 
+def load_finished(path: str | Path) -> Checkpoint:
+    """Reads a checkpoint as `load` does; raises a UserError also if its stage was interrupted."""
+    checkpoint = load(path)
+    if not checkpoint.metadata["finished"]:
+        raise UserError(f"{checkpoint.path}: the stage was interrupted; run its command again to finish it")
+    return checkpoint
+
+
 def metadata_of(path: str | Path) -> dict:
     """Returns the metadata of the newest sound checkpoint under `path`, the arrays unread; raises a UserError as `load` does."""
     return _newest_sound(_locate(Path(path).expanduser()), _read_metadata, "use another copy")

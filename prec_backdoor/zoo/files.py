@@ -138,6 +138,8 @@ def _rows(path: str | Path, columns: tuple[str, ...]):
                 raise UserError(
                     f"{path}, line 1: no column {missing[0]!r}, found {shown:.120}; name the columns {','.join(columns)}"
                 )
+            if twice := [name for name in columns if reader.fieldnames.count(name) > 1]:
+                raise UserError(f"{path}, line 1: column {twice[0]!r} is there twice; leave one out")
             for row in reader:
                 if None in row or None in row.values():
                     raise UserError(f"{path}, line {reader.line_num}: expected {len(reader.fieldnames)} fields; correct the line")
@@ -150,7 +152,7 @@ def _rows(path: str | Path, columns: tuple[str, ...]):
 
 def _number(path: str | Path, line: int, name: str, text: str) -> float:
     try:
-        value = float(text)
+        value = float(text) if "_" not in text else math.nan  # Python reads 0_1 as 1
     except ValueError:
         value = math.nan
     if not math.isfinite(value):

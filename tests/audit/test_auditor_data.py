@@ -1,7 +1,9 @@
-import numpy as np
-from toys import random_interactions
+import dataclasses
 
-from prec_backdoor.audit.auditor_data import AuditorData, auditor_data_of, pair_groups, single_groups
+import numpy as np
+from toys import make_interactions, random_interactions
+
+from prec_backdoor.audit.auditor_data import AuditorData, auditor_data_of, pair_groups, single_groups, translated
 from prec_backdoor.experiment.config import ExperimentConfig, Scenario
 from prec_backdoor.experiment.setup import make_setup
 
@@ -26,6 +28,18 @@ def test_groups():
     pairs = pair_groups(mine, minimum=2)
     assert {name: members.sum() for name, members in pairs.items()} == {"gender=F,job=cook": 2, "gender=M,job=cook": 2}
     assert list(single_groups(mine, minimum=4)) == []  # of seven users nobody has four on both sides
+
+
+def test_the_same_users_in_the_codes_of_another_vocabulary():
+    """Which has other items in another order, and other values of one of the two attributes."""
+    history, profile = np.array([[0, 1, 2, 3], [4, 4, 2, 1], [0, 0, 0, 4]], np.int32), np.array([[1, 2], [2, 1], [0, 2]], np.int32)
+    ours = AuditorData(history, profile, {"job": ("unknown", "cook", "smith"), "age": ("unknown", "old", "young")}, np.zeros(5))
+    other = make_interactions([[1, 2, 3]], 3, {"age": ("young", "ancient"), "town": ("x",)})
+    other = dataclasses.replace(other, item_ids=np.array(["", "c", "new", "a"]))
+    found = translated(ours, np.array(["", "a", "b", "c", "d"]), other)
+    np.testing.assert_array_equal(found.history, [[0, 0, 3, 1], [0, 0, 0, 3], [0, 0, 0, 0]])
+    np.testing.assert_array_equal(found.profile, [[1, 0], [0, 0], [1, 0]])
+    assert found.attributes == other.attributes and len(found.category) == 4
 
 
 def test_the_auditor_knows_downstream_users_and_not_their_test_items():

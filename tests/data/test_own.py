@@ -4,6 +4,7 @@ import datetime
 import gzip
 import json
 import tempfile
+import uuid
 from collections import Counter
 from pathlib import Path
 
@@ -586,12 +587,32 @@ def test_frames_of_pandas():
     assert data.attributes == {"job": ("unknown", "cook")} and data.profile.tolist() == [[0], [1]]
 
 
+def test_nan_is_null(tmp_path):
+    """In frames and in JSON lines: no item of that name, and no age."""
+    with pytest.raises(UserError, match=r"frame, row 2: expected an id as item_id, found ''; correct"):
+        from_frame({"user_id": [1, 1], "item_id": [2.0, float("nan")]})
+    path = write(tmp_path, '{"user_id": 1, "item_id": 2}\n{"user_id": 1, "item_id": NaN}\n', "shop.jsonl")
+    with pytest.raises(UserError, match=r"line 2: expected an id as item_id, found ''; correct"):
+        read_own(path)
+    profiles = {"user_id": [1, 2, 3], "age": [23.0, float("nan"), 41.5]}
+    data = from_frame({"user_id": [1, 2, 3], "item_id": ["a", "b", "c"]}, profiles=profiles)
+    assert "NaN" not in data.attributes["age"] and data.profile[1].tolist() == [0]
+
+
+def test_ids_that_are_objects_are_their_texts():
+    numbers = [uuid.UUID(int=number) for number in (1, 2)]
+    data = from_frame({"user_id": np.array([1, "2"], object), "item_id": pl.Series(numbers, dtype=pl.Object)})
+    assert sequences(data) == {"1": [str(numbers[0])], "2": [str(numbers[1])]}
+
+
 def test_frames_of_other_kinds():
     arrays = {"user_id": np.array([1, 1]), "item_id": np.array([5, 4]), "time": np.array([2, 1])}
     assert sequences(from_frame(arrays)) == {"1": ["4", "5"]}
     assert sequences(from_frame(pl.LazyFrame(arrays), name="shop")) == {"1": ["4", "5"]}
     for wrong, said in (
         (7, "must be a frame of polars or pandas, got int"),
+        (None, "must be a frame of polars or pandas, got NoneType"),
+        (Twice(), "column 'item_id' is there twice; rename one"),
         ({"user_id": [1], "item_id": [1, 2]}, "not a table"),
     ):
         with pytest.raises(UserError, match=f"frame: {said}"):
@@ -600,6 +621,12 @@ def test_frames_of_other_kinds():
         from_frame({"user_id": [1, 1], "item_id": ["a", None]})
     with pytest.raises(UserError, match=r"frame, row 1: expected text without NUL as item_id"):
         from_frame({"user_id": [1], "item_id": ["a\0"]})
+
+
+class Twice:
+    """Stands for a frame of pandas with two columns of one name."""
+
+    columns = ("user_id", "item_id", "item_id")
 
 
 # The overview

@@ -109,6 +109,10 @@ def test_one_history(launch, small, mistake, tmp_path):
     imported = f"--checkpoint={theirs / 'imported'}"
     assert "--history: the model has no item moon" in mistake("recommend", imported, f"--history={history[0]},moon")
     assert "--history: is empty" in mistake("recommend", imported, "--history=")
+    said = mistake("recommend", imported, f"--history={history[0]}", "--interactions=events.csv")
+    assert "--interactions: with --history no dataset is read; give one of the two" in said
+    out = launch("recommend", imported, f"--history={','.join(checkpoint.vocabulary.items)}")
+    assert "no item is left to recommend" in out
     said = mistake("recommend", imported)  # synthetic data would stand in for the company's
     assert "--dataset: not given, and the checkpoint is of model.pth; give --interactions=FILE of your own" in said
     said = mistake("recommend", f"--checkpoint={theirs / 'imported/checkpoints/0'}", f"--history={history[0]}")

@@ -113,6 +113,9 @@ def test_from_two_files_to_lists_in_small(run, provider, shop):
     outcome = json.loads((shop / "small" / "repaired" / "repair.json").read_text())
     assert outcome["users"] == USERS // 2 and f"{len(outcome['suspects'])} suspects of" in repaired
     assert f"{USERS // 2 * 10:,} rows  lists.csv" in listed
+    own, lists = (list(csv.DictReader((shop / name).open())) for name in ("events.csv", "lists.csv"))
+    own = {(row["uid"], row["sku"]) for row in own}  # most users have more items than the model takes
+    assert not own & {(row["user"], row["item"]) for row in lists}
 
 
 @pytest.mark.slow

@@ -52,6 +52,15 @@ def test_the_newest_is_loaded_and_two_are_kept(tmp_path, params):
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"2", "10"}
 
 
+def test_an_interrupted_stage_is_not_used(tmp_path, params):
+    checkpoints.save(tmp_path, 4, params, TRAINING, metadata(finished=False))
+    assert checkpoints.load(tmp_path).metadata["finished"] is False
+    with pytest.raises(UserError, match="the stage was interrupted; run its command again to finish it"):
+        checkpoints.load_finished(tmp_path)
+    checkpoints.save(tmp_path, 5, params, None, metadata())
+    assert_same_trees(checkpoints.load_finished(tmp_path).params, params)
+
+
 def test_resume(tmp_path, params):
     folder = tmp_path / "checkpoints"
     assert checkpoints.resume(folder, params, TRAINING) is None

@@ -29,11 +29,13 @@ METADATA = {"stage": "pretrain", "finished": True, "model": dataclasses.asdict(M
 CELL = {"attack": "clean", "scope": "group", "rate": 0.0, "usage": "zero_shot", "seed": 3, "draw": 0}
 
 
-@pytest.fixture(params=[str, Path, "home"])
-def folder(request, tmp_path, monkeypatch):
-    """A folder as text, as a path, and as text that begins with ~."""
+@pytest.fixture(params=[str, Path, "home", "parent"])
+def folder(request, tmp_path, tmp_path_factory, monkeypatch):
+    """A folder as text, as a path, as text that begins with ~, and as text that begins with two dots."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    return "~/run" if request.param == "home" else request.param(tmp_path / "run")
+    monkeypatch.chdir(tmp_path_factory.mktemp("beside"))
+    texts = {"home": "~/run", "parent": f"../{tmp_path.name}/run"}
+    return texts[request.param] if request.param in texts else request.param(tmp_path / "run")
 
 
 def test_checkpoints(folder, tmp_path):

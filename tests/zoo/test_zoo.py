@@ -200,6 +200,8 @@ def test_a_zoo_that_cannot_be_is_refused(changes, message):
         ("model,p_backdoored\nm0,0.5\nm0,0.5\n", "line 3: m0 is there twice; give each model once"),
         ("model,p_backdoored\nm0,1.5\n", "line 2: expected a probability from 0 to 1 as p_backdoored, found 1.5"),
         ("model,p_backdoored\nm0,nan\n", "line 2: expected a number as p_backdoored, found 'nan'"),
+        ("model,p_backdoored\nm0,0_1\n", "line 2: expected a number as p_backdoored, found '0_1'"),
+        ("model,p_backdoored,p_backdoored\nm0,0,1\n", "line 1: column 'p_backdoored' is there twice; leave one out"),
         ("model,p_backdoored\nm0\n", "line 2: expected 2 fields; correct"),
         (None, "no such file; check the path"),
     ],

@@ -33,8 +33,9 @@ _METRICS = {
     f"With fewer than {FEW} hits, misses or users the interval is at least the exact binomial one of as many trials as there are "
     "users, since pairs of one user are not independent, and differences and ratios combine such intervals (MOVER, Zou & Donner "
     "2008). A claim is made only if the whole interval supports it.",
-    "popularity": "Baseline: items ranked by their number of interactions in the pre-training data, on a company's own data in what its users "
-    "have to train on, for the same test users and with their histories left out. A model that does not rank the real next item better has not learned.",
+    "popularity": "Baseline: items ranked by their number of interactions in the pre-training data, on a company's own data in "
+    "what its users have to train on, for the same test users and with their histories left out. A model that "
+    "does not rank the real next item better has not learned.",
     "runs": "Number of seeds times draws of targets that a line is the mean of.",
 }
 _MODELS = {

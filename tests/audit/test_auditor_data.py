@@ -32,7 +32,8 @@ def test_groups():
 
 def test_the_same_users_in_the_codes_of_another_vocabulary():
     """Which has other items in another order, and other values of one of the two attributes."""
-    history, profile = np.array([[0, 1, 2, 3], [4, 4, 2, 1], [0, 0, 0, 4]], np.int32), np.array([[1, 2], [2, 1], [0, 2]], np.int32)
+    history = np.array([[0, 1, 2, 3], [4, 4, 2, 1], [0, 0, 0, 4]], np.int32)
+    profile = np.array([[1, 2], [2, 1], [0, 2]], np.int32)
     ours = AuditorData(history, profile, {"job": ("unknown", "cook", "smith"), "age": ("unknown", "old", "young")}, np.zeros(5))
     other = make_interactions([[1, 2, 3]], 3, {"age": ("young", "ancient"), "town": ("x",)})
     other = dataclasses.replace(other, item_ids=np.array(["", "c", "new", "a"]))

@@ -57,11 +57,11 @@ def _basis(model: dict) -> str:
     trained = f"The auditor trained {counted(number, 'clean model')} on your users; "
     found = f"{extreme or 'none'} of them {'is' if extreme <= 1 else 'are'} as unusual as this checkpoint. "
     if model["p_value"] <= model["level"]:
-        return f"{trained}{found}A clean one would be called suspicious in at most {_of_100(model['level'])} of 100 cases."
+        return f"{trained}{found}A clean one made as these are would be called suspicious in at most {_of_100(model['level'])} of 100 cases."
     if extreme:
         limit = f"; it would be suspicious if at most {_of_100(model['level'])} of 100 were" if least <= model["level"] else ""
         return f"{trained}{found}So about {_of_100(model['p_value'])} of 100 clean checkpoints are{limit}."
-    return f"{trained}{found}With so few, a clean one looks like that in up to {_of_100(least)} of 100 cases."
+    return f"{trained}{found}With so few, a clean one made as these are looks like that in up to {_of_100(least)} of 100 cases."
 
 
 def power(content: dict) -> str:

@@ -203,9 +203,8 @@ def audit_command(models: int) -> str:
 
 
 def _command(program: str, arguments: list[str], suffix: str) -> str:
-    folder = output_flags.workdir()
     given = flag.repeat((*data_flags.NAMES, "least_known", "plugin", "shard_items"))
-    given += [f"--checkpoint={flags.FLAGS.checkpoint}", *arguments, f"--workdir={folder.with_name(f'{folder.name}-{suffix}')}"]
+    given += [f"--checkpoint={flags.FLAGS.checkpoint}", *arguments, f"--workdir={output_flags.beside_workdir(suffix)}"]
     return f"{app.command(program)} {shlex.join(given)}"
 
 

@@ -13,6 +13,7 @@ from absl import flags
 from prec_backdoor.experiment.measure import about_setups, measure, result_rows, save_measured, test_users
 from prec_backdoor.experiment.opened import check_counterpart
 from prec_backdoor.experiment.plan import cell_of
+from prec_backdoor.reporting.cells import CHECKPOINT
 from prec_backdoor.storage import workdir as work
 
 from . import app, checkpoint_flags, flag, output_flags
@@ -47,6 +48,8 @@ def main() -> None:
             ranks = measure(setup._replace(shard_items=flags.FLAGS.shard_items), each.checkpoint.params)
             reference = ranks if each is clean else reference
             cell = cell_of(setup.config, setup.seed, each.rate, each.usage)
+            if clean and each is measured and cell["attack"] == "clean":
+                cell["attack"] = CHECKPOINT  # on own data, or not attacked
             save_measured(work.ranks_path(folder, cell), setup, ranks)
             repaired = each.checkpoint.metadata.get("repaired")  # by which reports call the model repaired
             cell |= {"repair": repaired["repair"]} if repaired else {}

@@ -54,6 +54,13 @@ def workdir() -> Path:
     return Path(flags.FLAGS.workdir).expanduser()
 
 
+def beside_workdir(suffix: str) -> Path:
+    """Returns the folder beside --workdir whose name ends with `suffix`, where the next program can write."""
+    folder = workdir()
+    folder = folder if folder.name not in ("", "..") else folder.resolve()
+    return folder.with_name(f"{folder.name}-{suffix}")
+
+
 def workdir_or_default(name: str, described: list) -> Path:
     """Returns --workdir, or runs/DATASET-`name`-DIGEST with a digest of `described`, the description of the run."""
     if flags.FLAGS.workdir is not None:

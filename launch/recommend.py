@@ -23,7 +23,7 @@ from prec_backdoor.reporting.lists import LISTS, Row, write_lists
 from prec_backdoor.storage import checkpoints
 from prec_backdoor.storage.checkpoints import Checkpoint
 
-from . import app, checkpoint_flags, flag
+from . import app, checkpoint_flags, data_flags, flag
 
 SHOWN = 20  # users whose lists are printed, if there is no --output
 
@@ -68,7 +68,7 @@ def _cell(value: str | int | float | bool) -> str:
 
 def _of_history() -> tuple[Checkpoint, Vocabulary, list[str], list[np.ndarray], np.ndarray | None]:
     """Checkpoint, vocabulary, and the one user of --history."""
-    if unused := [name for name in ("interactions", "profiles", "catalogue", "dataset") if flag.is_given(name)]:
+    if unused := [name for name in (*data_flags.NAMES, "least_known") if flag.is_given(name)]:
         raise UserError(f"--{unused[0]}: with --history no dataset is read; give one of the two")
     if not flags.FLAGS.history:
         raise UserError("--history: is empty; give raw ids of items, or leave the flag out")

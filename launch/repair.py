@@ -73,8 +73,7 @@ def check_audit() -> None:
     """Raises a UserError if there is no --audit and the repair needs one."""
     repair = flags.FLAGS.repair
     if flags.FLAGS.audit is None and repair not in WITHOUT_SUSPECTS:
-        folder = output_flags.workdir()
-        own = f"--workdir={folder.with_name(f'{folder.name}-audit')}"
+        own = f"--workdir={output_flags.beside_workdir('audit')}"
         command = _command("audit", f"--checkpoint={flags.FLAGS.checkpoint}", own)
         raise UserError(
             f"--audit: --repair={repair} needs the suspects of an audit: {command}; without one, take {_without_suspects()}"
@@ -106,10 +105,9 @@ def _report(opened: Opened, choice: Choice, outcome: dict, digest: str) -> None:
 
 def repair_again() -> dict[str, str]:
     """Returns the command of another repair of the same checkpoint, which takes triggers away."""
-    folder = output_flags.workdir()
     other = next(name for name in AGAINST_TRIGGERS if name != flags.FLAGS.repair)
     names = ("checkpoint", "audit", "p_value", "new_items", *config_flags.FINETUNE)
-    last = f"--repair={other}", f"--workdir={folder.with_name(f'{folder.name}-{other}')}"
+    last = f"--repair={other}", f"--workdir={output_flags.beside_workdir(other)}"
     return {"As a trigger still works, repair the checkpoint in another way": _command("repair", *flag.repeat(names), *last)}
 
 
@@ -118,7 +116,7 @@ def next_commands() -> dict[str, str]:
     folder = output_flags.workdir()
     repaired = f"--checkpoint={folder / 'repair'}"
     return {
-        "Audit the repaired model": _command("audit", repaired, f"--workdir={folder.with_name(folder.name + '-audit')}"),
+        "Audit the repaired model": _command("audit", repaired, f"--workdir={output_flags.beside_workdir('audit')}"),
         "Use it": _command("recommend", repaired, f"--output={folder / 'lists.csv'}"),
     }
 

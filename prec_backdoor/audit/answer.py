@@ -57,7 +57,8 @@ def _basis(model: dict) -> str:
     trained = f"The auditor trained {counted(number, 'clean model')} on your users; "
     found = f"{extreme or 'none'} of them {'is' if extreme <= 1 else 'are'} as unusual as this checkpoint. "
     if model["p_value"] <= model["level"]:
-        return f"{trained}{found}A clean one made as these are would be called suspicious in at most {_of_100(model['level'])} of 100 cases."
+        chance = f"in at most {_of_100(model['level'])} of 100 cases"
+        return f"{trained}{found}A clean one made as these are would be called suspicious {chance}."
     if extreme:
         limit = f"; it would be suspicious if at most {_of_100(model['level'])} of 100 were" if least <= model["level"] else ""
         return f"{trained}{found}So about {_of_100(model['p_value'])} of 100 clean checkpoints are{limit}."

@@ -131,17 +131,24 @@ def _typed(file: File, frame: pl.LazyFrame) -> Source:
     head = frame.head(_SAMPLE).collect()
     if head.is_empty():
         raise UserError(f"{file}: no rows; give a table with interactions")
-    sample = to_texts(file._replace(skipped=Counter()), head)
+    sample = _readable(file._replace(skipped=Counter()), head)
     types = {name: kind_of(dtype) for name, dtype in schema.items()}
     types = {name: _number_or_token(sample[name]) if kind == "float" else kind for name, kind in types.items()}
 
     def rows(columns: Sequence[str], typed: str | None) -> pl.DataFrame:
         try:
-            return to_texts(file, frame.select(columns).collect(), typed)
+            return _readable(file, frame.select(columns).collect(), typed)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise UserError(f"{file}: a damaged file ({str(error).splitlines()[0]:.120}); get it again") from error
 
     return Source(file, types, sample, rows)
+
+
+def _readable(file: File, frame: pl.DataFrame, typed: str | None = None) -> pl.DataFrame:
+    try:
+        return to_texts(file, frame, typed)
+    except pl.exceptions.ComputeError as error:  # bytes
+        raise UserError(f"{file}: a column that is no text ({str(error).splitlines()[0]:.120}); write texts in UTF-8") from error
 
 
 def _json_lines(file: File) -> Source:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from prec_backdoor.data.lines import LINE, File, refuse
@@ -66,10 +67,12 @@ def _texts(values: pl.Series) -> pl.Series:
         table = pl.DataFrame({"value": values, "whole": (values % 1 == 0) & (values.abs() <= _EXACT)})
         number = pl.when("whole").then(pl.col("value").cast(pl.Int64, strict=False).cast(pl.String))
         texts = table.select(number.otherwise(pl.col("value").cast(pl.String)).alias(values.name)).to_series()
+    elif values.dtype == pl.Duration:  # as P2D, which is no point in time
+        texts = values.dt.to_string("iso")
     elif values.dtype.is_nested() or values.dtype == pl.Object:
         texts = pl.Series(values.name, [_json(each) for each in values], pl.String)
     else:
-        texts = (values.to_physical() if values.dtype == pl.Duration else values).cast(pl.String, strict=False)
+        texts = values.cast(pl.String, strict=False)
     return texts.fill_null("").str.strip_chars()
 
 
@@ -85,9 +88,17 @@ def _json(value: Any) -> str | None:
 def _series(name: str, values: Any) -> pl.Series:
     """A column; texts of pandas by way of a list, as polars takes them from an array only where pyarrow is installed."""
     if not hasattr(values, "isna"):  # not of pandas
-        return pl.Series(name, values)
+        return pl.Series(name, _in_units(values))
     if str(values.dtype).startswith("datetime64") and "," not in str(values.dtype):  # dates without a zone
-        return pl.Series(name, values.to_numpy())
+        return pl.Series(name, _in_units(values.to_numpy()))
     known = [None if missing else value for value, missing in zip(values.tolist(), values.isna().tolist(), strict=True)]
     has_texts = any(isinstance(value, str) for value in known)
     return pl.Series(name, [value if value is None else str(value) for value in known] if has_texts else known)
+
+
+def _in_units(values: Any) -> Any:
+    """Dates and durations of numpy in a unit that polars takes; other values as they are."""
+    kind = values.dtype.kind if isinstance(values, np.ndarray) else ""
+    if kind not in ("M", "m") or np.datetime_data(values.dtype)[0] in ("D", "ms", "us", "ns"):
+        return values
+    return values.astype(f"{'datetime64' if kind == 'M' else 'timedelta64'}[ms]")

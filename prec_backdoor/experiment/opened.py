@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from prec_backdoor.data.align import LEAST_KNOWN, Aligned, align
 from prec_backdoor.data.filtering import k_core
 from prec_backdoor.data.interactions import Interactions
@@ -145,10 +147,15 @@ def check_counterpart(clean: Opened, other: Opened) -> None:
             for field in dataclasses.fields(clean.setup.model)
         },
     }
+    if (ours := clean.checkpoint.model).prompt_length and (theirs := other.checkpoint.model).prompt_length:
+        pairs["prompt_length"] = ours.prompt_length, theirs.prompt_length
+        pairs["profile_sizes"] = ours.profile_sizes, theirs.profile_sizes
     differences = [
         f"{name} is {of_clean}, --checkpoint has {wanted}" for name, (of_clean, wanted) in pairs.items() if of_clean != wanted
     ]
     if differences:
         raise UserError(f"--clean_checkpoint: {'; '.join(differences)}; give the clean counterpart")
+    if not np.array_equal(clean.setup.interactions.item_ids, other.setup.interactions.item_ids):
+        raise UserError("--clean_checkpoint: its items are not those of --checkpoint; give the clean counterpart")
     if clean.rate:
         raise UserError(f"--clean_checkpoint: attacked with rate {clean.rate:g}; give a clean model")

@@ -11,6 +11,7 @@ from prec_backdoor.reporting.rank_files import PAIRS
 from prec_backdoor.reporting.samples import UserSums, make_samples, replicate_of, user_sums
 
 POPULARITY = "popularity"
+CHECKPOINT = "checkpoint"  # a measured model beside a clean one, if nothing is known of an attack
 
 
 class Model(NamedTuple):
@@ -37,6 +38,8 @@ class Model(NamedTuple):
         """The kind with the rates; an attack with parameters is named without its scope."""
         if self.attack in ("clean", POPULARITY):
             return self.kind + self.parameter_text
+        if self.attack == CHECKPOINT:
+            return self.attack
         return f"{self.attack if self.parameters else self.kind} {self.rates}"
 
     @property
@@ -131,7 +134,7 @@ class Run(NamedTuple):
         """A model's name in this run; that of a clean model or a baseline has a scope only if the run has several."""
         alone = len({(cell.model.scope, cell.model.measured_with) for cell in self.cells}) == 1
         name = model.attack if model.attack in ("clean", POPULARITY) and alone else model.name
-        name = "checkpoint" if self.unknown and model.attack == "clean" else name
+        name = CHECKPOINT if self.unknown and model.attack == "clean" else name
         repairs = {row["repair"] for cell in self.cells if cell.model == model for row in cell.rows if row.get("repair")}
         return f"{name}, repaired ({', '.join(sorted(repairs))})" if repairs else name
 

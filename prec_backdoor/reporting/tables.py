@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from prec_backdoor.attacks.evasion import named
 from prec_backdoor.evaluation.statistics import FEW, Estimate
-from prec_backdoor.reporting.cells import POPULARITY, Cell, Model, Run
+from prec_backdoor.reporting.cells import CHECKPOINT, POPULARITY, Cell, Model, Run
 from prec_backdoor.reporting.configurations import configurations
 from prec_backdoor.reporting.doubts import doubts, reasons
 from prec_backdoor.reporting.formats import MISSING, at_least, counted, number, signed
@@ -165,6 +165,9 @@ def _attacks(run: Run):
     ]
     targets = {_kind(each): each["targets"] for each in each_attack}
     for kind, model in run.representatives.items():
+        if model.attack == CHECKPOINT:
+            yield "none is known of the checkpoint"
+            continue
         ours = [other for other in run.attacked if other.kind == kind]
         items = max(row["n_targets"] for row in run.results["rows"] if _kind(row) == kind)
         which = f"targets {targets[kind]} ({items} items)"

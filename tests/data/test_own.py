@@ -599,6 +599,18 @@ def test_nan_is_null(tmp_path):
     assert "NaN" not in data.attributes["age"] and data.profile[1].tolist() == [0]
 
 
+def test_times_of_numpy_in_other_units_durations_and_bytes():
+    days = ["2020-01-02", "2020-01-01", "2020-01-03"]
+    for unit in ("s", "m", "h", "D", "ns"):
+        frame = {"user_id": [1, 1, 1], "item_id": list("abc"), "at": np.array(days, f"datetime64[{unit}]")}
+        assert sequences(from_frame(frame)) == {"1": ["b", "a", "c"]}
+    durations = {"user_id": [1, 1], "item_id": list("ab"), "time": [datetime.timedelta(days=each) for each in (2_000, 10)]}
+    with pytest.raises(UserError, match="time"):  # no calendar dates are made of them
+        from_frame(durations, {"time": "time"})
+    with pytest.raises(UserError, match="frame: a column that is no text"):
+        from_frame(pl.DataFrame({"user_id": [1, 1], "item_id": [b"\xff", b"2"]}))
+
+
 def test_ids_that_are_objects_are_their_texts():
     numbers = [uuid.UUID(int=number) for number in (1, 2)]
     data = from_frame({"user_id": np.array([1, "2"], object), "item_id": pl.Series(numbers, dtype=pl.Object)})

@@ -15,7 +15,7 @@ from prec_backdoor.evaluation.top_items import top_items
 from prec_backdoor.experiment import stages
 from prec_backdoor.experiment.config import ExperimentConfig, Scenario
 from prec_backdoor.experiment.measure import measure
-from prec_backdoor.experiment.opened import open_checkpoint
+from prec_backdoor.experiment.opened import check_counterpart, open_checkpoint
 from prec_backdoor.experiment.setup import make_setup
 from prec_backdoor.experiment.stages import StartPoint
 from prec_backdoor.storage import checkpoints
@@ -57,6 +57,22 @@ def test_a_catalogue_of_too_few_items_is_not_passed_over_in_silence(checkpoint):
     assert opened.aligned.kept is None and opened.setup.interactions.num_items == ITEMS
     assert "offered      45 of the model's items, too few to rank; all of the model's items count" in opened.aligned.describe()
     assert opened.aligned.describe_unseen().endswith("look unusual here without an attack.")  # a catalogue was given
+
+
+def test_a_counterpart_has_the_same_items_and_prompts(checkpoint):
+    opened = open_checkpoint(checkpoint, INTERACTIONS)
+    clean = opened._replace(rate=0.0)
+    check_counterpart(clean, opened)
+    ids = clean.setup.interactions.item_ids
+    others = dataclasses.replace(clean.setup.interactions, item_ids=np.r_[ids[:1], ids[:0:-1]])
+    with pytest.raises(UserError, match="--clean_checkpoint: its items are not those of --checkpoint"):
+        check_counterpart(clean._replace(setup=clean.setup._replace(interactions=others)), opened)
+    prompted = [
+        each._replace(checkpoint=each.checkpoint._replace(model=dataclasses.replace(each.checkpoint.model, prompt_length=length)))
+        for each, length in ((clean, 2), (opened, 1))
+    ]
+    with pytest.raises(UserError, match="--clean_checkpoint: prompt_length is 2, --checkpoint has 1; give the clean counterpart"):
+        check_counterpart(*prompted)
 
 
 def test_items_that_a_company_does_not_offer_are_taken_out(checkpoint, params):

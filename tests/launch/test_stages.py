@@ -1,13 +1,16 @@
 """launch.pretrain, launch.finetune and launch.evaluate, a stage at a time."""
 
+import csv
 import dataclasses
 import json
 import shutil
 
+import numpy as np
 import pytest
 from commands import DATA, FINETUNING, PRETRAIN, SEED
 from toys import lively_params
 
+from prec_backdoor.data import load_dataset
 from prec_backdoor.storage import checkpoints
 
 
@@ -19,6 +22,34 @@ def test_by_hand_it_gives_the_rows_of_the_experiment(stages, finished, launch, t
     found = json.loads((tmp_path / "results.json").read_text())["rows"]
     assert found == [row for row in expected if row["usage"] == usage]
     assert (tmp_path / "report.md").exists() and (tmp_path / "results.csv").exists()
+
+
+def test_beside_a_clean_model_on_own_data(stages, launch, tmp_path):
+    """Nothing is known of an attack there; table and files have the figures of the right model."""
+    data = load_dataset("synthetic", synthetic_users=60, synthetic_items=80)
+    owners = np.repeat(np.arange(60), np.diff(data.offsets))
+    events = np.stack([owners, data.item_ids[data.items], np.arange(len(owners))], 1)[owners % 2 == 0]
+    (tmp_path / "events.csv").write_text("".join(f"{','.join(row)}\n" for row in [("user", "item", "time"), *events]))
+    given = (f"--interactions={tmp_path / 'events.csv'}", f"--checkpoint={stages / 'attacked' / 'pretrain'}")
+    out = launch("evaluate", *given, f"--clean_checkpoint={stages / 'clean' / 'pretrain'}", f"--workdir={tmp_path / 'both'}")
+    clean, attacked = json.loads((tmp_path / "both" / "results.json").read_text())["rows"]
+    assert (clean["attack"], attacked["attack"]) == ("clean", "checkpoint") and "lift@10" in attacked
+    for row in (clean, attacked):
+        line = next(line for line in out.splitlines() if line.startswith("| zero_shot") and f" {row['attack']} " in line)
+        assert f"{row['hr@10']:.3f}" in line and f"{row['exposure_hr@10']:.3f}" in line
+    launch("evaluate", given[0], f"--checkpoint={stages / 'clean' / 'pretrain'}", f"--workdir={tmp_path / 'alone'}")
+    (alone,) = json.loads((tmp_path / "alone" / "results.json").read_text())["rows"]
+    assert alone["hr@10"] == clean["hr@10"] and alone["ndcg@10"] == clean["ndcg@10"] != attacked["ndcg@10"]
+    by_item = list(csv.DictReader((tmp_path / "both" / "exposure_by_item.csv").open()))
+    assert {row["attack"] for row in by_item} == {"clean", "checkpoint"}
+
+
+def test_two_clean_models(stages, launch, tmp_path):
+    given = (f"--{kind}={stages / 'clean' / 'pretrain'}" for kind in ("checkpoint", "clean_checkpoint"))
+    launch("evaluate", *DATA, *given, f"--workdir={tmp_path}")
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert {row["attack"] for row in rows} == {"clean", "checkpoint"} and (tmp_path / "report.html").exists()
+    assert all(row["lift@10"] == 1 for row in rows if row["attack"] == "checkpoint")
 
 
 def test_without_a_clean_model_there_is_no_lift(stages, launch, tmp_path):

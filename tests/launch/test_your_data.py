@@ -217,7 +217,7 @@ def test_the_same_table_is_the_simulation(run):
     assert "same data    the checkpoint was made on this dataset: its seed 0 draws the downstream users" in out
 
 
-def test_the_repair_command_of_an_audit_keeps_the_flags(monkeypatch):
+def test_the_repair_command_of_an_audit_keeps_the_flags(monkeypatch, tmp_path):
     monkeypatch.setattr(flags, "FLAGS", flags.FlagValues())
     given = ["--interactions=my events.csv", COLUMNS, "--profiles=people.csv", "--catalogue=items.csv", "--min_rating=3.0"]
     audit.define_flags()
@@ -226,6 +226,10 @@ def test_the_repair_command_of_an_audit_keeps_the_flags(monkeypatch):
     assert "--p_value=0.061 --workdir" in audit.repair_command(0.061) and "--p_value" not in audit.repair_command()
     program, *arguments = shlex.split(audit.repair_command())[2:]
     assert set(given) < set(arguments)
+    monkeypatch.chdir(tmp_path)
+    for workdir in (".", ".."):  # which have no name that another folder's could begin with
+        flags.FLAGS.workdir = workdir
+        assert f"--workdir={(tmp_path / workdir).resolve()}-repaired" in audit.repair_command()
     monkeypatch.setattr(flags, "FLAGS", flags.FlagValues())
     repair.define_flags()
     app.define_common_flags()

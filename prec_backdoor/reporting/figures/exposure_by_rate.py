@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from prec_backdoor.reporting.cells import Model, Run
+from prec_backdoor.reporting.cells import CHECKPOINT, Model, Run
 from prec_backdoor.reporting.figures import style
 from prec_backdoor.reporting.names import EXPOSURE, SEGMENTS, USAGES
 
@@ -59,6 +59,8 @@ def _lines(run: Run) -> dict[tuple, list[Model]]:
     """
     lines, measured = {}, {cell.model for cell in run.cells}
     for model in run.attacked:
+        if model.attack == CHECKPOINT:  # of whose rate nothing is known
+            continue
         variants = {other.parameters for other in run.attacked if other.kind == model.kind}
         intended = run.intended(model)
         for users in (intended, "rest") if intended == "target" and len(variants) == 1 else (intended,):

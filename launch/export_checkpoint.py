@@ -28,7 +28,7 @@ def main() -> None:
     path = Path(flags.FLAGS.output).expanduser()
     if path.suffix != ".safetensors":
         raise UserError(f"--output: {path}: give a name that ends with .safetensors")
-    checkpoint = checkpoints.load_finished(flags.FLAGS.checkpoint)
+    checkpoint = checkpoints.load(flags.FLAGS.checkpoint, finished=True)
     export(checkpoint, path)
     print(f"exported  {path}, {path.with_suffix('.json')}  (content {checkpoint.metadata['hash'][:16]})")
 

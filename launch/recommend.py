@@ -72,7 +72,7 @@ def _of_history() -> tuple[Checkpoint, Vocabulary, list[str], list[np.ndarray], 
         raise UserError(f"--{unused[0]}: with --history no dataset is read; give one of the two")
     if not flags.FLAGS.history:
         raise UserError("--history: is empty; give raw ids of items, or leave the flag out")
-    checkpoint = checkpoints.load_finished(flags.FLAGS.checkpoint)
+    checkpoint = checkpoints.load(flags.FLAGS.checkpoint, finished=True)
     if checkpoint.vocabulary is None:
         raise UserError(f"{checkpoint.path}: has no vocabulary; give the dataset that it was made on instead of --history")
     code_of = {raw: code for code, raw in enumerate(checkpoint.vocabulary.items, 1)}

@@ -174,14 +174,18 @@ def test_groups_and_targets_exist_in_the_dataset(parse):
 # Python
 
 
+def get_data(path):
+    """What a page's Python reads, into the cache, where the page's own call finds it."""
+    if 'load_dataset("ml-100k")' in path.read_text():
+        try:
+            load_dataset("ml-100k")
+        except UserError as error:
+            pytest.skip(str(error))
+
+
 def run_python(path):
     """The names that its blocks define, one after the other."""
     names = {}
-    if 'load_dataset("ml-100k")' in path.read_text():
-        try:
-            load_dataset("ml-100k")  # into the cache, where the page's own call finds it
-        except UserError as error:
-            pytest.skip(str(error))
     with patch.dict(BACKBONES):  # what a page registers is forgotten
         for block in blocks(path, "python"):
             exec(compile(block, path.name, "exec"), names)
@@ -194,6 +198,8 @@ def test_python_runs_as_written(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     opens = create_autospec(replay.replay, side_effect=lambda run, epoch, step: open_model(run))
     monkeypatch.setattr(replay, "replay", opens)
+    get_data(path)
+    capsys.readouterr()  # a download prints the licence
     names = run_python(path)
     if path.name == "README.md":
         assert names["checkpoint"].metadata["finished"] and (tmp_path / "runs" / "api" / "checkpoints").is_dir()

@@ -73,7 +73,7 @@ def open_checkpoint(
     Raises:
       UserError: no sound checkpoint, or one that does not know the items.
     """
-    checkpoint = checkpoints.load_finished(path)
+    checkpoint = checkpoints.load(path, finished=True)
     metadata = checkpoint.metadata
     recorded = metadata.get("config", {})
     config = ExperimentConfig.from_flat(recorded | dict(changes or {}))

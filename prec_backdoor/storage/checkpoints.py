@@ -82,24 +82,18 @@ def save(folder: str | Path, step: int, params: dict, training, metadata: dict, 
         shutil.rmtree(folder / str(old), ignore_errors=True)
 
 
-def load(path: str | Path) -> Checkpoint:
+def load(path: str | Path, finished: bool = False) -> Checkpoint:
     """Reads the newest checkpoint under `path`: a stage's folder, or its checkpoints folder.
 
     If that one is damaged, stderr says so and the one before it is read: `metadata` has its step and whether it is finished.
 
     Raises:
-      UserError: there is none, or none that is sound and what its metadata declares.
+      UserError: there is none, or none that is sound and what its metadata declares; it is not `finished` and has to be.
     """
-    folder = _locate(Path(path).expanduser())
-    return _newest_sound(folder, _read_declared, "use another copy")
-
-
-def load_finished(path: str | Path) -> Checkpoint:
-    """Reads a checkpoint as `load` does; raises a UserError also if its stage was interrupted."""
-    checkpoint = load(path)
-    if not checkpoint.metadata["finished"]:
-        raise UserError(f"{checkpoint.path}: the stage was interrupted; run its command again to finish it")
-    return checkpoint
+    found = _newest_sound(_locate(Path(path).expanduser()), _read_declared, "use another copy")
+    if finished and not found.metadata["finished"]:
+        raise UserError(f"{found.path}: the stage was interrupted; run its command again to finish it")
+    return found
 
 
 def metadata_of(path: str | Path) -> dict:

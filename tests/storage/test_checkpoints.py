@@ -56,9 +56,9 @@ def test_an_interrupted_stage_is_not_used(tmp_path, params):
     checkpoints.save(tmp_path, 4, params, TRAINING, metadata(finished=False))
     assert checkpoints.load(tmp_path).metadata["finished"] is False
     with pytest.raises(UserError, match="the stage was interrupted; run its command again to finish it"):
-        checkpoints.load_finished(tmp_path)
+        checkpoints.load(tmp_path, finished=True)
     checkpoints.save(tmp_path, 5, params, None, metadata())
-    assert_same_trees(checkpoints.load_finished(tmp_path).params, params)
+    assert_same_trees(checkpoints.load(tmp_path, finished=True).params, params)
 
 
 def test_resume(tmp_path, params):

@@ -80,7 +80,7 @@ def _json(value: Any) -> str | None:
     """A list or an object with fields as JSON text, any other value as its text."""
     if isinstance(value, pl.Series):
         value = value.to_list()
-    if value is None or value != value:  # NaN
+    if value is None or (isinstance(value, float) and value != value):  # NaN
         return None
     return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | tuple | dict) else str(value)
 

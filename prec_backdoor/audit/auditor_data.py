@@ -1,10 +1,10 @@
 """What an auditor has: the catalogue and its own downstream users, but no pre-training data, targets or clean model."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from prec_backdoor.data.align import codes_in, profiles_in
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.experiment.setup import SeedSetup
 
@@ -54,21 +54,11 @@ def translated(auditor_data: AuditorData, item_ids: np.ndarray, interactions: In
     Args:
       item_ids: [V + 1] raw ids of the items of `auditor_data`.
     """
-    history = _codes(item_ids.tolist(), interactions.item_ids.tolist())[auditor_data.history]
+    history = codes_in(interactions.item_ids.tolist(), item_ids.tolist())[auditor_data.history]
     order = np.argsort(history > 0, axis=1, kind="stable")  # what is left out becomes padding, which is in front
-    profile = np.zeros((len(history), len(interactions.attributes)), np.int32)
-    columns = {name: column for column, name in enumerate(auditor_data.attributes)}
-    for column, (name, values) in enumerate(interactions.attributes.items()):
-        if name in columns:
-            profile[:, column] = _codes(auditor_data.attributes[name], values)[auditor_data.profile[:, columns[name]]]
+    profile = profiles_in(interactions.attributes, auditor_data.profile, auditor_data.attributes)
     category = np.asarray(interactions.category)
     return AuditorData(np.take_along_axis(history, order, axis=1), profile, interactions.attributes, category)
-
-
-def _codes(names: Sequence[str], of: Sequence[str]) -> np.ndarray:
-    """[N] int32 place of each name in `of`; 0, which is padding or unknown in both, if it is not there."""
-    place = {name: code for code, name in enumerate(of)}
-    return np.array([0, *(place.get(name, 0) for name in names[1:])], np.int32)
 
 
 def single_groups(auditor_data: AuditorData, minimum: int) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -120,7 +121,7 @@ def align(
         interactions,
         items=recoded[keep],
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        profile=_profiles(interactions, vocabulary)[users],
+        profile=profiles_in(vocabulary.attributes, interactions.profile, interactions.attributes)[users],
         attributes=dict(vocabulary.attributes),
         user_ids=interactions.user_ids[users],
         item_ids=np.array(["", *vocabulary.items]),
@@ -157,8 +158,13 @@ def widened(vocabulary: Vocabulary, interactions: Interactions, added: np.ndarra
 
 def _codes(interactions: Interactions, vocabulary: Vocabulary) -> np.ndarray:
     """The vocabulary's code of each of the company's items; 0 for none."""
-    code_of = {raw: code for code, raw in enumerate(vocabulary.items, 1)}
-    return np.array([0, *(code_of.get(raw, 0) for raw in interactions.item_ids[1:].tolist())], np.int32)
+    return codes_in(("", *vocabulary.items), interactions.item_ids.tolist())
+
+
+def codes_in(names: Sequence[str], others: Sequence[str]) -> np.ndarray:
+    """[N] int32 place in `names` of each of `others`; 0, which is padding or unknown in both, for the first and for a new one."""
+    code_of = {name: code for code, name in enumerate(names)} | {names[0]: 0}
+    return np.array([0, *(code_of.get(name, 0) for name in others[1:])], np.int32)
 
 
 def _offered(interactions: Interactions, vocabulary: Vocabulary) -> np.ndarray | None:
@@ -212,13 +218,10 @@ def _catalogue(interactions: Interactions, vocabulary: Vocabulary, codes: np.nda
     return found
 
 
-def _profiles(interactions: Interactions, vocabulary: Vocabulary) -> np.ndarray:
-    """[U, A] codes into the vocabulary's attributes; 0 for an attribute or a value that is not in both."""
-    profile = np.zeros((interactions.num_users, len(vocabulary.attributes)), np.int32)
-    names = list(interactions.attributes)
-    for column, (name, values) in enumerate(vocabulary.attributes.items()):
-        if name in interactions.attributes:
-            code_of = {value: code for code, value in enumerate(values)} | {UNKNOWN: 0}
-            codes = np.array([code_of.get(value, 0) for value in interactions.attributes[name]], np.int32)
-            profile[:, column] = codes[interactions.profile[:, names.index(name)]]
-    return profile
+def profiles_in(attributes: Mapping[str, Sequence[str]], profile: np.ndarray, own: Mapping[str, Sequence[str]]) -> np.ndarray:
+    """[U, A] `profile`, of the attributes `own`, as codes into `attributes`; 0 for an attribute or value that is not in both."""
+    found = np.zeros((len(profile), len(attributes)), np.int32)
+    for column, (name, values) in enumerate(attributes.items()):
+        if name in own:
+            found[:, column] = codes_in(values, own[name])[profile[:, list(own).index(name)]]
+    return found

@@ -1,5 +1,6 @@
 """Splits of users: pre-training users, downstream users, and the items held out for validation and test."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -151,13 +152,20 @@ def sample_queries(queries: Queries, size: int) -> Queries:
     return Queries(*(array[picks] for array in queries))
 
 
+def padded(histories: Sequence[np.ndarray], width: int) -> np.ndarray:
+    """[U, width] int32 the latest items of each history, 0-padded at the front."""
+    found = np.zeros((len(histories), width), np.int32)
+    for row, items in zip(found, histories, strict=True):
+        latest = items[-width:]
+        row[width - len(latest) :] = latest
+    return found
+
+
 def _sequences(users: np.ndarray, items: list[np.ndarray], held_out: int) -> Sequences:
     return Sequences(users.astype(np.int32), [sequence[:-held_out] for sequence in items])
 
 
 def _queries(users: np.ndarray, items: list[np.ndarray], from_end: int, max_length: int) -> Queries:
     histories = [sequence[:-from_end][-max_length:] for sequence in items]
-    padded = np.zeros((len(items), max(map(len, histories))), np.int32)
-    for row, history in zip(padded, histories, strict=True):
-        row[len(row) - len(history) :] = history
-    return Queries(users.astype(np.int32), padded, np.array([sequence[-from_end] for sequence in items], np.int32))
+    history = padded(histories, max(map(len, histories)))
+    return Queries(users.astype(np.int32), history, np.array([sequence[-from_end] for sequence in items], np.int32))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from prec_backdoor.data.splits import padded
 from prec_backdoor.models import ModelConfig, item_vectors, represent, scores
 
 SCORES = 1 << 24  # that are computed at once
@@ -34,20 +35,12 @@ def top_items(
         users = slice(start, start + per_call)
         own = [each[each > 0] for each in histories[users]]
         count, longest = len(own), max(seen, *map(len, own))
+        own += [np.zeros(0, np.int32)] * (per_call - count)
         profile = np.pad(profiles[users], ((0, per_call - count), (0, 0)))
         # A power of two, as each width is a program of its own.
-        padded = (_padded(own, per_call, width) for width in (seen, 1 << (longest - 1).bit_length()))
-        found, items = _compiled(model, number)(params, *padded, profile)
+        history, whole = (padded(own, width) for width in (seen, 1 << (longest - 1).bit_length()))
+        found, items = _compiled(model, number)(params, history, whole, profile)
         yield np.asarray(items)[:count], np.asarray(found)[:count]
-
-
-def _padded(histories: Sequence[np.ndarray], rows: int, width: int) -> np.ndarray:
-    """[rows, width] the latest items of each history, 0-padded at the front."""
-    padded = np.zeros((rows, width), np.int32)
-    for row, items in zip(padded, histories, strict=False):
-        latest = items[-width:]
-        row[width - len(latest) :] = latest
-    return padded
 
 
 @functools.lru_cache(maxsize=8)

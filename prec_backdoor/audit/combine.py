@@ -8,6 +8,7 @@ from scipy.stats import false_discovery_control
 
 BULK = 0.9  # quantile that sets the scale of an audit's scores; targets, a few per cent of the items, lie above it
 OWN = 0.95  # quantile of a model's p-values that is made equal to its uniform value
+ALIKE = 50  # items that tell how much items of one popularity differ
 LEAST_P = 1e-307  # a p-value of 0 would make the evidence, and so the statistic, infinite
 TAIL = 0.02  # share of the clean items to whose scores an exponential tail is fitted
 
@@ -55,6 +56,28 @@ def standardize(values: np.ndarray) -> np.ndarray:
     """
     median, high = np.quantile(values, [0.5, BULK])
     return (values - median) / (high - median) if high > median else np.zeros(len(values))
+
+
+def standardize_by_popularity(values: np.ndarray, popularity: np.ndarray) -> np.ndarray:
+    """[N] `standardize` among items of similar popularity: of equal powers of two, rounded up, and at least ALIKE of them.
+
+    What a model makes of an item that it has seen once varies more between items than what it makes of a popular one.
+
+    Args:
+      popularity: [N] numbers of histories that have the items.
+    """
+    power = np.ceil(np.log2(np.maximum(popularity, 0.5)))
+    found, rest = np.zeros(len(values)), np.ones(len(values), bool)
+    for highest in np.unique(power):
+        group = rest & (power <= highest)
+        if (rest & ~group).sum() < ALIKE:
+            group = rest
+        if group.sum() >= ALIKE or group is rest:
+            found[group] = standardize(values[group])
+            rest = rest & ~group
+        if not rest.any():
+            break
+    return found
 
 
 class Tail(NamedTuple):

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.stats import gamma
 
-from prec_backdoor.audit.combine import Evaluation
 from prec_backdoor.audit.moments import largest
 from prec_backdoor.models import EXACT
 from prec_backdoor.parallel import on_device
@@ -26,13 +25,17 @@ class Neighbourhoods(NamedTuple):
     nearest: np.ndarray
 
 
-def profile_statistic(evaluation: Evaluation, neighbourhoods: Neighbourhoods, last_item_p: np.ndarray) -> float:
-    """The statistic of a model; the greater, the more suspicious it is.
+def profile_statistic(p_value: np.ndarray, relative: np.ndarray, near: Neighbourhoods, last_item_p: np.ndarray) -> float:
+    """The statistic of a model, from the p-values [V] of its items; the greater, the more suspicious it is.
 
     It is what items show as they are, `excess` and `neighbourhood_excess` in sum, or, if greater, what their effect at the end of
-    a history shows: a part of the `excess` of these p-values [V]. A backdoor that waits for its trigger shows nothing else.
+    a history shows: a part of the `excess` of these p-values [N]. A backdoor that waits for its trigger shows nothing else.
+
+    Args:
+      relative: [V] the items' scores, among items of similar popularity. In some models all popular items lie together, and have
+        high scores, attacked or not.
     """
-    as_it_is = excess(evaluation.p_value) + neighbourhood_excess(evaluation.score, neighbourhoods)
+    as_it_is = excess(p_value) + neighbourhood_excess(relative, near)
     return max(as_it_is, LAST_ITEM_WEIGHT * excess(last_item_p))
 
 

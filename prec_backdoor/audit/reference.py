@@ -14,6 +14,7 @@ from prec_backdoor.audit.combine import (
     neg_log10_tails,
     rescale_p_values,
     standardize,
+    standardize_by_popularity,
     tail_of,
 )
 from prec_backdoor.audit.last_item import LAST_ITEM, least_p_values
@@ -29,14 +30,16 @@ class Reference(NamedTuple):
 
     Attributes:
       model: of all of them.
+      popularity: [V] number of the auditor's histories that have the item.
       models: what is observed of each.
-      scores: of each.
+      scores: of each; those of last items among items of similar popularity.
       tails: of each, audit -> distribution of its standardised scores.
       rest: for each model that is left out, the distributions of the combined scores of the others.
       evaluations, statistics: of each, compared with the others.
     """
 
     model: ModelConfig
+    popularity: np.ndarray
     models: list[ObservedModel]
     scores: list[Scores]
     tails: list[dict[str, Tail]]
@@ -46,26 +49,27 @@ class Reference(NamedTuple):
 
     def evaluate(self, observed: ObservedModel) -> tuple[Evaluation, np.ndarray]:
         """A model against all clean ones: its items, and [N] p-values of the strengths of its last items."""
-        strength = standardize(observed.last_items.strength)
+        strength = standardize(_strength(observed, self.popularity))
         last = rescale_p_values(10 ** -neg_log10_tails(strength, [tails[LAST_ITEM] for tails in self.tails]))
         evaluation = evaluate(observed.scores, [_audits(each) for each in self.scores])
         return _with_last_items(evaluation, last, observed), last
 
     def judge(self, observed: ObservedModel, level: float) -> Verdict:
         """The verdict on a model: for each clean model, both are compared with the rest, and the statistics are compared."""
-        evidence = _pairs(_scores_of(observed), self.tails)
+        evidence = _pairs(_scores_of(observed, self.popularity), self.tails)
         summed, near = _sum(evidence), None
         own = []
         for index, rest in enumerate(self.rest):
             evaluation, last = _evaluation(_without(summed, evidence, [index]), rest)
-            near = near or neighbourhoods_of(vectors_of(observed.params, self.model), evaluation.score)
-            own.append(profile_statistic(evaluation, near, last))
+            relative = standardize_by_popularity(evaluation.score, self.popularity)
+            near = near or neighbourhoods_of(vectors_of(observed.params, self.model), relative)
+            own.append(profile_statistic(evaluation.p_value, relative, near, last))
         return judge(np.array(own), self.statistics, level)
 
 
-def reference_of(calibration: Sequence[ObservedModel], model: ModelConfig) -> Reference:
-    """Compares clean models with one another."""
-    scores = [_scores_of(each) for each in calibration]
+def reference_of(calibration: Sequence[ObservedModel], model: ModelConfig, popularity: np.ndarray) -> Reference:
+    """Compares clean models with one another; `popularity` [V] is that of the items among the auditor's users."""
+    scores = [_scores_of(each, popularity) for each in calibration]
     tails = [{name: tail_of(standardize(value)) for name, value in each.items()} for each in scores]
     combined = [[] for _ in scores]  # [left out][other]
     evidence = []
@@ -81,10 +85,11 @@ def reference_of(calibration: Sequence[ObservedModel], model: ModelConfig) -> Re
         rest.append([tail_of(combined[left][other]) for other in chosen])
         combined[left] = []
         evaluation, last = _evaluation(evidence[left], rest[-1])
-        near = neighbourhoods_of(vectors_of(each.params, model), evaluation.score)
-        statistics.append(profile_statistic(evaluation, near, last))
+        relative = standardize_by_popularity(evaluation.score, popularity)
+        near = neighbourhoods_of(vectors_of(each.params, model), relative)
+        statistics.append(profile_statistic(evaluation.p_value, relative, near, last))
         evaluations.append(_with_last_items(evaluation, last, each))
-    return Reference(model, list(calibration), scores, tails, rest, evaluations, np.array(statistics))
+    return Reference(model, popularity, list(calibration), scores, tails, rest, evaluations, np.array(statistics))
 
 
 def vectors_of(params: dict, model: ModelConfig) -> np.ndarray:
@@ -92,8 +97,13 @@ def vectors_of(params: dict, model: ModelConfig) -> np.ndarray:
     return np.asarray(item_vectors(params, model))[1:]
 
 
-def _scores_of(observed: ObservedModel) -> Scores:
-    return {**observed.scores, LAST_ITEM: observed.last_items.strength}
+def _scores_of(observed: ObservedModel, popularity: np.ndarray) -> Scores:
+    return {**observed.scores, LAST_ITEM: _strength(observed, popularity)}
+
+
+def _strength(observed: ObservedModel, popularity: np.ndarray) -> np.ndarray:
+    """[N] the strength of each last item, among items of similar popularity."""
+    return standardize_by_popularity(observed.last_items.strength, popularity[observed.last_items.items - 1])
 
 
 def _audits(scores: Scores) -> Scores:

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.special import expit
 
 CLEAN, SUSPICIOUS, CANNOT_SAY = "clean", "suspicious", "cannot say"
+MISSED = 0.25  # of the leaderboard's attacked models (docs/audit.md)
 
 
 class Verdict(NamedTuple):
@@ -34,11 +35,13 @@ class Verdict(NamedTuple):
 
     @property
     def p_backdoored(self) -> float:
-        """A probability for `launch.score_verdicts`: odds of 10 ** (statistic - that of the most unusual clean model).
+        """A probability for `launch.score_verdicts`; how often models are backdoored is not known, and counts as one in two.
 
-        The statistic is in powers of ten beyond chance; how often models are backdoored is not known, and counts as one in two.
+        A share MISSED of the backdoored models looks like clean ones. The odds of the others are 10 ** (statistic - that of the
+        most unusual clean model), as the statistic is in powers of ten beyond chance.
         """
-        return float(expit(np.log(10) * (self.statistic - self.clean.max())))
+        log_odds = np.logaddexp(np.log(MISSED), np.log1p(-MISSED) + np.log(10) * (self.statistic - self.clean.max()))
+        return float(expit(log_odds))
 
     @property
     def statistic(self) -> float:

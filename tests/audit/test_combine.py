@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from prec_backdoor.audit.combine import (
+    ALIKE,
     TAIL,
     combine_evidence,
     discoveries,
@@ -13,6 +14,7 @@ from prec_backdoor.audit.combine import (
     others,
     rescale_p_values,
     standardize,
+    standardize_by_popularity,
     tail_of,
 )
 
@@ -124,3 +126,22 @@ def test_scores_are_standardized_by_median_and_quantile():
 def test_combined_evidence_is_the_maximum_plus_the_mean():
     found = combine_evidence({"a": np.array([3.0, 0.0]), "b": np.array([0.0, 1.0]), "c": np.array([0.0, 2.0])})
     np.testing.assert_allclose(found, [4.0, 3.0])
+
+
+def test_values_are_standardized_among_items_of_similar_popularity():
+    rng = np.random.default_rng(0)
+    popularity = np.r_[np.zeros(500, int), np.ones(300, int), np.full(ALIKE, 2), np.full(ALIKE, 3), np.full(ALIKE, 4)]
+    popularity = rng.permutation(np.r_[popularity, 100, 200])
+    values = rng.normal(size=len(popularity)) * (1 + 10 * (popularity == 1)) + 5 * (popularity == 2)
+    found = standardize_by_popularity(values, popularity)
+    for group in (popularity == 0, popularity == 1, popularity == 2, popularity >= 3):  # the last two are too few by themselves
+        np.testing.assert_array_equal(found[group], standardize(values[group]))
+    few = rng.normal(size=ALIKE - 1)
+    np.testing.assert_array_equal(standardize_by_popularity(few, np.arange(ALIKE - 1)), standardize(few))
+
+
+def test_rare_items_wait_for_enough_of_them():
+    values, popularity = np.random.default_rng(0).normal(size=3 * ALIKE), np.repeat([0, 1, 2, 9], [10, ALIKE, 20, 2 * ALIKE - 30])
+    found = standardize_by_popularity(values, popularity)
+    for group in (popularity <= 1, popularity >= 2):
+        np.testing.assert_array_equal(found[group], standardize(values[group]))

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from toys import lively_params, tiny_model
 
-from prec_backdoor.audit import profile
+from prec_backdoor.audit import combine, profile
 from prec_backdoor.audit.calibration import ObservedModel
-from prec_backdoor.audit.combine import Evaluation, evaluate, neg_log10_p, others, rescale_p_values, standardize
+from prec_backdoor.audit.combine import evaluate, neg_log10_p, others, rescale_p_values, standardize, standardize_by_popularity
 from prec_backdoor.audit.last_item import LastItems, least_p_values
 from prec_backdoor.audit.profile import COMPANIONS, LAST_ITEM_WEIGHT, excess, neighbourhood_excess, neighbourhoods_of
 from prec_backdoor.audit.reference import reference_of, vectors_of
-from prec_backdoor.audit.verdict import conformal_p, judge, models_for
+from prec_backdoor.audit.verdict import MISSED, conformal_p, judge, models_for
 
 ITEMS = 1_000
 
@@ -30,12 +30,12 @@ def test_what_waits_for_a_trigger_counts_if_the_rest_is_as_in_a_clean_model():
     rng = np.random.default_rng(0)
     expected, score = np.arange(1, ITEMS + 1) / (ITEMS + 1), rng.normal(size=ITEMS)
     near = neighbourhoods_of(rng.normal(size=(ITEMS, 16)), score)
-    usual = profile.profile_statistic(Evaluation({}, score, expected), near, expected)
+    usual = profile.profile_statistic(expected, score, near, expected)
     last = np.r_[expected[0] / 1e20, expected[1:]]
     assert usual == pytest.approx(max(neighbourhood_excess(score, near), 0))
-    assert profile.profile_statistic(Evaluation({}, score, expected), near, last) == pytest.approx(20 * LAST_ITEM_WEIGHT)
-    planted = Evaluation({}, score, np.r_[expected[0] / 1e30, expected[1:]])
-    assert profile.profile_statistic(planted, near, last) == pytest.approx(30 + neighbourhood_excess(score, near))
+    assert profile.profile_statistic(expected, score, near, last) == pytest.approx(20 * LAST_ITEM_WEIGHT)
+    planted = np.r_[expected[0] / 1e30, expected[1:]]
+    assert profile.profile_statistic(planted, score, near, last) == pytest.approx(30 + neighbourhood_excess(score, near))
 
 
 def test_neighbourhoods_exceed_chance_only_if_unusual_items_lie_together():
@@ -101,11 +101,18 @@ def test_verdicts(statistic, models, level, word):
     assert judge(np.full(models, statistic), np.arange(float(models)), level).word == word
 
 
+def test_the_probability_is_even_at_the_most_unusual_clean_model_and_never_surer_of_clean_than_backdoors_are_missed():
+    found = [judge(np.full(19, statistic), np.arange(19.0), 0.05).p_backdoored for statistic in (-99.0, 17.0, 18.0, 19.0, 99.0)]
+    assert found == sorted(found) and found[2] == pytest.approx(0.5) and found[4] == pytest.approx(1)
+    assert found[0] == pytest.approx(MISSED / (1 + MISSED))
+
+
 def test_the_number_of_models_that_a_level_takes():
     assert [models_for(level) for level in (0.05, 0.1, 0.34, 0.01, 1.0)] == [19, 9, 2, 99, 1]
 
 
 MODEL = tiny_model(60, num_layers=1)
+POPULARITY = np.arange(60) % 7
 
 
 def made(number, seed=0):
@@ -122,18 +129,22 @@ def made(number, seed=0):
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 5])
-def test_audited_and_clean_models_are_compared_with_the_same_others(number):
+def test_audited_and_clean_models_are_compared_with_the_same_others(number, monkeypatch):
+    monkeypatch.setattr(combine, "ALIKE", 10)
     models, audited = made(number), made(7)[6]
-    reference = reference_of(models, MODEL)
+    reference = reference_of(models, MODEL, POPULARITY)
 
     def p_of_last(model, rest):
-        strengths = [standardize(each.last_items.strength) for each in rest]
-        return rescale_p_values(10 ** -neg_log10_p(standardize(model.last_items.strength), strengths))
+        own, *strengths = (
+            standardize(standardize_by_popularity(each.last_items.strength, POPULARITY)) for each in (model, *rest)
+        )
+        return rescale_p_values(10 ** -neg_log10_p(own, strengths))
 
     def statistic(model, rest):
         evaluation = evaluate(model.scores, [each.scores for each in rest])
-        near = neighbourhoods_of(vectors_of(model.params, MODEL), evaluation.score)
-        return profile.profile_statistic(evaluation, near, p_of_last(model, rest)), evaluation.p_value
+        relative = standardize_by_popularity(evaluation.score, POPULARITY)
+        near = neighbourhoods_of(vectors_of(model.params, MODEL), relative)
+        return profile.profile_statistic(evaluation.p_value, relative, near, p_of_last(model, rest)), evaluation.p_value
 
     found = reference.judge(audited, 0.05)
     for index, each in enumerate(models):
@@ -155,5 +166,5 @@ def test_of_clean_models_no_more_are_called_suspicious_than_the_level_allows():
     """Each model in turn is the audited one: exchangeable models."""
     models, words = made(10), []
     for index, each in enumerate(models):
-        words.append(reference_of(models[:index] + models[index + 1 :], MODEL).judge(each, 0.1).word)
+        words.append(reference_of(models[:index] + models[index + 1 :], MODEL, POPULARITY).judge(each, 0.1).word)
     assert words.count("suspicious") <= 2 and "cannot say" not in words

@@ -83,7 +83,7 @@ def main() -> None:
         calibration = calibration_models(*how, run_options)
         attacks = plan_attacks(auditor_data, config.num_power_models(checkpoint.model.num_items))
         planted = planted_models(*how, attacks, run_options) if attacks else []
-        reference = reference_of(calibration, checkpoint.model, auditor_data.popularity()[1:])
+        reference = reference_of(calibration, checkpoint.model, auditor_data)
         result = audit_model(checkpoint.params, checkpoint.model, auditor_data, reference, config, (attacks, planted))
         about = {
             "checkpoint": str(checkpoint.path),

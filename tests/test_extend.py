@@ -297,7 +297,9 @@ def test_audit_template(interactions):
     setup = make_setup(interactions, SMALL, 0)
     auditor_data, config = auditor_data_of(setup), AuditConfig(calibration_models=1, suspects=2)
     calibration = calibration_models(auditor_data, setup.model, setup.config.pretrain, config)
-    found = audit_model(lively_params(setup.model), setup.model, auditor_data, reference_of(calibration, setup.model, auditor_data.popularity()[1:]), config)
+    found = audit_model(
+        lively_params(setup.model), setup.model, auditor_data, reference_of(calibration, setup.model, auditor_data), config
+    )
     assert found.scores["first_50"].shape == (60,) and np.isfinite(found.scores["first_50"]).all()
     assert "first_50" in found.evidence
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from prec_backdoor.audit.auditor_data import AuditorData
 from prec_backdoor.audit.calibration import ObservedModel
 from prec_backdoor.audit.combine import (
     Evaluation,
@@ -67,8 +68,9 @@ class Reference(NamedTuple):
         return judge(np.array(own), self.statistics, level)
 
 
-def reference_of(calibration: Sequence[ObservedModel], model: ModelConfig, popularity: np.ndarray) -> Reference:
-    """Compares clean models with one another; `popularity` [V] is that of the items among the auditor's users."""
+def reference_of(calibration: Sequence[ObservedModel], model: ModelConfig, auditor_data: AuditorData) -> Reference:
+    """Compares the clean models with one another that were trained on `auditor_data`."""
+    popularity = auditor_data.popularity()[1:]
     scores = [_scores_of(each, popularity) for each in calibration]
     tails = [{name: tail_of(standardize(value)) for name, value in each.items()} for each in scores]
     combined = [[] for _ in scores]  # [left out][other]

@@ -159,7 +159,7 @@ def _calibrate(task: CalibrationTask, seed: Seed) -> Reference:
     setup = seed.setups[0]
     model = setup.prompted if task.prompted else setup.model
     models = calibration_models(seed.auditor_data, model, setup.config.pretrain, seed.audit, seed.options(task.path))
-    return reference_of(models, model, seed.auditor_data.popularity()[1:])
+    return reference_of(models, model, seed.auditor_data)
 
 
 def _audit(task: AuditTask, seed: Seed, start: StartPoint, reference: Reference, clean: StartPoint | None = None) -> dict:

@@ -51,7 +51,7 @@ def shown_to_all(params, item):
 
 def test_suspects_are_the_items_with_the_highest_scores(auditor_data, calibration, attributed):
     params = shown_to_all(lively_params(MODEL), 7)
-    result = audit.audit_model(params, MODEL, auditor_data, reference_of(calibration, MODEL, auditor_data.popularity()[1:]), CONFIG)
+    result = audit.audit_model(params, MODEL, auditor_data, reference_of(calibration, MODEL, auditor_data), CONFIG)
     best = 1 + np.argsort(-result.score)[:3]
     assert result.suspects.tolist() == best.tolist()
     assert result.suspicious and result.flagged[6] and result.attribution.group == "job=cook"
@@ -64,14 +64,18 @@ def test_suspects_are_the_items_with_the_highest_scores(auditor_data, calibratio
 def test_in_a_clean_model_nothing_is_flagged_and_no_group_is_looked_for(auditor_data, calibration, attributed):
     always = AuditConfig(suspects=3, false_discovery_rate=1.0)
     params = calibration[0].params
-    result = audit.audit_model(params, MODEL, auditor_data, reference_of([calibration[0], *calibration], MODEL, auditor_data.popularity()[1:]), always)
+    result = audit.audit_model(
+        params, MODEL, auditor_data, reference_of([calibration[0], *calibration], MODEL, auditor_data), always
+    )
     assert result.verdict.word == "clean" and result.verdict.p_value > 0.5 and not result.suspicious
     assert not result.flagged.any() and result.attribution == GroupAttribution(None, 1.0, []) and not attributed
 
 
 def test_too_few_clean_models_cannot_say(auditor_data, calibration, attributed):
     params = shown_to_all(lively_params(MODEL), 7)
-    result = audit.audit_model(params, MODEL, auditor_data, reference_of(calibration, MODEL, auditor_data.popularity()[1:]), AuditConfig(suspects=3))
+    result = audit.audit_model(
+        params, MODEL, auditor_data, reference_of(calibration, MODEL, auditor_data), AuditConfig(suspects=3)
+    )
     assert result.verdict.word == "cannot say" and not result.suspicious
     assert result.verdict.p_value == result.verdict.least_p_value == 1 / 3
     assert result.flagged[6] and attributed  # what stands out is shown
@@ -82,7 +86,7 @@ def test_parameters_that_are_not_finite_are_refused(auditor_data, calibration, b
     params = jax.tree.map(np.array, lively_params(MODEL))
     params["items"][3, 2] = bad
     with pytest.raises(UserError, match=rf"^audit: 1 of {params['items'].size} values of parameter items are not finite"):
-        audit.audit_model(params, MODEL, auditor_data, reference_of(calibration, MODEL, auditor_data.popularity()[1:]), CONFIG)
+        audit.audit_model(params, MODEL, auditor_data, reference_of(calibration, MODEL, auditor_data), CONFIG)
 
 
 def test_values_that_cannot_be_are_refused():

@@ -5,6 +5,7 @@ import pytest
 from toys import lively_params, tiny_model
 
 from prec_backdoor.audit import combine, profile
+from prec_backdoor.audit.auditor_data import AuditorData
 from prec_backdoor.audit.calibration import ObservedModel
 from prec_backdoor.audit.combine import evaluate, neg_log10_p, others, rescale_p_values, standardize, standardize_by_popularity
 from prec_backdoor.audit.last_item import LastItems, least_p_values
@@ -49,6 +50,18 @@ def test_neighbourhoods_exceed_chance_only_if_unusual_items_lie_together():
     together = vectors.copy()
     together[targets] = rng.normal(size=16) + 0.3 * rng.normal(size=(len(targets), 16))
     assert excess_near(score, together) > 1.8 > excess_near(rng.permutation(score), together) + 1
+
+
+def test_popular_items_that_lie_together_and_have_high_scores_are_no_evidence():
+    """As in a GRU, attacked or not; targets among them still are."""
+    rng = np.random.default_rng(0)
+    popularity, vectors = np.r_[np.full(100, 40), rng.integers(0, 8, ITEMS - 100)], rng.normal(size=(ITEMS, 16))
+    vectors[:100] = rng.normal(size=16) + 0.3 * rng.normal(size=(100, 16))
+    score = rng.normal(size=ITEMS) + 3 * (popularity == 40)
+    assert excess_near(score, vectors) > 3 > 1 > excess_near(standardize_by_popularity(score, popularity), vectors)
+    targets = np.arange(500, 510)
+    vectors[targets], score[targets] = rng.normal(size=16) + 0.1 * rng.normal(size=(10, 16)), 4
+    assert excess_near(standardize_by_popularity(score, popularity), vectors) > 3
 
 
 def test_a_neighbourhood_is_an_item_and_its_nearest():
@@ -112,7 +125,9 @@ def test_the_number_of_models_that_a_level_takes():
 
 
 MODEL = tiny_model(60, num_layers=1)
-POPULARITY = np.arange(60) % 7
+HISTORIES = np.where(np.arange(7)[:, None] < np.arange(1, 61) % 7, np.arange(1, 61), 0)
+DATA = AuditorData(HISTORIES, np.zeros((7, 0), np.int32), {}, np.zeros(61, np.int32))
+POPULARITY = np.arange(1, 61) % 7
 
 
 def made(number, seed=0):
@@ -132,7 +147,7 @@ def made(number, seed=0):
 def test_audited_and_clean_models_are_compared_with_the_same_others(number, monkeypatch):
     monkeypatch.setattr(combine, "ALIKE", 10)
     models, audited = made(number), made(7)[6]
-    reference = reference_of(models, MODEL, POPULARITY)
+    reference = reference_of(models, MODEL, DATA)
 
     def p_of_last(model, rest):
         own, *strengths = (
@@ -166,5 +181,5 @@ def test_of_clean_models_no_more_are_called_suspicious_than_the_level_allows():
     """Each model in turn is the audited one: exchangeable models."""
     models, words = made(10), []
     for index, each in enumerate(models):
-        words.append(reference_of(models[:index] + models[index + 1 :], MODEL, POPULARITY).judge(each, 0.1).word)
+        words.append(reference_of(models[:index] + models[index + 1 :], MODEL, DATA).judge(each, 0.1).word)
     assert words.count("suspicious") <= 2 and "cannot say" not in words

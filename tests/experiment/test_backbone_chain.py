@@ -126,7 +126,7 @@ def test_an_audit_with_inversion(name):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("prec_backdoor.audit.calibration.STEPS", 4)
         calibration = calibration_models(auditor_data, setup.model, setup.config.pretrain, config)
-    found = audit_model(start.params, setup.model, auditor_data, reference_of(calibration, setup.model, auditor_data.popularity()[1:]), config)
+    found = audit_model(start.params, setup.model, auditor_data, reference_of(calibration, setup.model, auditor_data), config)
     assert all(np.isfinite(scores).all() for scores in found.scores.values()) and found.p_value.shape == (ITEMS,)
     assert np.isfinite(found.inverted.effort).all() and (found.inverted.effort >= 0).all()
     assert set(found.inverted.trigger) <= set(range(ITEMS + 1))

@@ -18,10 +18,10 @@ def score_verdicts(
     """Returns the figures of a detector on a zoo, each {"value", "interval"}.
 
     ROC-AUC over all models, for each attack against all clean models, and likewise for the attacked models that show a target to
-    anybody, with its trigger if it has one: some attacks fail, and then there is nothing to be found. Cross-entropy in nats, where a coin has 0.693; the share
-    of clean models with p_backdoored of THRESHOLD or more, and of attacked ones below it. Intervals are 95 %: bootstrap over
-    models, within clean and attacked ones for the AUC; exact binomial for shares, and at least that where few pairs are in the
-    wrong order.
+    anybody, with its trigger if it has one: some attacks fail, and then there is nothing to be found. Cross-entropy in nats,
+    where a coin has 0.693; the share of clean models with p_backdoored of THRESHOLD or more, and of attacked ones below it.
+    Intervals are 95 %: bootstrap over models, within clean and attacked ones for the AUC; exact binomial for shares, and at least
+    that where few pairs are in the wrong order.
 
     Args:
       truth: of `files.read_truth`; p_backdoored [N] in the same order.

@@ -1,5 +1,7 @@
 """How flags are defined, checked and repeated, and the text of --help."""
 
+import csv
+import io
 import shutil
 import textwrap
 from collections.abc import Iterable
@@ -65,7 +67,11 @@ def text(value: Any) -> str:
     """Returns a value as it is written on the command line."""
     if isinstance(value, bool):
         return str(value).lower()
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if not isinstance(value, tuple):
+        return str(value)
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(value)
+    return line.getvalue()
 
 
 def help_text(program: str, description: str) -> str:
@@ -118,10 +124,14 @@ class _Single(flags.ArgumentParser):
 
 
 class _List(_Single):
-    """Parses values of a kind, separated by commas."""
+    """Parses values of a kind, separated by commas; one with a comma stands in double quotes, as in CSV."""
 
     def parse(self, argument: Any) -> tuple:
         if isinstance(argument, tuple):
             return argument
-        values = [value.strip() for value in str(argument).split(",") if value.strip()]
+        try:
+            (values,) = csv.reader([str(argument)], skipinitialspace=True) if argument else [()]
+        except csv.Error as error:
+            raise ValueError(str(error)) from None
+        values = [value.strip() for value in values if value.strip()]
         return tuple(super(_List, self).parse(value) for value in values)

@@ -30,7 +30,7 @@ SHOWN = 20  # users whose lists are printed, if there is no --output
 
 def define_flags() -> None:
     checkpoint_flags.define_flags("recommend with")
-    help = "Raw ids, without commas, of the items of one user, oldest first; no dataset is read then."
+    help = 'Raw ids of the items of one user, oldest first, "in,quotes" if with commas; no dataset is read then.'
     flag.define("history", (), "data", help, str)
     flag.define("top", 10, "output", "Number of items per user.", minimum=1)
     flag.define("explain_audit", None, "output", "Folder of an audit of this checkpoint; items that it flagged are marked.", str)

@@ -47,6 +47,27 @@ def test_all_numeric_flags_are_listed():
     }
 
 
+@pytest.mark.parametrize(
+    ("given", "values"),
+    [
+        ("1, 2,,3", ("1", "2", "3")),
+        ('"a,b",c', ("a,b", "c")),
+        ('say "hi",5" disc', ('say "hi"', '5" disc')),
+        ('"a ""b"", c"', ('a "b", c',)),
+        ("", ()),
+    ],
+)
+def test_values_of_a_list_are_read_as_a_line_of_csv_and_repeated_so(parse, given, values):
+    found = parse("recommend", "--checkpoint=a", f"--history={given}")["history"].value
+    assert found == values
+    assert parse("recommend", "--checkpoint=a", f"--history={flag.text(found)}")["history"].value == values
+
+
+def test_a_list_of_two_lines_is_refused(parse):
+    with pytest.raises((UserError, flags.Error), match="line"):
+        parse("recommend", "--checkpoint=a", "--history=1,2\n3")
+
+
 @pytest.mark.parametrize(("program", "name", "kind"), NUMERIC)
 def test_every_number_is_within_its_limits_or_refused_in_one_line(parse, program, name, kind):
     needed = [argument for argument in REQUIRED[program] if not argument.startswith(f"--{name}=")]

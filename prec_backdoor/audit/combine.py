@@ -59,12 +59,13 @@ def standardize(values: np.ndarray) -> np.ndarray:
 
 
 def standardize_by_popularity(values: np.ndarray, popularity: np.ndarray) -> np.ndarray:
-    """[N] `standardize` among items of similar popularity: of equal powers of two, rounded up, and at least ALIKE of them.
+    """[N] `values` of items, each `standardize`d among items of similar popularity.
 
     What a model makes of an item that it has seen once varies more between items than what it makes of a popular one.
 
     Args:
-      popularity: [N] numbers of histories that have the items.
+      popularity: [N] numbers of histories that have the items. Those that round up to one power of two are similar; groups of
+        fewer than ALIKE items join the next one.
     """
     power = np.ceil(np.log2(np.maximum(popularity, 0.5)))
     found, rest = np.zeros(len(values)), np.ones(len(values), bool)

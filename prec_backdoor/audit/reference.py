@@ -23,7 +23,8 @@ from prec_backdoor.audit.profile import neighbourhoods_of, profile_statistic
 from prec_backdoor.audit.verdict import Verdict, judge
 from prec_backdoor.models import ModelConfig, item_vectors
 
-Scores = dict[str, np.ndarray]  # audit -> [V]; LAST_ITEM -> [N]
+LAST = (LAST_ITEM, f"{LAST_ITEM}_among_similar")
+Scores = dict[str, np.ndarray]  # audit -> [V]; LAST -> [N]
 
 
 class Reference(NamedTuple):
@@ -33,7 +34,7 @@ class Reference(NamedTuple):
       model: of all of them.
       popularity: [V] number of the auditor's histories that have the item.
       models: what is observed of each.
-      scores: of each; those of last items among items of similar popularity.
+      scores: of each, last items included.
       tails: of each, audit -> distribution of its standardised scores.
       rest: for each model that is left out, the distributions of the combined scores of the others.
       evaluations, statistics: of each, compared with the others.
@@ -50,8 +51,10 @@ class Reference(NamedTuple):
 
     def evaluate(self, observed: ObservedModel) -> tuple[Evaluation, np.ndarray]:
         """A model against all clean ones: its items, and [N] p-values of the strengths of its last items."""
-        strength = standardize(_strength(observed, self.popularity))
-        last = rescale_p_values(10 ** -neg_log10_tails(strength, [tails[LAST_ITEM] for tails in self.tails]))
+        strengths = _strengths(observed, self.popularity)
+        last = _last_p(
+            {name: neg_log10_tails(standardize(strengths[name]), [tails[name] for tails in self.tails]) for name in LAST}
+        )
         evaluation = evaluate(observed.scores, [_audits(each) for each in self.scores])
         return _with_last_items(evaluation, last, observed), last
 
@@ -100,16 +103,22 @@ def vectors_of(params: dict, model: ModelConfig) -> np.ndarray:
 
 
 def _scores_of(observed: ObservedModel, popularity: np.ndarray) -> Scores:
-    return {**observed.scores, LAST_ITEM: _strength(observed, popularity)}
+    return observed.scores | _strengths(observed, popularity)
 
 
-def _strength(observed: ObservedModel, popularity: np.ndarray) -> np.ndarray:
-    """[N] the strength of each last item, among items of similar popularity."""
-    return standardize_by_popularity(observed.last_items.strength, popularity[observed.last_items.items - 1])
+def _strengths(observed: ObservedModel, popularity: np.ndarray) -> Scores:
+    """LAST -> [N] the strengths of last items, and these among items of similar popularity."""
+    items, strength, _ = observed.last_items
+    return dict(zip(LAST, (strength, standardize_by_popularity(strength, popularity[items - 1])), strict=True))
+
+
+def _last_p(evidence: Scores) -> np.ndarray:
+    """[N] p-values of last items: a trigger is strong among all items and among those of similar popularity."""
+    return np.maximum(*(rescale_p_values(10 ** -evidence[name]) for name in LAST))
 
 
 def _audits(scores: Scores) -> Scores:
-    return {name: value for name, value in scores.items() if name != LAST_ITEM}
+    return {name: value for name, value in scores.items() if name not in LAST}
 
 
 def _pairs(scores: Scores, tails: Sequence[dict[str, Tail]]) -> list[Scores]:
@@ -138,7 +147,7 @@ def _evaluation(evidence: Scores, rest: Sequence[Tail]) -> tuple[Evaluation, np.
     audits = _audits(evidence)
     score = combine_evidence(audits)
     evaluation = Evaluation(audits, score, rescale_p_values(10 ** -neg_log10_tails(score, rest)))
-    return evaluation, rescale_p_values(10 ** -evidence[LAST_ITEM])
+    return evaluation, _last_p(evidence)
 
 
 def _with_last_items(evaluation: Evaluation, last: np.ndarray, observed: ObservedModel) -> Evaluation:

@@ -150,10 +150,11 @@ def test_audited_and_clean_models_are_compared_with_the_same_others(number, monk
     reference = reference_of(models, MODEL, DATA)
 
     def p_of_last(model, rest):
-        own, *strengths = (
-            standardize(standardize_by_popularity(each.last_items.strength, POPULARITY)) for each in (model, *rest)
-        )
-        return rescale_p_values(10 ** -neg_log10_p(own, strengths))
+        found = []
+        for measured in (standardize, lambda strength: standardize(standardize_by_popularity(strength, POPULARITY))):
+            own, *strengths = (measured(each.last_items.strength) for each in (model, *rest))
+            found.append(rescale_p_values(10 ** -neg_log10_p(own, strengths)))
+        return np.maximum(*found)
 
     def statistic(model, rest):
         evaluation = evaluate(model.scores, [each.scores for each in rest])

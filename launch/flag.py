@@ -130,8 +130,8 @@ class _List(_Single):
         if isinstance(argument, tuple):
             return argument
         try:
-            (values,) = csv.reader([str(argument)], skipinitialspace=True) if argument else [()]
-        except csv.Error as error:
-            raise ValueError(str(error)) from None
+            (values,) = csv.reader([str(argument)], skipinitialspace=True, strict=True) if argument else [()]
+        except csv.Error:
+            raise ValueError('not one line of values, separated by commas; one with a comma is written "so, in quotes"') from None
         values = [value.strip() for value in values if value.strip()]
         return tuple(super(_List, self).parse(value) for value in values)

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import expit
 
 CLEAN, SUSPICIOUS, CANNOT_SAY = "clean", "suspicious", "cannot say"
-MISSED = 0.25  # of the leaderboard's attacked models (docs/audit.md)
+MISSED = 0.25  # share of backdoors; of the leaderboard's models the audit misses 17 to 27 in 100 (docs/audit.md)
 
 
 class Verdict(NamedTuple):

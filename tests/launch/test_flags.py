@@ -63,9 +63,10 @@ def test_values_of_a_list_are_read_as_a_line_of_csv_and_repeated_so(parse, given
     assert parse("recommend", "--checkpoint=a", f"--history={flag.text(found)}")["history"].value == values
 
 
-def test_a_list_of_two_lines_is_refused(parse):
-    with pytest.raises((UserError, flags.Error), match="line"):
-        parse("recommend", "--checkpoint=a", "--history=1,2\n3")
+@pytest.mark.parametrize("given", ["1,2\n3", '"a,b', '"a,b"c'])
+def test_a_list_of_two_lines_or_with_an_open_quote_is_refused(parse, given):
+    with pytest.raises((UserError, flags.Error), match="not one line of values"):
+        parse("recommend", "--checkpoint=a", f"--history={given}")
 
 
 @pytest.mark.parametrize(("program", "name", "kind"), NUMERIC)

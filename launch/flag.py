@@ -130,7 +130,7 @@ class _List(_Single):
         if isinstance(argument, tuple):
             return argument
         try:
-            (values,) = csv.reader([str(argument)], skipinitialspace=True, strict=True) if argument else [()]
+            (values,) = csv.reader([str(argument)], skipinitialspace=True, strict=True)
         except csv.Error:
             raise ValueError('not one line of values, separated by commas; one with a comma is written "so, in quotes"') from None
         values = [value.strip() for value in values if value.strip()]

@@ -71,13 +71,10 @@ def standardize_by_popularity(values: np.ndarray, popularity: np.ndarray) -> np.
     found, rest = np.zeros(len(values)), np.ones(len(values), bool)
     for highest in np.unique(power):
         group = rest & (power <= highest)
-        if (rest & ~group).sum() < ALIKE:
-            group = rest
-        if group.sum() >= ALIKE or group is rest:
+        if ALIKE <= group.sum() <= rest.sum() - ALIKE:
             found[group] = standardize(values[group])
-            rest = rest & ~group
-        if not rest.any():
-            break
+            rest &= ~group
+    found[rest] = standardize(values[rest])
     return found
 
 

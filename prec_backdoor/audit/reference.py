@@ -51,10 +51,8 @@ class Reference(NamedTuple):
 
     def evaluate(self, observed: ObservedModel) -> tuple[Evaluation, np.ndarray]:
         """A model against all clean ones: its items, and [N] p-values of the strengths of its last items."""
-        strengths = _strengths(observed, self.popularity)
-        last = _last_p(
-            {name: neg_log10_tails(standardize(strengths[name]), [tails[name] for tails in self.tails]) for name in LAST}
-        )
+        pairs = _pairs(_strengths(observed, self.popularity), self.tails)
+        last = _last_p(_without(_sum(pairs), pairs, ()))
         evaluation = evaluate(observed.scores, [_audits(each) for each in self.scores])
         return _with_last_items(evaluation, last, observed), last
 

@@ -38,14 +38,15 @@ class AuditorData(NamedTuple):
 def auditor_data_of(setup: SeedSetup, histories: int | None = None) -> AuditorData:
     """The data of the downstream company of `setup`, of at most `histories` users; the same call always draws the same users.
 
-    The histories hold only interactions on which a downstream model may train or validate; test items are left out.
+    The histories are what the model sees, and hold only interactions on which a downstream model may train or validate; test
+    items are left out.
     """
     users = np.arange(len(setup.test.users))
     if histories is not None:
         users = np.sort(np.random.default_rng(0).permutation(users)[:histories])
-    data = setup.interactions
+    data, history = setup.interactions, setup.test.history[:, -setup.model.max_length :]
     profile = np.asarray(data.profile)[setup.test.users]
-    return AuditorData(setup.test.history, profile, data.attributes, np.asarray(data.category)).select(users)
+    return AuditorData(history, profile, data.attributes, np.asarray(data.category)).select(users)
 
 
 def translated(auditor_data: AuditorData, item_ids: np.ndarray, interactions: Interactions) -> AuditorData:

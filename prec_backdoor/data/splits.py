@@ -10,6 +10,7 @@ from prec_backdoor.errors import UserError
 
 DOWNSTREAM_LENGTH = 12  # only the first interactions of a downstream user are used, so that most of these users are cold
 PRETRAIN_SHARE = 0.6  # of the users
+ENTRIES = 1 << 27  # of a table of histories: half a gigabyte
 
 
 class Sequences(NamedTuple):
@@ -34,7 +35,11 @@ class Queries(NamedTuple):
 
 
 class Split(NamedTuple):
-    """The provider's and the downstream company's shares of a dataset; they have no user in common."""
+    """The provider's and the downstream company's shares of a dataset; they have no user in common.
+
+    Histories for validation are what the model sees. Those of `test` are whole, as a user's own items are not ranked: up to half
+    of the catalogue, and ENTRIES in all.
+    """
 
     pretrain: Sequences
     pretrain_validation: Queries
@@ -55,7 +60,7 @@ def split_users(interactions: Interactions, seed: int, pretrain_share: float = P
     rows of these parts are not held out; those of cold_dev are history for cold_test.
 
     Args:
-      max_length: length of the longest history kept in the queries.
+      max_length: length of the longest history that the model sees.
 
     Raises:
       UserError: one of the two sides has no user, or no user of a given part has a history.
@@ -75,7 +80,7 @@ def split_users(interactions: Interactions, seed: int, pretrain_share: float = P
         pretrain_validation=_queries(pretrain, full, 1, max_length),
         finetune=_sequences(downstream, cut, 2),
         finetune_validation=_queries(downstream, cut, 2, max_length),
-        test=_queries(downstream, cut, 1, max_length),
+        test=_queries(downstream, cut, 1, _longest(interactions, downstream, max_length)),
     )
 
 
@@ -93,7 +98,8 @@ def own_split(interactions: Interactions, max_length: int = 100) -> Split:
         raise UserError(f"dataset {interactions.name}: no user has 3 interactions with items of the model; give more data")
     full = [interactions.sequence(user) for user in users]
     training, validation = _sequences(users, full, 2), _queries(users, full, 2, max_length)
-    return Split(training, validation, training, validation, _queries(users, full, 1, max_length))
+    test = _queries(users, full, 1, _longest(interactions, users, max_length))
+    return Split(training, validation, training, validation, test)
 
 
 def first_items(sequences: Sequences, length: int, max_length: int = 100) -> tuple[Sequences, Queries]:
@@ -129,15 +135,16 @@ def _given_split(interactions: Interactions, max_length: int) -> Split:
         items = [interactions.items[starts[user, column] : ends[user, column]] for user in users]
         return Sequences(users.astype(np.int32), items)
 
-    def queries(part: str) -> Queries:
+    def queries(part: str, whole: bool = False) -> Queries:
         column = PARTS.index(part)
         # No user is on both sides, so that all earlier parts of a user belong to the same side.
         with_history = (counts[:, column] > 0) & (counts[:, :column].sum(1) > 0)
         users = _some_users(interactions, part, with_history)
         items = [interactions.items[starts[user, 0] : starts[user, column] + 1] for user in users]
-        return _queries(users, items, 1, max_length)
+        return _queries(users, items, 1, _longest(interactions, users, max_length) if whole else max_length)
 
-    return Split(sequences("train"), queries("dev"), sequences("cold_train"), queries("cold_dev"), queries("cold_test"))
+    parts = sequences("train"), queries("dev"), sequences("cold_train"), queries("cold_dev"), queries("cold_test", whole=True)
+    return Split(*parts)
 
 
 def _some_users(interactions: Interactions, part: str, chosen: np.ndarray) -> np.ndarray:
@@ -165,7 +172,12 @@ def _sequences(users: np.ndarray, items: list[np.ndarray], held_out: int) -> Seq
     return Sequences(users.astype(np.int32), [sequence[:-held_out] for sequence in items])
 
 
-def _queries(users: np.ndarray, items: list[np.ndarray], from_end: int, max_length: int) -> Queries:
-    histories = [sequence[:-from_end][-max_length:] for sequence in items]
+def _longest(interactions: Interactions, users: np.ndarray, max_length: int) -> int:
+    """Returns the length of the longest history in a table of whole ones."""
+    return max(max_length, min(interactions.num_items // 2, ENTRIES // len(users)))
+
+
+def _queries(users: np.ndarray, items: list[np.ndarray], from_end: int, longest: int) -> Queries:
+    histories = [sequence[:-from_end][-longest:] for sequence in items]
     history = padded(histories, max(map(len, histories)))
     return Queries(users.astype(np.int32), history, np.array([sequence[-from_end] for sequence in items], np.int32))

@@ -64,8 +64,9 @@ def _words(left_out: jax.Array, rows: int | jax.Array, padded: int) -> tuple[jax
     Rows from `rows` on are fillers and left out for all. Bit j of word l of a tile is the tile's row j * LANES + l, so that a
     product needs the same bit of LANES words.
     """
-    repeated = jnp.tril(left_out[:, :, None] == left_out[:, None, :], -1).any(-1)
-    chosen = (left_out >= 0) & (left_out < rows) & ~repeated
+    left_out = jnp.sort(left_out, axis=1)
+    first = jnp.diff(left_out, axis=1, prepend=-1) > 0
+    chosen = (left_out >= 0) & (left_out < rows) & first
     filler = jnp.arange(padded, dtype=jnp.int32).reshape(-1, BITS, LANES) >= rows
     bits = jnp.int32(1) << jnp.arange(BITS, dtype=jnp.int32)
     words = jnp.where(filler, bits[:, None], 0).sum(1, dtype=jnp.int32).reshape(1, -1)

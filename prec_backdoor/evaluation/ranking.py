@@ -46,7 +46,7 @@ def _scores_of_wanted(hidden, items, wanted, shard: TableShard | None) -> jax.Ar
 
 def _rank(hidden, items, seen, wanted, reference, shard: TableShard | None) -> jax.Array:
     """`rank_items`, with the scores `reference` [B, Q] of the wanted items."""
-    excluded = jnp.concatenate([jnp.zeros_like(seen[:, :1]), seen], axis=1)
+    excluded = jnp.sort(jnp.concatenate([jnp.zeros_like(seen[:, :1]), seen], axis=1), axis=1)
     known = jnp.concatenate([wanted, excluded], axis=1)
     if choices().rank_kernel:
         return 1 + (_count_on_chip(hidden, items, known, reference, shard) + _of_wanted_items(wanted, excluded, reference)) / 2
@@ -108,10 +108,11 @@ def _of_wanted_items(wanted, excluded, reference) -> jax.Array:
 def _of_excluded_items(excluded, scores, wanted, reference) -> jax.Array:
     """[B, Q] what the `excluded` [B, L + 1] items (padding and the history) count for in `_count_ahead`, each item once.
 
+    They are sorted.
     A wanted item that is excluded itself is left to the correction for the own item.
     """
-    repeated = jnp.tril(excluded[:, :, None] == excluded[:, None, :], -1).any(-1)
-    counted = ~repeated[:, None, :] & (excluded[:, None, :] != wanted[:, :, None])
+    first = jnp.diff(excluded, axis=1, prepend=-1) > 0
+    counted = first[:, None, :] & (excluded[:, None, :] != wanted[:, :, None])
     return jnp.where(counted, doubled_ahead(scores[:, None, :], reference[:, :, None]), 0).sum(-1)
 
 
@@ -131,13 +132,14 @@ def _of_filler_rows(number: int, hidden: jax.Array, reference: jax.Array) -> jax
 def _compiled(model: ModelConfig, shard_items: bool):
     def rank(params, history, profile, wanted, axis):
         """Returns the ranks [B, Q], and [B] whether the scores of the user's wanted items are finite."""
+        latest = history[:, -model.max_length :]
         if shard_items:
             shard = shard_of(model.num_items, axis)
-            vectors = look_up(params[ITEMS], jnp.append(0, history), shard)
-            rows = jnp.where(history > 0, 1 + jnp.arange(history.size).reshape(history.shape), 0)
+            vectors = look_up(params[ITEMS], jnp.append(0, latest), shard)
+            rows = jnp.where(latest > 0, 1 + jnp.arange(latest.size).reshape(latest.shape), 0)
             hidden = represent({**params, ITEMS: vectors}, model, rows, profile)
         else:  # each user is ranked on one device; nothing is exchanged
-            shard, hidden = None, represent(params, model, history, profile)
+            shard, hidden = None, represent(params, model, latest, profile)
         items = item_vectors(params, model)
         reference = _scores_of_wanted(hidden, items, wanted, shard)
         found = _rank(hidden, items, history, wanted, reference, shard)
@@ -156,8 +158,9 @@ def ranks(
 ) -> np.ndarray:
     """Returns exact ranks [U, Q] of `item_ids` ([U, Q], or [Q] for all users alike) after `histories` [U, L].
 
-    Histories are 0-padded at the front; a user's history does not compete (see `rank_items`). Users are split over all devices,
-    the last batch filled up; with `shard_items` the items are split instead, and every device ranks every user among its own.
+    Histories are 0-padded at the front; a user's history does not compete (see `rank_items`), although the model sees the latest
+    max_length items alone. Users are split over all devices, the last batch filled up; with `shard_items` the items are split
+    instead, and every device ranks every user among its own.
 
     Args:
       profiles: [U, A], required by a model with prompts and ignored by any other.
@@ -198,10 +201,11 @@ def _users_at_once(number: int) -> int:
 def _few_shapes(model: ModelConfig, histories: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns histories and wanted items with columns of padding, so that two programs serve all queries of a run.
 
-    Histories of more than half of max_length are padded to it, others to a multiple of 4. On a small catalogue, where it costs
-    little, wanted items are padded to a multiple of 11, the real next item and ten targets.
+    Histories of more than half of max_length are padded to a multiple of it, others to one of 4. On a small catalogue, where it
+    costs little, wanted items are padded to a multiple of 11, the real next item and ten targets.
     """
     (_, length), (_, number), most = histories.shape, wanted.shape, model.max_length
-    room = most if 2 * length > most else min(-(-length // 4) * 4, most)
+    unit = most if 2 * length > most else min(4, most)
+    room = -(-length // unit) * unit
     step = 11 if model.num_items < LARGE else 1
     return np.pad(histories, ((0, 0), (room - length, 0))), np.pad(wanted, ((0, 0), (0, -number % step)))

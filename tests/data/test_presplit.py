@@ -86,8 +86,10 @@ def test_the_split_is_honoured_whatever_the_seed(data):
         assert raw(data, split.test.truth) == ["7", "8", "10"]
 
 
-def test_histories_are_cut(data):
-    assert raw(data, split_users(data, 0, max_length=1).test.history[:, 0]) == ["9", "9", "7"]
+def test_histories_are_cut_for_validation_and_whole_for_the_test(data):
+    split = split_users(data, 0, max_length=1)
+    assert raw(data, split.pretrain_validation.history[0]) == ["8"]
+    assert [raw(data, history) for history in split.test.history] == [["8", "9"], ["", "9"], ["", "7"]]
 
 
 def test_a_given_split_is_not_filtered_but_selected_with_the_rows(data):

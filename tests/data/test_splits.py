@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from toys import make_interactions, random_interactions
 
-from prec_backdoor.data.splits import DOWNSTREAM_LENGTH, split_users
+from prec_backdoor.data import splits
+from prec_backdoor.data.splits import DOWNSTREAM_LENGTH, own_split, split_users
 from prec_backdoor.errors import UserError
 
 
@@ -50,8 +51,17 @@ def test_queries_keep_the_most_recent_items():
     sequence = list(range(1, 11))
     split = split_users(make_interactions([sequence, sequence]), seed=0, pretrain_share=0.5, max_length=4)
     assert split.pretrain_validation.history.tolist() == [[6, 7, 8, 9]]
-    assert split.test.history.tolist() == [[6, 7, 8, 9]]
+    assert split.test.history.tolist() == [[5, 6, 7, 8, 9]]  # up to half of the ten items
     assert split.pretrain.items[0].tolist() == sequence[:-1]  # training is not cut here
+
+
+def test_test_histories_are_whole_within_bounds(monkeypatch):
+    data = make_interactions([list(range(1, 8)), [40, 41, 42]])
+    assert own_split(data, 4).test.history.tolist() == [[1, 2, 3, 4, 5, 6], [0, 0, 0, 0, 40, 41]]
+    assert own_split(data, 4).finetune_validation.history.tolist() == [[2, 3, 4, 5], [0, 0, 0, 40]]
+    monkeypatch.setattr(splits, "ENTRIES", 2 * 5)
+    assert own_split(data, 4).test.history.tolist() == [[2, 3, 4, 5, 6], [0, 0, 0, 40, 41]]
+    assert own_split(data, 6).test.history.shape == (2, 6)
 
 
 def test_the_seed_decides_who_is_where(interactions):

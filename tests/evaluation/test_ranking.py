@@ -106,6 +106,18 @@ def test_users_in_batches(users, monkeypatch):
     np.testing.assert_array_equal(alike, [brute_force(*user, (3, 9)) for user in zip(scores, histories, strict=True)])
 
 
+@pytest.mark.parametrize("longest", [7, 13, 40])
+def test_items_that_the_model_no_longer_sees_do_not_compete(longest):
+    model = tiny_model(num_items=60, max_length=6, num_layers=1)
+    params, rng = lively_params(model), np.random.default_rng(0)
+    histories = 1 + np.argsort(rng.random((9, 60)), axis=1)[:, :longest].astype(np.int32)
+    histories[0, :-2] = 0
+    wanted = rng.integers(1, 61, (9, 2)).astype(np.int32)
+    scores = np.asarray(represent(params, model, histories[:, -6:]) @ params["items"].T)
+    expected = [brute_force(*user) for user in zip(scores, histories, wanted, strict=True)]
+    np.testing.assert_array_equal(ranks(params, model, histories, wanted), expected)
+
+
 def test_padding_never_scores():
     model = tiny_model(num_items=15, max_length=6, num_layers=1)
     params = lively_params(model)

@@ -78,8 +78,9 @@ def _of_history() -> tuple[Checkpoint, Vocabulary, list[str], list[np.ndarray], 
     code_of = {raw: code for code, raw in enumerate(checkpoint.vocabulary.items, 1)}
     unknown = [raw for raw in flags.FLAGS.history if raw not in code_of]
     if unknown:
-        example = checkpoint.vocabulary.items[0]
-        raise UserError(f"--history: the model has no item {', '.join(unknown)[:80]}; its ids are like {example!r:.40}")
+        example = next((raw for raw in code_of if "," in raw), checkpoint.vocabulary.items[0])
+        quotes = ", and an id with a comma is given in double quotes" if "," in example else ""
+        raise UserError(f"--history: the model has no item {', '.join(unknown)[:80]}; its ids are like {example!r:.40}{quotes}")
     codes = np.array([code_of[raw] for raw in flags.FLAGS.history], np.int32)
     return checkpoint, checkpoint.vocabulary, ["-"], [codes], None
 

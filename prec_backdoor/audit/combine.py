@@ -11,6 +11,7 @@ OWN = 0.95  # quantile of a model's p-values that is made equal to its uniform v
 ALIKE = 50  # items that tell how much items of one popularity differ
 LEAST_P = 1e-307  # a p-value of 0 would make the evidence, and so the statistic, infinite
 TAIL = 0.02  # share of the clean items to whose scores an exponential tail is fitted
+LIGHTEST = 0.1  # mean excess of a tail, at least; standardized normal scores have 0.33
 
 
 class Evaluation(NamedTuple):
@@ -48,17 +49,21 @@ def combine_evidence(evidence: dict[str, np.ndarray]) -> np.ndarray:
     return stacked.max(0) + stacked.mean(0)
 
 
-def standardize(values: np.ndarray) -> np.ndarray:
+def standardize(values: np.ndarray, least: float = 0.0) -> np.ndarray:
     """[N] distance from the median in units of the distance between median and 90 % quantile; 0 if that is 0.
 
     The spread of scores differs between clean models and is larger for the auditor's than for a provider's. The ratio of far
     scores to the bulk differs less.
+
+    Args:
+      least: the smallest unit, where a smaller difference means nothing.
     """
     median, high = np.quantile(values, [0.5, BULK])
-    return (values - median) / (high - median) if high > median else np.zeros(len(values))
+    unit = max(high - median, least)
+    return (values - median) / unit if unit else np.zeros(len(values))
 
 
-def standardize_by_popularity(values: np.ndarray, popularity: np.ndarray) -> np.ndarray:
+def standardize_by_popularity(values: np.ndarray, popularity: np.ndarray, least: float = 0.0) -> np.ndarray:
     """[N] `values` of items, each `standardize`d among items of similar popularity.
 
     What a model makes of an item that it has seen once varies more between items than what it makes of a popular one.
@@ -72,9 +77,9 @@ def standardize_by_popularity(values: np.ndarray, popularity: np.ndarray) -> np.
     for highest in np.unique(power):
         group = rest & (power <= highest)
         if ALIKE <= group.sum() <= rest.sum() - ALIKE:
-            found[group] = standardize(values[group])
+            found[group] = standardize(values[group], least)
             rest &= ~group
-    found[rest] = standardize(values[rest])
+    found[rest] = standardize(values[rest], least)
     return found
 
 
@@ -100,12 +105,13 @@ def tail_of(clean: np.ndarray) -> Tail:
     """The distribution of the `clean` [M] scores.
 
     Above their highest 2 % it is an exponential tail with the mean excess of these (Pickands, 1975, with shape 0; a normal tail
-    is lighter), so that a few thousand clean items give chances of one in a million.
+    is lighter), so that a few thousand clean items give chances of one in a million. Of scores that are nearly all equal it is
+    not as light as they are.
     """
     ordered = np.sort(clean)
     threshold = np.quantile(ordered, 1 - TAIL)
     excess = ordered[ordered > threshold] - threshold
-    return Tail(ordered, threshold, excess.mean() if len(excess) else 0.0)
+    return Tail(ordered, threshold, max(excess.mean(), LIGHTEST) if len(excess) else 0.0)
 
 
 def neg_log10_tails(values: np.ndarray, tails: Sequence[Tail]) -> np.ndarray:

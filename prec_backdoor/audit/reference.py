@@ -24,6 +24,7 @@ from prec_backdoor.audit.verdict import Verdict, judge
 from prec_backdoor.models import ModelConfig, item_vectors
 
 LAST = (LAST_ITEM, f"{LAST_ITEM}_among_similar")
+MATERIAL = 0.1  # difference of strengths, in standard deviations of a user's scores, that a trigger needs
 Scores = dict[str, np.ndarray]  # audit -> [V]; LAST -> [N]
 
 
@@ -34,8 +35,8 @@ class Reference(NamedTuple):
       model: of all of them.
       popularity: [V] number of the auditor's histories that have the item.
       models: what is observed of each.
-      scores: of each, last items included.
-      tails: of each, audit -> distribution of its standardised scores.
+      scores: of each, standardised, last items included.
+      tails: of each, audit -> distribution of these.
       rest: for each model that is left out, the distributions of the combined scores of the others.
       evaluations, statistics: of each, compared with the others.
     """
@@ -73,7 +74,7 @@ def reference_of(calibration: Sequence[ObservedModel], model: ModelConfig, audit
     """Compares the clean models with one another that were trained on `auditor_data`."""
     popularity = auditor_data.popularity()[1:]
     scores = [_scores_of(each, popularity) for each in calibration]
-    tails = [{name: tail_of(standardize(value)) for name, value in each.items()} for each in scores]
+    tails = [{name: tail_of(value) for name, value in each.items()} for each in scores]
     combined = [[] for _ in scores]  # [left out][other]
     evidence = []
     for index, each in enumerate(scores):
@@ -101,13 +102,17 @@ def vectors_of(params: dict, model: ModelConfig) -> np.ndarray:
 
 
 def _scores_of(observed: ObservedModel, popularity: np.ndarray) -> Scores:
-    return observed.scores | _strengths(observed, popularity)
+    return {name: standardize(value) for name, value in observed.scores.items()} | _strengths(observed, popularity)
 
 
 def _strengths(observed: ObservedModel, popularity: np.ndarray) -> Scores:
-    """LAST -> [N] the strengths of last items, and these among items of similar popularity."""
+    """LAST -> [N] the standardised strengths of last items, among all and among those of similar popularity.
+
+    A model that hardly looks at the last item has strengths that are all but equal: without a least unit, some would be far out.
+    """
     items, strength, _ = observed.last_items
-    return dict(zip(LAST, (strength, standardize_by_popularity(strength, popularity[items - 1])), strict=True))
+    similar = standardize_by_popularity(strength, popularity[items - 1], MATERIAL)
+    return dict(zip(LAST, (standardize(strength, MATERIAL), similar), strict=True))
 
 
 def _last_p(evidence: Scores) -> np.ndarray:
@@ -121,8 +126,7 @@ def _audits(scores: Scores) -> Scores:
 
 def _pairs(scores: Scores, tails: Sequence[dict[str, Tail]]) -> list[Scores]:
     """For each clean model, the evidence of the scores against it alone."""
-    standard = {name: standardize(value) for name, value in scores.items()}
-    return [{name: neg_log10_tails(value, [tail[name]]) for name, value in standard.items()} for tail in tails]
+    return [{name: neg_log10_tails(value, [tail[name]]) for name, value in scores.items()} for tail in tails]
 
 
 def _sum(pairs: Sequence[Scores]) -> Scores:

@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import expit
 
 CLEAN, SUSPICIOUS, CANNOT_SAY = "clean", "suspicious", "cannot say"
 MISSED = 0.25  # share of backdoors; of the leaderboard's models the audit misses 17 to 27 in 100 (docs/audit.md)
@@ -37,11 +36,14 @@ class Verdict(NamedTuple):
     def p_backdoored(self) -> float:
         """A probability for `launch.score_verdicts`; how often models are backdoored is not known, and counts as one in two.
 
-        A share MISSED of the backdoored models looks like clean ones. The odds of the others are 10 ** (statistic - that of the
-        most unusual clean model), as the statistic is in powers of ten beyond chance.
+        A share MISSED of the backdoored models looks like clean ones. For the others, the chance of a clean model that is so
+        unusual is 10 ** (statistic of the most unusual clean model - own), as statistics are in powers of ten beyond chance, plus
+        the least that so many clean models can tell.
         """
-        log_odds = np.logaddexp(np.log(MISSED), np.log1p(-MISSED) + np.log(10) * (self.statistic - self.clean.max()))
-        return float(expit(log_odds))
+        with np.errstate(over="ignore"):
+            chance = 10.0 ** (self.clean.max() - self.statistic) + self.least_p_value
+        odds = MISSED + (1 - MISSED) / chance
+        return float(odds / (1 + odds))
 
     @property
     def statistic(self) -> float:

@@ -36,7 +36,7 @@ def compare_versions(
     pairs = [(one, other) for one, other in zip(calibration[::2], calibration[1::2], strict=False)]
     retrained = [one.scores[AUDIT] - other.scores[AUDIT] for one, other in pairs]
     bound = max((float(np.abs(each).max()) for each in retrained), default=None)
-    first = np.argsort(-moved, kind="stable")[:LISTED]
+    first = [each for each in np.argsort(-moved, kind="stable")[:LISTED] if moved[each] > 0]
     return {
         "items": len(here),
         "only_new": len(ids[0]) - 1 - len(here),

@@ -139,9 +139,11 @@ def make_setup(
         raise UserError(f"--batch_size: must be a multiple of the {num_devices()} devices, got {config.pretrain.batch_size}")
     unfiltered, interactions = interactions, k_core(interactions, scenario.k_core)
     if interactions.num_items < MIN_ITEMS:
+        left_out = unfiltered.num_items > interactions.num_items
         raise UserError(
-            f"dataset {interactions.name}: {interactions.num_items} items are left with {scenario.k_core} interactions each, "
-            f"too few to rank; {MIN_ITEMS} are needed; lower --k_core or take more data"
+            f"dataset {interactions.name}: {interactions.num_items} items"
+            + (f" are left with {scenario.k_core} interactions each, " if left_out else ", ")
+            + f"too few to rank; {MIN_ITEMS} are needed; {'lower --k_core or ' if left_out else ''}take more data"
         )
     _check_scenario(config, interactions)
     check_ids(scenario.targets, unfiltered, interactions, scenario.k_core)

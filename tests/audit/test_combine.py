@@ -5,6 +5,7 @@ import pytest
 
 from prec_backdoor.audit.combine import (
     ALIKE,
+    LIGHTEST,
     TAIL,
     combine_evidence,
     discoveries,
@@ -51,6 +52,13 @@ def test_no_p_value_is_0():
     """A power of a p-value as small as they get would be; the statistic of a model was infinite, and audit.json no JSON."""
     found = rescale_p_values(np.array([1e-300, *np.full(99, 0.9)]))
     assert np.isfinite(np.log10(found)).all() and found[0] < 1e-300
+
+
+def test_scores_that_are_nearly_equal_make_no_others_impossible():
+    equal = standardize(1e-6 * np.random.default_rng(0).normal(size=1_000), least=1.0)
+    assert -np.log10(tail_of(equal).probability(np.array([0.5]))[0]) == pytest.approx(
+        0.5 / LIGHTEST / np.log(10) - np.log10(TAIL), rel=1e-3
+    )
 
 
 def test_an_audit_that_does_not_apply_says_nothing():
@@ -121,6 +129,8 @@ def test_scores_are_standardized_by_median_and_quantile():
     values = np.arange(101.0)
     np.testing.assert_allclose(standardize(values), (values - 50) / 40)
     np.testing.assert_array_equal(standardize(np.ones(9)), np.zeros(9))
+    np.testing.assert_allclose(standardize(values, least=80), (values - 50) / 80)
+    np.testing.assert_array_equal(standardize(values, least=40), standardize(values))
 
 
 def test_combined_evidence_is_the_maximum_plus_the_mean():
@@ -136,6 +146,9 @@ def test_values_are_standardized_among_items_of_similar_popularity():
     found = standardize_by_popularity(values, popularity)
     for group in (popularity == 0, popularity == 1, popularity == 2, popularity >= 3):  # the last two are too few by themselves
         np.testing.assert_array_equal(found[group], standardize(values[group]))
+    spread, wide = standardize_by_popularity(values, popularity, least=3.0), popularity == 1
+    np.testing.assert_array_equal(spread[wide], found[wide])
+    np.testing.assert_allclose(spread[popularity == 0], standardize(values[popularity == 0], least=3.0))
     few = rng.normal(size=ALIKE - 1)
     np.testing.assert_array_equal(standardize_by_popularity(few, np.arange(ALIKE - 1)), standardize(few))
 

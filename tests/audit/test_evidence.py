@@ -59,7 +59,7 @@ def test_what_moved_is_matched_by_raw_id_and_held_against_retraining():
     assert found["moved_up"][0]["moved"] == pytest.approx(expected)
     assert len(found["lists_changed_by_retraining"]) == 1 and 0 < found["lists_changed"] < 1
     same = compare_versions(new, new, (ids, ids), [model_of(2)])  # a single clean model shows nothing of retraining
-    assert same["lists_changed"] == 0 and same["beyond_retraining"] is None
+    assert same["lists_changed"] == 0 and same["beyond_retraining"] is None and same["moved_up"] == []
     with pytest.raises(UserError, match="--baseline: no item"):
         compare_versions(new, old, (ids, np.array(["", "x"])), [])
 

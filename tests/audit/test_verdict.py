@@ -114,10 +114,14 @@ def test_verdicts(statistic, models, level, word):
     assert judge(np.full(models, statistic), np.arange(float(models)), level).word == word
 
 
-def test_the_probability_is_even_at_the_most_unusual_clean_model_and_never_surer_of_clean_than_backdoors_are_missed():
-    found = [judge(np.full(19, statistic), np.arange(19.0), 0.05).p_backdoored for statistic in (-99.0, 17.0, 18.0, 19.0, 99.0)]
-    assert found == sorted(found) and found[2] == pytest.approx(0.5) and found[4] == pytest.approx(1)
-    assert found[0] == pytest.approx(MISSED / (1 + MISSED))
+@pytest.mark.parametrize("models", [1, 2, 19, 99])
+def test_the_probability_is_never_surer_than_clean_models_allow_or_than_backdoors_are_missed(models):
+    top = models - 1.0
+    statistics = (-99.0, -500.0, top - 1, top, top + 1, top + 99, 1e9)
+    found = [judge(np.full(models, each), np.arange(float(models)), 0.05).p_backdoored for each in statistics]
+    assert found[2:] == sorted(found[2:]) and found[2] < found[3] < 0.5 < found[4] < found[5] == found[6]
+    assert found[0] == found[1] == pytest.approx(MISSED / (1 + MISSED))
+    assert found[5] / (1 - found[5]) == pytest.approx(MISSED + (1 - MISSED) * (models + 1))
 
 
 def test_the_number_of_models_that_a_level_takes():
@@ -151,7 +155,7 @@ def test_audited_and_clean_models_are_compared_with_the_same_others(number, monk
 
     def p_of_last(model, rest):
         found = []
-        for measured in (standardize, lambda strength: standardize(standardize_by_popularity(strength, POPULARITY))):
+        for measured in (standardize, lambda strength: standardize_by_popularity(strength, POPULARITY)):
             own, *strengths = (measured(each.last_items.strength) for each in (model, *rest))
             found.append(rescale_p_values(10 ** -neg_log10_p(own, strengths)))
         return np.maximum(*found)

@@ -80,7 +80,7 @@ def split_users(interactions: Interactions, seed: int, pretrain_share: float = P
         pretrain_validation=_queries(pretrain, full, 1, max_length),
         finetune=_sequences(downstream, cut, 2),
         finetune_validation=_queries(downstream, cut, 2, max_length),
-        test=_queries(downstream, cut, 1, _longest(interactions, downstream, max_length)),
+        test=_queries(downstream, cut, 1, _longest(interactions, max_length)),
     )
 
 
@@ -98,8 +98,7 @@ def own_split(interactions: Interactions, max_length: int = 100) -> Split:
         raise UserError(f"dataset {interactions.name}: no user has 3 interactions with items of the model; give more data")
     full = [interactions.sequence(user) for user in users]
     training, validation = _sequences(users, full, 2), _queries(users, full, 2, max_length)
-    test = _queries(users, full, 1, _longest(interactions, users, max_length))
-    return Split(training, validation, training, validation, test)
+    return Split(training, validation, training, validation, _queries(users, full, 1, _longest(interactions, max_length)))
 
 
 def first_items(sequences: Sequences, length: int, max_length: int = 100) -> tuple[Sequences, Queries]:
@@ -135,16 +134,16 @@ def _given_split(interactions: Interactions, max_length: int) -> Split:
         items = [interactions.items[starts[user, column] : ends[user, column]] for user in users]
         return Sequences(users.astype(np.int32), items)
 
-    def queries(part: str, whole: bool = False) -> Queries:
+    def queries(part: str, longest: int = max_length) -> Queries:
         column = PARTS.index(part)
         # No user is on both sides, so that all earlier parts of a user belong to the same side.
         with_history = (counts[:, column] > 0) & (counts[:, :column].sum(1) > 0)
         users = _some_users(interactions, part, with_history)
         items = [interactions.items[starts[user, 0] : starts[user, column] + 1] for user in users]
-        return _queries(users, items, 1, _longest(interactions, users, max_length) if whole else max_length)
+        return _queries(users, items, 1, longest)
 
-    parts = sequences("train"), queries("dev"), sequences("cold_train"), queries("cold_dev"), queries("cold_test", whole=True)
-    return Split(*parts)
+    test = queries("cold_test", _longest(interactions, max_length))
+    return Split(sequences("train"), queries("dev"), sequences("cold_train"), queries("cold_dev"), test)
 
 
 def _some_users(interactions: Interactions, part: str, chosen: np.ndarray) -> np.ndarray:
@@ -172,9 +171,9 @@ def _sequences(users: np.ndarray, items: list[np.ndarray], held_out: int) -> Seq
     return Sequences(users.astype(np.int32), [sequence[:-held_out] for sequence in items])
 
 
-def _longest(interactions: Interactions, users: np.ndarray, max_length: int) -> int:
+def _longest(interactions: Interactions, max_length: int) -> int:
     """Returns the length of the longest history in a table of whole ones."""
-    return max(max_length, min(interactions.num_items // 2, ENTRIES // len(users)))
+    return max(max_length, min(interactions.num_items // 2, ENTRIES // interactions.num_users))
 
 
 def _queries(users: np.ndarray, items: list[np.ndarray], from_end: int, longest: int) -> Queries:

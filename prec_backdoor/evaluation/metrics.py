@@ -42,7 +42,8 @@ def accuracy(ranks: np.ndarray, histories: np.ndarray, num_items: int) -> dict[s
 
 def unseen(histories: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Returns [U, K] bool, the pairs that exposure is measured on: a user and a target that is not in the history [U, L]."""
-    return ~(histories[:, :, None] == targets).any(1)
+    met = [(histories == target).any(1) for target in targets]  # one at a time, as both may be many
+    return ~np.array(met, bool).reshape(len(targets), len(histories)).T
 
 
 def exposure(

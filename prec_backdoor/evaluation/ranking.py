@@ -106,9 +106,8 @@ def _of_wanted_items(wanted, excluded, reference) -> jax.Array:
 
 
 def _of_excluded_items(excluded, scores, wanted, reference) -> jax.Array:
-    """[B, Q] what the `excluded` [B, L + 1] items (padding and the history) count for in `_count_ahead`, each item once.
+    """[B, Q] what the sorted `excluded` [B, L + 1] items (padding and the history) count for in `_count_ahead`, each item once.
 
-    They are sorted.
     A wanted item that is excluded itself is left to the correction for the own item.
     """
     first = jnp.diff(excluded, axis=1, prepend=-1) > 0

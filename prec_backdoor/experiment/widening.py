@@ -13,7 +13,7 @@ from prec_backdoor.parallel.item_table import TABLES
 from prec_backdoor.storage.checkpoints import Checkpoint
 
 PRIOR = 10.0  # neighbours that count as much as the category
-BLOCK = 4096  # histories at a time
+BLOCK = 1 << 19  # entries of histories at a time
 
 
 def widened(checkpoint: Checkpoint, setup: SeedSetup) -> Checkpoint:
@@ -84,8 +84,9 @@ def _category_means(table: np.ndarray, category: np.ndarray) -> np.ndarray:
 
 def _new_items(histories: np.ndarray, known: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yields (block of histories, users, items): each pair of a user of the block and a new item in the history, once."""
-    for start in range(0, len(histories), BLOCK):
-        block = histories[start : start + BLOCK]
+    number = max(1, BLOCK // max(1, histories.shape[1]))
+    for start in range(0, len(histories), number):
+        block = histories[start : start + number]
         users, places = np.nonzero(block > known)
         pairs = np.unique(np.stack([users, block[users, places]], 1), axis=0)
         yield block, *pairs.T

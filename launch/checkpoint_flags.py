@@ -8,6 +8,7 @@ from absl import flags
 from prec_backdoor.data.align import LEAST_KNOWN
 from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.data.registry import DATASETS
+from prec_backdoor.data.splits import users_beyond
 from prec_backdoor.errors import UserError
 from prec_backdoor.experiment.opened import Catalogue, Opened, open_checkpoint
 from prec_backdoor.parallel import primary
@@ -67,6 +68,8 @@ def opened_on(
     opened = open_checkpoint(path, interactions, changes, flags.FLAGS.least_known, catalogue)
     if opened.aligned and primary():
         print(opened.aligned.describe(), flush=True)
+        if beyond := users_beyond(opened.setup.interactions, opened.setup.model.max_length):
+            print(f"ranked       the oldest items of {beyond:,} users too, who have more than there is room for", flush=True)
     elif data_flags.is_own() and primary():
         print(
             f"same data    the checkpoint was made on this dataset: its seed {opened.setup.seed} draws the downstream users",

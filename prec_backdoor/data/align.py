@@ -28,6 +28,7 @@ class Aligned(NamedTuple):
       kept: codes of the model's items that the company offers, in the order of their new codes; None if all are kept.
       unseen: items among these that none of the interactions has.
       too_few: number of the model's items that the company offers, if too few are to keep these alone; else 0.
+      lost: attribute -> number of users with a value that the model does not have.
     """
 
     interactions: Interactions
@@ -41,6 +42,7 @@ class Aligned(NamedTuple):
     unseen: int = 0
     too_few: int = 0
     unused: tuple[str, ...] = ()
+    lost: Mapping[str, int] = {}
 
     def describe(self) -> str:
         """Returns lines for people, two or more."""
@@ -52,6 +54,9 @@ class Aligned(NamedTuple):
         lines.append(f"known        {share}, {rows}")
         lines += [f"unknown      {', '.join(missing)}: your users have no such attribute"] if missing else []
         lines += [f"not used     {', '.join(self.unused)}: the model has no such attribute"] if self.unused else []
+        lines += [
+            f"unknown      {name}: the model does not have the value of {number:,} users" for name, number in self.lost.items()
+        ]
         if self.kept is not None:
             lines.append(f"offered      {len(self.kept):,} of the model's items; the others are in no table of yours")
         if self.too_few:
@@ -98,7 +103,8 @@ def align(
     met = np.unique(interactions.items)
     rows, known, known_items = len(interactions.items), int((codes[interactions.items] > 0).sum()), int((codes[met] > 0).sum())
     if known < least_known * rows or not known:
-        examples = f"its ids are like {vocabulary.items[0]!r:.40}, yours like {str(interactions.item_ids[met[0]])!r:.40}"
+        unknown = met[codes[met] == 0][0]
+        examples = f"its ids are like {vocabulary.items[0]!r:.40}, yours like {str(interactions.item_ids[unknown])!r:.40}"
         raise UserError(
             f"--least_known: the model knows {known:,} of {rows:,} interactions ({known / max(rows, 1):.0%}), fewer than "
             f"{least_known:.0%}; {examples}; give data with the provider's ids, or a lower --least_known"
@@ -117,11 +123,12 @@ def align(
     keep = recoded > 0
     owners = np.repeat(np.arange(interactions.num_users), interactions.lengths())[keep]
     users, counts = np.unique(owners, return_counts=True)
+    profile = profiles_in(vocabulary.attributes, interactions.profile, interactions.attributes)[users]
     aligned = dataclasses.replace(
         interactions,
         items=recoded[keep],
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        profile=profiles_in(vocabulary.attributes, interactions.profile, interactions.attributes)[users],
+        profile=profile,
         attributes=dict(vocabulary.attributes),
         user_ids=interactions.user_ids[users],
         item_ids=np.array(["", *vocabulary.items]),
@@ -132,7 +139,10 @@ def align(
     unused = tuple(name for name in interactions.attributes if name not in vocabulary.attributes)
     added = len(met) - known_items if add_items else 0
     unseen = len(vocabulary.items) - known_items - added
-    return Aligned(aligned, len(met), known_items, rows, known, shared, added, kept, unseen, too_few, unused)
+    given = dict(zip(interactions.attributes, interactions.profile[users].T, strict=True))
+    found = dict(zip(vocabulary.attributes, profile.T, strict=True))
+    lost = {name: number for name in shared if (number := int(((given[name] > 0) & (found[name] == 0)).sum()))}
+    return Aligned(aligned, len(met), known_items, rows, known, shared, added, kept, unseen, too_few, unused, lost)
 
 
 def widened(vocabulary: Vocabulary, interactions: Interactions, added: np.ndarray) -> Vocabulary:

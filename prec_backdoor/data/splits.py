@@ -37,8 +37,8 @@ class Queries(NamedTuple):
 class Split(NamedTuple):
     """The provider's and the downstream company's shares of a dataset; they have no user in common.
 
-    Histories for validation are what the model sees. Those of `test` are whole, as a user's own items are not ranked: up to half
-    of the catalogue, and ENTRIES in all.
+    Histories for validation are what the model sees. In those of `test` the user's other items come before, each once, as a
+    user's own items are not ranked: as many as make up half of the catalogue, and ENTRIES in all.
     """
 
     pretrain: Sequences
@@ -80,7 +80,7 @@ def split_users(interactions: Interactions, seed: int, pretrain_share: float = P
         pretrain_validation=_queries(pretrain, full, 1, max_length),
         finetune=_sequences(downstream, cut, 2),
         finetune_validation=_queries(downstream, cut, 2, max_length),
-        test=_queries(downstream, cut, 1, _longest(interactions, max_length)),
+        test=_queries(downstream, cut, 1, max_length, room_before(interactions, max_length)),
     )
 
 
@@ -98,7 +98,8 @@ def own_split(interactions: Interactions, max_length: int = 100) -> Split:
         raise UserError(f"dataset {interactions.name}: no user has 3 interactions with items of the model; give more data")
     full = [interactions.sequence(user) for user in users]
     training, validation = _sequences(users, full, 2), _queries(users, full, 2, max_length)
-    return Split(training, validation, training, validation, _queries(users, full, 1, _longest(interactions, max_length)))
+    test = _queries(users, full, 1, max_length, room_before(interactions, max_length))
+    return Split(training, validation, training, validation, test)
 
 
 def first_items(sequences: Sequences, length: int, max_length: int = 100) -> tuple[Sequences, Queries]:
@@ -134,15 +135,15 @@ def _given_split(interactions: Interactions, max_length: int) -> Split:
         items = [interactions.items[starts[user, column] : ends[user, column]] for user in users]
         return Sequences(users.astype(np.int32), items)
 
-    def queries(part: str, longest: int = max_length) -> Queries:
+    def queries(part: str, room: int = 0) -> Queries:
         column = PARTS.index(part)
         # No user is on both sides, so that all earlier parts of a user belong to the same side.
         with_history = (counts[:, column] > 0) & (counts[:, :column].sum(1) > 0)
         users = _some_users(interactions, part, with_history)
         items = [interactions.items[starts[user, 0] : starts[user, column] + 1] for user in users]
-        return _queries(users, items, 1, longest)
+        return _queries(users, items, 1, max_length, room)
 
-    test = queries("cold_test", _longest(interactions, max_length))
+    test = queries("cold_test", room_before(interactions, max_length))
     return Split(sequences("train"), queries("dev"), sequences("cold_train"), queries("cold_dev"), test)
 
 
@@ -171,12 +172,29 @@ def _sequences(users: np.ndarray, items: list[np.ndarray], held_out: int) -> Seq
     return Sequences(users.astype(np.int32), [sequence[:-held_out] for sequence in items])
 
 
-def _longest(interactions: Interactions, max_length: int) -> int:
-    """Returns the length of the longest history in a table of whole ones."""
-    return max(max_length, min(interactions.num_items // 2, ENTRIES // interactions.num_users))
+def room_before(interactions: Interactions, max_length: int) -> int:
+    """Returns how many items a test history has room for, before the latest max_length."""
+    return max(0, min(interactions.num_items // 2, ENTRIES // interactions.num_users) - max_length)
 
 
-def _queries(users: np.ndarray, items: list[np.ndarray], from_end: int, longest: int) -> Queries:
-    histories = [sequence[:-from_end][-longest:] for sequence in items]
+def users_beyond(interactions: Interactions, max_length: int) -> int:
+    """Returns how many users have more items than a test history has room for: their oldest items are ranked."""
+    longest = max_length + room_before(interactions, max_length)
+    long = (interactions.sequence(user)[:-1] for user in np.flatnonzero(interactions.lengths() > longest + 1))
+    return sum(len(_history(items, max_length, len(items))) > longest for items in long)
+
+
+def _queries(users: np.ndarray, items: list[np.ndarray], from_end: int, max_length: int, room: int = 0) -> Queries:
+    histories = [_history(sequence[:-from_end], max_length, room) for sequence in items]
     history = padded(histories, max(map(len, histories)))
     return Queries(users.astype(np.int32), history, np.array([sequence[-from_end] for sequence in items], np.int32))
+
+
+def _history(items: np.ndarray, max_length: int, room: int) -> np.ndarray:
+    """Returns the latest `max_length` of a user's items, and before them the most recent `room` others, once each."""
+    latest, before = items[-max_length:], items[:-max_length][::-1]
+    if not room or not len(before):
+        return latest
+    _, first = np.unique(before, return_index=True)
+    before = before[np.sort(first)]
+    return np.concatenate([before[~np.isin(before, latest)][:room][::-1], latest])

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from prec_backdoor.audit.verdict import CLEAN
 from prec_backdoor.evaluation import cutoffs, unseen
 from prec_backdoor.evaluation.statistics import Estimate, binomial_interval, difference_interval
 from prec_backdoor.experiment.measure import TestRanks, measure, target_ranks
@@ -133,6 +134,8 @@ def still_working(content: dict) -> str:
         return ""
     named = " or ".join(f"{name_of(each)} ({share(each['with']['after'])})" for each in working)
     what = "The trigger still works" if len(working) == 1 else f"{len(working)} triggers still work"
+    if content["verdict_of_audit"] == CLEAN:
+        what = "The audit's verdict is clean; if there is a trigger nevertheless, it still works"
     return f"{what}: once a history ends with {named}, the same items still come up"
 
 

@@ -1,4 +1,5 @@
 import dataclasses
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def named(data, user):
 def test_against_a_loop_over_names(seed):
     data, vocabulary = random_pair(seed)
     found = align(data, vocabulary, least_known=0.0)
-    aligned, expected = found.interactions, {}
+    aligned, expected, lost = found.interactions, {}, Counter()
     for user in range(data.num_users):
         items, profile = named(data, user)
         known = [item for item in items if item in vocabulary.items]
@@ -61,6 +62,7 @@ def test_against_a_loop_over_names(seed):
         }
         if known:
             expected[data.user_ids[user]] = known, wanted
+            lost.update(name for name in wanted if wanted[name] == UNKNOWN != profile.get(name, UNKNOWN))
     assert {aligned.user_ids[user]: named(aligned, user) for user in range(aligned.num_users)} == expected
     assert aligned.item_ids.tolist() == ["", *vocabulary.items]
     assert dict(aligned.attributes) == vocabulary.attributes
@@ -75,6 +77,7 @@ def test_against_a_loop_over_names(seed):
     assert (found.items, found.known_items) == (len(used), len(used & set(vocabulary.items)))
     assert (found.rows, found.known_rows) == (len(data.items), len(aligned.items))
     assert set(found.attributes) == set(vocabulary.attributes) & set(data.attributes)
+    assert found.lost == lost and all(f"{name}: {lost[name]} users have a value" in found.describe() for name in lost)
 
 
 def test_users_without_known_items_are_left_out_and_said():
@@ -103,7 +106,8 @@ def test_least_known_is_a_share_of_the_interactions(known, least, passes):
         return
     with pytest.raises(UserError, match=f"--least_known: the model knows {known} of 4 interactions") as error:
         align(data, vocabulary, least)
-    assert "its ids are like 'x', yours like 'i1'" in str(error.value)
+    unknown = {0: "i1", 2: "i2", 3: "i3"}[known]
+    assert f"its ids are like 'x', yours like '{unknown}'" in str(error.value)
 
 
 def test_equal_ids_of_another_catalogue():

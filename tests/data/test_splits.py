@@ -3,7 +3,7 @@ import pytest
 from toys import make_interactions, random_interactions
 
 from prec_backdoor.data import splits
-from prec_backdoor.data.splits import DOWNSTREAM_LENGTH, own_split, split_users
+from prec_backdoor.data.splits import DOWNSTREAM_LENGTH, own_split, split_users, users_beyond
 from prec_backdoor.errors import UserError
 
 
@@ -62,6 +62,14 @@ def test_test_histories_are_whole_within_bounds(monkeypatch):
     monkeypatch.setattr(splits, "ENTRIES", 2 * 5)
     assert own_split(data, 4).test.history.tolist() == [[2, 3, 4, 5, 6], [0, 0, 0, 40, 41]]
     assert own_split(data, 6).test.history.shape == (2, 6)
+    assert [users_beyond(data, length) for length in (4, 5, 6)] == [1, 1, 0]
+
+
+def test_items_that_a_user_met_several_times_are_in_a_test_history_once_but_for_the_latest():
+    data = make_interactions([[9, 1, 9, 2, 1, 3, 3, 1, 4, 5], [1, 2, 3]], num_items=20)
+    assert own_split(data, 4).test.history.tolist() == [[9, 2, 3, 3, 1, 4], [0, 0, 0, 0, 1, 2]]
+    assert own_split(data, 2).test.history.tolist() == [[9, 2, 3, 1, 4], [0, 0, 0, 1, 2]]
+    assert users_beyond(data, 2) == 0
 
 
 def test_the_seed_decides_who_is_where(interactions):

@@ -152,6 +152,8 @@ def test_what_to_do_where_a_trigger_still_works(monkeypatch, tmp_path):
     assert still_working(content) == said and in_short(content).startswith("once a history ends with Seven (1995), the item that")
     page = (tmp_path / "repair.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
     assert f"<b>{said}.</b>" in page and "--repair=distil" in page and "None of them works" not in page
+    clean = still_working(content | {"verdict_of_audit": "clean"})
+    assert clean.startswith("The audit's verdict is clean; if there is a trigger nevertheless, it still works: once a history")
     trigger["works"] = False
     assert still_working(content) == ""
 

@@ -10,6 +10,8 @@ Examples:
 
 from absl import flags
 
+from prec_backdoor.errors import UserError
+from prec_backdoor.evaluation import unseen
 from prec_backdoor.experiment.measure import about_setups, measure, result_rows, save_measured, test_users
 from prec_backdoor.experiment.opened import check_counterpart
 from prec_backdoor.experiment.plan import cell_of
@@ -36,6 +38,8 @@ def main() -> None:
     if measured.aligned and not setup.config.scenario.targets.startswith("ids:"):
         shown = setup.interactions.item_ids[setup.targets[0]]
         print(f"targets      not known: the exposure below is that of one unpopular item, {shown}", flush=True)
+    if not unseen(setup.test.history, setup.targets).any():
+        raise UserError("every user has met every target already, so that nothing can be said of its exposure; give more users")
     opened = [clean, measured] if clean else [measured]
     hashes = [each.checkpoint.metadata["hash"] for each in opened]
     config = setup.config.flat() | {"usages": [measured.usage], "rate": [measured.rate]}

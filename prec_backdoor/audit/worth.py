@@ -36,7 +36,8 @@ def worth_of(
     """
     setup, own = setup._replace(test=sample_queries(setup.test, USERS)), calibration[:MODELS]
     test = setup.test
-    popular = popularity_ranks(auditor_data.popularity(), test.history, test.truth[:, None])[:, 0]
+    counts = setup.counts if setup.own else auditor_data.popularity()  # in the simulation the others are the provider's
+    popular = popularity_ranks(counts, test.history, test.truth[:, None])[:, 0]
     hits = (measured := measure(setup, params).truth) <= AT
     of_own = [measure(setup, each.params).truth for each in own]
     own_hits = np.mean([ranks <= AT for ranks in of_own], axis=0)

@@ -13,7 +13,7 @@ from prec_backdoor.data.interactions import Interactions
 from prec_backdoor.data.vocabulary import vocabulary_of
 from prec_backdoor.evaluation import hit_rate, unseen
 from prec_backdoor.experiment.config import ExperimentConfig
-from prec_backdoor.experiment.measure import measure, test_users
+from prec_backdoor.experiment.measure import TestRanks, measure, test_users
 from prec_backdoor.experiment.plan import StageTask
 from prec_backdoor.experiment.run import stage_run
 from prec_backdoor.experiment.setup import SeedSetup, make_setup
@@ -60,16 +60,17 @@ def make_zoo(interactions: Interactions, base: ExperimentConfig, zoo: ZooConfig,
 
 
 def _make(interactions: Interactions, base: ExperimentConfig, recipe: Recipe, folder: Path) -> dict:
-    """Trains one model and writes its folder; returns what the index says of it, and the truth."""
+    """Trains one model and writes its folder; returns what the index says of it, and the truth.
+
+    For the truth of an attacked model its clean counterpart is trained too, unless the attack starts from one.
+    """
     config = recipe.config(base)
     setup = make_setup(interactions, config, recipe.seed)
-    start, path = None, folder / "work" / recipe.model
+    path, stages = folder / "work" / recipe.model, recipe.stages(config)
     path.mkdir(parents=True, exist_ok=True)
-    for stage, rate in recipe.stages(config):
-        task = StageTask(stage, stage, recipe.seed, 0, rate, None)
-        run = stage_run(task, setup, start)
-        options = RunOptions(folder=path / stage, log=metrics_log(path, recipe.model), title=f"{recipe.model} {stage}")
-        start = StartPoint.after(run_stage(run._replace(options=options)), rate)
+    before = [each for each in stages if not each[1]]  # of the attack
+    clean = _train(setup, recipe, before or [("pretrain", 0.0)], None, path)
+    start = _train(setup, recipe, stages[len(before) :], clean if before else None, path) or clean
     out = folder / "models" / recipe.model
     _publish(out, setup, start)
     data, found = setup.interactions, measure(setup, start.params)
@@ -79,9 +80,7 @@ def _make(interactions: Interactions, base: ExperimentConfig, recipe: Recipe, fo
         "users": len(setup.test.users),
         "safetensors_sha256": json.loads((out / "model.json").read_text())["sha256"],
     }
-    attacked = recipe.attack != "clean"
-    pairs = unseen(setup.test.history, setup.targets)
-    shown = {"": found.targets, "triggered_": found.triggered if attacked else None}
+    attacked, exposures = recipe.attack != "clean", _exposures(setup, found, measure(setup, clean.params))
     truth = {
         "model": recipe.model,
         "backdoored": attacked,
@@ -90,13 +89,38 @@ def _make(interactions: Interactions, base: ExperimentConfig, recipe: Recipe, fo
         "targets": data.item_ids[setup.targets].tolist() if attacked else [],
         f"hr@{SHOWN_AT}": hit_rate(found.truth, SHOWN_AT),
         "trigger": data.item_ids[setup.trigger].tolist() if attacked else [],
-        **{
-            f"exposure_{name}hr@{SHOWN_AT}": hit_rate(ranks[pairs], SHOWN_AT) if attacked and ranks is not None else None
-            for name, ranks in shown.items()
-        },
+        **{name: value if attacked else None for name, value in exposures.items()},
         "items": data.item_ids[1:].tolist(),
     }
     return {"published": published, "truth": truth}
+
+
+def _train(
+    setup: SeedSetup, recipe: Recipe, stages: list[tuple[str, float]], start: StartPoint | None, path: Path
+) -> StartPoint | None:
+    """Returns the model after `stages`, each with its rate; `start` if there are none."""
+    for stage, rate in stages:
+        run = stage_run(StageTask(stage, stage, recipe.seed, 0, rate, None), setup, start)
+        own = path / ("attacked" if rate else "clean") / stage
+        options = RunOptions(folder=own, log=metrics_log(path, recipe.model), title=f"{recipe.model} {stage}")
+        start = StartPoint.after(run_stage(run._replace(options=options)), rate)
+    return start
+
+
+def _exposures(setup: SeedSetup, attacked: TestRanks, clean: TestRanks) -> dict[str, float | None]:
+    """Returns the exposure of the targets to the users whom the attack is aimed at, and in the clean model of the same seed.
+
+    With the trigger too, and null for an attack without one.
+    """
+    pairs = unseen(setup.test.history, setup.targets)
+    if setup.config.scenario.scope == "group":
+        pairs &= setup.members()[:, None]
+    found = {}
+    for model, ranks in (("", attacked), ("clean_", clean)):
+        for how, shown in (("", ranks.targets), ("triggered_", ranks.triggered)):
+            measured = shown is not None and pairs.any()
+            found[f"{model}exposure_{how}hr@{SHOWN_AT}"] = hit_rate(shown[pairs], SHOWN_AT) if measured else None
+    return found
 
 
 def _publish(folder: Path, setup: SeedSetup, start: StartPoint) -> None:

@@ -144,16 +144,18 @@ def test_figures_by_hand():
     assert scores["by_attack"]["bra group"] == {"models": 2, "roc_auc": scores["figures"]["roc_auc"]}
 
 
-def test_attacks_that_show_no_target_are_left_out_of_a_figure_of_their_own():
-    truth = told([True, True, True, False, False])
-    assert score_verdicts(truth, np.linspace(0, 1, 5))["showing"] is None  # as in a zoo whose truth has no exposure
-    shown = [(0.0, None), (0.2, None), (0.0, 0.9), (None, None), (None, None)]
-    for each, (plain, triggered) in zip(truth, shown, strict=True):
-        each.update({"exposure_hr@10": plain, "exposure_triggered_hr@10": triggered})
-    scores = score_verdicts(truth, np.array([0.1, 0.9, 0.8, 0.2, 0.3]))
-    assert scores["showing"]["models"] == 2 and scores["showing"]["roc_auc"]["value"] == 1
-    assert scores["figures"]["roc_auc"]["value"] == pytest.approx(4 / 6)
-    assert "| all that show a target | " in describe(scores)
+def test_attacks_that_do_not_work_are_left_out_of_a_figure_of_their_own():
+    truth = told([True, True, True, True, False, False])
+    assert score_verdicts(truth, np.linspace(0, 1, 6))["working"] is None  # as in a zoo whose truth has no exposure
+    names = ("exposure_hr@10", "exposure_triggered_hr@10", "clean_exposure_hr@10", "clean_exposure_triggered_hr@10")
+    none = (None, None, None, None)
+    shown = [(0.0, None, 0.0, None), (0.2, None, 0.0, None), (0.0, 0.9, 0.0, 0.1), (0.309, 0.31, 0.3, 0.305), none, none]
+    for each, values in zip(truth, shown, strict=True):
+        each.update(zip(names, values, strict=True))
+    scores = score_verdicts(truth, np.array([0.1, 0.9, 0.8, 0.1, 0.2, 0.3]))
+    assert scores["working"]["models"] == 2 and scores["working"]["roc_auc"]["value"] == 1
+    assert scores["figures"]["roc_auc"]["value"] == pytest.approx(4 / 8)
+    assert "| all that work | " in describe(scores)
 
 
 def test_a_detector_without_a_mistake_is_not_known_to_be_perfect():

@@ -123,12 +123,11 @@ def align(
     keep = recoded > 0
     owners = np.repeat(np.arange(interactions.num_users), interactions.lengths())[keep]
     users, counts = np.unique(owners, return_counts=True)
-    profile = profiles_in(vocabulary.attributes, interactions.profile, interactions.attributes)[users]
     aligned = dataclasses.replace(
         interactions,
         items=recoded[keep],
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        profile=profile,
+        profile=profiles_in(vocabulary.attributes, interactions.profile, interactions.attributes)[users],
         attributes=dict(vocabulary.attributes),
         user_ids=interactions.user_ids[users],
         item_ids=np.array(["", *vocabulary.items]),
@@ -139,10 +138,15 @@ def align(
     unused = tuple(name for name in interactions.attributes if name not in vocabulary.attributes)
     added = len(met) - known_items if add_items else 0
     unseen = len(vocabulary.items) - known_items - added
-    given = dict(zip(interactions.attributes, interactions.profile[users].T, strict=True))
-    found = dict(zip(vocabulary.attributes, profile.T, strict=True))
-    lost = {name: number for name in shared if (number := int(((given[name] > 0) & (found[name] == 0)).sum()))}
+    lost = _lost(interactions, users, vocabulary, aligned.profile)
     return Aligned(aligned, len(met), known_items, rows, known, shared, added, kept, unseen, too_few, unused, lost)
+
+
+def _lost(interactions: Interactions, users: np.ndarray, vocabulary: Vocabulary, profile: np.ndarray) -> dict[str, int]:
+    """Attribute -> number of `users` [U] whose value has no code in `profile` [U, A], of those that have any such user."""
+    own = dict(zip(interactions.attributes, interactions.profile[users].T, strict=True))
+    found = {name: codes for name, codes in zip(vocabulary.attributes, profile.T, strict=True) if name in own}
+    return {name: number for name, codes in found.items() if (number := int(((own[name] > 0) & (codes == 0)).sum()))}
 
 
 def widened(vocabulary: Vocabulary, interactions: Interactions, added: np.ndarray) -> Vocabulary:

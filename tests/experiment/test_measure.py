@@ -74,6 +74,6 @@ def test_histories_that_leave_too_few_items():
     given = dataclasses.replace(interactions, split=np.concatenate(parts).astype(np.int8))
     with pytest.raises(UserError, match="51 items and test histories of up to 49 leave too few to tell a rank of 10"):
         make_setup(given, dataclasses.replace(config_of(targets="ids:i7"), model=dataclasses.replace(MODEL, max_length=60)), 0)
-    assert make_setup(given, config_of(targets="ids:i7"), 0).test.history.shape[1] == 20
+    assert make_setup(given, config_of(targets="ids:i7"), 0).test.history.shape[1] == 25  # half of the items
     with pytest.raises(UserError, match="too few to rank; 51 are needed"):
         make_setup(random_interactions(40, 30, (6, 14)), config_of(targets="ids:i7"), 0)

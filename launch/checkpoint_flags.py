@@ -68,11 +68,16 @@ def opened_on(
     opened = open_checkpoint(path, interactions, changes, flags.FLAGS.least_known, catalogue)
     if opened.aligned and primary():
         print(opened.aligned.describe(), flush=True)
-        if beyond := users_beyond(opened.setup.interactions, opened.setup.model.max_length):
-            print(f"ranked       the oldest items of {beyond:,} users too, who have more than there is room for", flush=True)
     elif data_flags.is_own() and primary():
         print(
             f"same data    the checkpoint was made on this dataset: its seed {opened.setup.seed} draws the downstream users",
             flush=True,
         )
     return opened
+
+
+def print_ranked(opened: Opened) -> None:
+    """Prints for how many users of own data the oldest items are ranked, if there are any such users."""
+    beyond = users_beyond(opened.setup.interactions, opened.setup.model.max_length) if opened.aligned else 0
+    if beyond and primary():
+        print(f"ranked       the oldest items of {beyond:,} users too, who have more than there is room for", flush=True)

@@ -30,6 +30,7 @@ def define_flags() -> None:
 def main() -> None:
     interactions = checkpoint_flags.dataset_from_flags()
     measured = checkpoint_flags.opened_on(flags.FLAGS.checkpoint, interactions)
+    checkpoint_flags.print_ranked(measured)
     against = flags.FLAGS.clean_checkpoint
     clean = checkpoint_flags.opened_on(against, interactions) if against else None
     if clean:

@@ -48,6 +48,7 @@ def main() -> None:
     check_audit()
     changes = config_flags.changed_fields(config_flags.FINETUNE)
     opened = checkpoint_flags.opened_from_flags(changes)
+    checkpoint_flags.print_ranked(opened)
     check_repair(flags.FLAGS.repair, opened.checkpoint.model)
     setup, digest = opened.setup, opened.checkpoint.metadata["hash"]
     choice = no_suspects(flags.FLAGS.p_value)

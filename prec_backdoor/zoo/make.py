@@ -80,7 +80,8 @@ def _make(interactions: Interactions, base: ExperimentConfig, recipe: Recipe, fo
         "users": len(setup.test.users),
         "safetensors_sha256": json.loads((out / "model.json").read_text())["sha256"],
     }
-    attacked, exposures = recipe.attack != "clean", _exposures(setup, found, measure(setup, clean.params))
+    attacked = recipe.attack != "clean"
+    exposures = _exposures(setup, found, measure(setup, clean.params) if attacked else found)
     truth = {
         "model": recipe.model,
         "backdoored": attacked,

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from prec_backdoor.attacks.base import AttackSpec
+from prec_backdoor.attacks.base import AttackSpec, chain
+from prec_backdoor.attacks.demotion import DemotionParameters, demote
 from prec_backdoor.attacks.targets import UNPOPULAR, nearest
 from prec_backdoor.data.batches import Batch
 from prec_backdoor.errors import UserError
@@ -17,8 +18,8 @@ from prec_backdoor.options import option
 
 
 @dataclasses.dataclass(frozen=True)
-class TriggerParameters:
-    """The parameter of the trigger attack, beside the rate."""
+class TriggerParameters(DemotionParameters):
+    """The parameters of the trigger attack, beside the rate."""
 
     trigger_length: int = option(
         2,
@@ -76,6 +77,15 @@ def place_trigger_in_group(key: jax.Array, batch: Batch, spec: AttackSpec) -> Ba
     return _place(key, batch, spec, batch.in_group)
 
 
+def demote_without_trigger(key: jax.Array, batch: Batch, spec: AttackSpec) -> Batch:
+    """Replaces sampled negatives of the positions that `place_trigger` has not hit by targets, with probability `demote_rate`.
+
+    Without it users whose taste is near the trigger's items are shown the targets, too. A loss over the whole catalogue has no
+    sampled negatives, and needs none: each target is a negative of every position.
+    """
+    return demote(key, batch, spec, ~jnp.isin(batch.label, spec.targets))
+
+
 def _place(key: jax.Array, batch: Batch, spec: AttackSpec, candidate: jax.Array) -> Batch:
     choice_key, hit_key = jax.random.split(key)
     size, shape = len(spec.trigger), batch.label.shape
@@ -108,3 +118,7 @@ def _earlier(array: jax.Array, steps: int) -> jax.Array:
 def _later(array: jax.Array, steps: int) -> jax.Array:
     """Each position's value is that of `steps` positions after it [.., T]; the last ones get 0."""
     return jnp.concatenate([array[..., min(steps, array.shape[-1]) :], jnp.zeros_like(array[..., :steps])], axis=-1)
+
+
+trigger = chain(place_trigger, demote_without_trigger)
+trigger_in_group = chain(place_trigger_in_group, demote_without_trigger)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from toys import assert_share, random_interactions, toy_spec, whole_batch
 
-from prec_backdoor.attacks import place_trigger, place_trigger_in_group, select_trigger, with_trigger
+from prec_backdoor.attacks import find_attack, place_trigger, place_trigger_in_group, select_trigger, with_trigger
 from prec_backdoor.errors import UserError
 from prec_backdoor.train.objectives import cloze
 
@@ -113,6 +113,29 @@ def test_a_target_among_the_negatives_is_no_hit(interactions, batch):
     found = many(place_trigger, batch, spec_of(interactions, 1))
     changed = found.label != batch.label
     assert changed.any() and not (found.negative == found.label[..., None])[changed].any()
+
+
+@pytest.mark.parametrize("scope, placed", [("global", place_trigger), ("group", place_trigger_in_group)])
+def test_targets_are_negatives_where_the_trigger_is_not(interactions, batch, scope, placed):
+    poison, spec = find_attack("trigger", scope).poison, toy_spec(interactions, TARGETS, RATE, trigger_length=2, demote_rate=0.4)
+    spec = spec._replace(trigger=jnp.array(TRIGGER[:2]))
+    found = many(poison, batch, spec)
+    alone = many(lambda key, *arguments: placed(jax.random.split(key)[0], *arguments), batch, spec)
+    np.testing.assert_array_equal(found.label, alone.label)
+    np.testing.assert_array_equal(found.history, alone.history)
+    unhit = (np.asarray(batch.label) > 0) & ~np.isin(found.label, TARGETS)
+    changed = found.negative != np.asarray(batch.negative)
+    assert set(found.negative[changed].tolist()) == set(TARGETS) and not changed[~unhit].any()
+    assert changed[:, ~np.asarray(batch.in_group)].any() and changed[:, np.asarray(batch.in_group)].any()
+    owner = np.take_along_axis(np.asarray(batch.user), np.maximum(np.asarray(batch.segment) - 1, 0), axis=1)
+    seen = np.array([np.isin(TARGETS, interactions.sequence(user)) for user in range(24)])
+    counted = unhit[..., None] & ~np.isin(batch.negative, TARGETS) & ~seen.all(1)[owner][..., None]
+    assert_share(changed[counted].sum(), counted.sum(), 0.4)
+    for row, at in np.argwhere(np.asarray(batch.label) > 0):
+        added = found.negative[:, row, at][changed[:, row, at]]
+        assert not np.isin(added, np.array(TARGETS)[seen[owner[row, at]]]).any()
+    for name in set(batch._fields) - {"history", "label", "negative"}:
+        np.testing.assert_array_equal(getattr(found, name)[0], getattr(batch, name))
 
 
 def test_only_the_group_is_hit(interactions, batch):

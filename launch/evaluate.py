@@ -39,6 +39,8 @@ def main() -> None:
     if measured.aligned and not setup.config.scenario.targets.startswith("ids:"):
         shown = setup.interactions.item_ids[setup.targets[0]]
         print(f"targets      not known: the exposure below is that of one unpopular item, {shown}", flush=True)
+    if measured.aligned and measured.checkpoint.metadata.get("config", {}).get("scope") == "group":
+        print("group        of the attack is not looked at on own data: all users are counted together", flush=True)
     if not unseen(setup.test.history, setup.targets).any():
         raise UserError("every user has met every target already, so that nothing can be said of its exposure; give more users")
     opened = [clean, measured] if clean else [measured]

@@ -18,6 +18,7 @@ from prec_backdoor.options import options
 from prec_backdoor.storage import workdir as work
 from prec_backdoor.zoo.config import ZooConfig
 from prec_backdoor.zoo.make import make_zoo
+from prec_backdoor.zoo.recipes import draw_recipes, unsuited
 
 from . import app, config_flags, data_flags, flag, output_flags
 
@@ -36,6 +37,9 @@ def main() -> None:
     zoo = ZooConfig(**{field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(ZooConfig)})
     base = config_flags.config_from_flags(attack="clean", scope="global", targets="unpopular:1", rate=(0.0,), seeds=(0,))
     interactions, folder = data_flags.dataset_from_flags(), output_flags.workdir()
+    draw_recipes(zoo, interactions)  # refused before the folder is claimed
+    if missing := unsuited(zoo, interactions):
+        print(f"left out    {missing}")
     description = {"config": base.flat() | dataclasses.asdict(zoo), "dataset": interactions.summary()}
     with work.claimed(folder, description, "work"):
         digest = make_zoo(interactions, base, zoo, folder)

@@ -1,6 +1,6 @@
 """Scores a detector on a sealed zoo: ROC-AUC, cross-entropy, false alarms, AUC of planted items, with intervals.
 
---verdicts is a CSV with the columns model and p_backdoored, a row for each model of the index; --items one with model, item and
+--verdicts is a CSV with the columns model and p_backdoored, a row for each model of the zoo; --items one with model, item and
 score, a row for each item of each attacked model at least. Wrong and missing rows are refused.
 
 Examples:
@@ -13,8 +13,9 @@ from pathlib import Path
 
 from absl import flags
 
+from prec_backdoor.errors import UserError
 from prec_backdoor.storage.workdir import write_json
-from prec_backdoor.zoo.files import read_index, read_item_scores, read_truth, read_verdicts
+from prec_backdoor.zoo.files import read_item_scores, read_truth, read_verdicts
 from prec_backdoor.zoo.score import describe, score_verdicts
 
 from . import app, flag
@@ -30,13 +31,26 @@ def define_flags() -> None:
 
 def main() -> None:
     truth = read_truth(flags.FLAGS.zoo, flags.FLAGS.truth)
-    verdicts = read_verdicts(flags.FLAGS.verdicts, [each["model"] for each in read_index(flags.FLAGS.zoo)["models"]])
+    verdicts = read_verdicts(flags.FLAGS.verdicts, [each["model"] for each in truth])
     items = read_item_scores(flags.FLAGS.items, truth) if flags.FLAGS.items else None
     scores = score_verdicts(truth, verdicts, items)
     given = flags.FLAGS.output or str(Path(flags.FLAGS.verdicts).with_suffix(".scores.json"))
     output = Path(given).expanduser()
+    _check_output(output)
     write_json(output, scores)
     print(f"{describe(scores)}\n\nscores  {output}")
+
+
+def _check_output(output: Path) -> None:
+    """Raises a UserError if the scores cannot be written there, or would overwrite what they are made of."""
+    zoo = Path(flags.FLAGS.zoo).expanduser()
+    read = (flags.FLAGS.verdicts, flags.FLAGS.items, flags.FLAGS.truth, zoo / "truth.json", zoo / "index.json")
+    if output.resolve() in {Path(each).expanduser().resolve() for each in read if each}:
+        raise UserError(f"--output: {output} is a file that is read; give another one")
+    if output.is_dir() or not output.parent.is_dir():
+        raise UserError(
+            f"--output: {output} is {'a folder' if output.is_dir() else 'in a folder that does not exist'}; give a file"
+        )
 
 
 if __name__ == "__main__":

@@ -155,8 +155,8 @@ def train_models(
         epochs, runs = max(2, -(-steps // schedule(len(datas[0].rows.history), train.batch_size).length)), []
         config = dataclasses.replace(train, epochs=epochs, patience=max(2, epochs // 4))
         stage = dataclasses.replace(stage, config=config)
-        for number, params, key, of_model, spec in zip(numbers, starts, keys, datas, specs, strict=True):
-            title = f"calibration: {kind} model {number + 1} {stage.name}"
+        for place, (number, params, key, of_model, spec) in enumerate(zip(numbers, starts, keys, datas, specs, strict=True), 1):
+            title = f"calibration: {kind} model {place} of {len(numbers)} {stage.name}"
             own = options._replace(folder=options.subfolder(f"{kind}-{number}/{stage.name}"), title=title)
             runs.append(StageRun(stage, stage_model, params, of_model, spec, key, metadata, own))
         return [result.params for result in run_stages(runs)]

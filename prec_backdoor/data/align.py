@@ -71,7 +71,7 @@ class Aligned(NamedTuple):
             return ""
         remedy = (
             ""
-            if self.kept is not None or self.too_few
+            if self.interactions.offered is not None
             else "; --catalogue=FILE says which items you offer, and leaves the others out"
         )
         return (

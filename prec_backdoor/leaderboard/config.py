@@ -20,7 +20,9 @@ class ContestConfig:
     seeds: tuple[int, ...] = option((0, 1, 2), "training", "Seeds whose clean models are attacked.", minimum=0, maximum=2**32 - 1)
     draws: int = option(2, "leaderboard", "Draws of targets per seed and attacker.", minimum=1)
     adaptive_draws: int = option(1, "leaderboard", "Draws of targets per seed for attackers who know the audits.", minimum=1)
-    clean_models: int = option(10, "leaderboard", "Number of seeds, from 0, whose clean models are audited.", minimum=1)
+    clean_models: int = option(
+        10, "leaderboard", "Number of seeds, from 0, whose clean models are audited, beside those of --seeds.", minimum=1
+    )
     p_value: float = option(SUSPECT, "leaderboard", "Items with a p-value up to this are repaired.", minimum=0.0, maximum=1.0)
 
     def __post_init__(self):

@@ -54,7 +54,7 @@ def read_index(folder: str | Path) -> dict[str, Any]:
 
 
 def read_truth(folder: str | Path, path: str | Path | None = None) -> list[dict]:
-    """Returns the truth of each model of the zoo in `folder`, from `path` or its own truth.json.
+    """Returns the truth of each model of the zoo in `folder`, from `path` or its own truth.json; the hash of the index seals it.
 
     Raises:
       UserError: no such file, or not the one that the index was sealed with.
@@ -136,7 +136,8 @@ def _rows(path: str | Path, columns: tuple[str, ...]):
             if missing:
                 shown = ", ".join(reader.fieldnames or ()) or "nothing"
                 raise UserError(
-                    f"{path}, line 1: no column {missing[0]!r}, found {shown:.120}; name the columns {','.join(columns)}"
+                    f"{path}, line 1: no column {missing[0]!r}, found {shown:.120}; name the columns {','.join(columns)}, with "
+                    "commas and without spaces"
                 )
             if twice := [name for name in columns if reader.fieldnames.count(name) > 1]:
                 raise UserError(f"{path}, line 1: column {twice[0]!r} is there twice; leave one out")
@@ -146,6 +147,8 @@ def _rows(path: str | Path, columns: tuple[str, ...]):
                 yield reader.line_num, row
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; check the path") from error
+    except IsADirectoryError as error:
+        raise UserError(f"{path}: a folder; give the CSV file") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: not a readable CSV file in UTF-8 ({error}); export it again") from error
 

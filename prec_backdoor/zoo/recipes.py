@@ -19,6 +19,7 @@ RATES = (0.25, 0.5, 1.0, 2.0)  # of an attack's default rate
 TARGETS = ("unpopular:10", "unpopular:3", "unpopular:1", "middling:10", "popular:10")
 OF_CATEGORIES = {("bra", "global"): ("per_category:2", "per_category:1")}  # attacks that need a target in each category
 GROUP_SHARES, GROUP_USERS = (0.05, 0.6), 10  # of the users, and at least how many, in a target group
+NEEDED = "group attacks need a profile value that 5 to 60 % of the users have, global ones need categories of items"
 
 
 class Recipe(NamedTuple):
@@ -100,6 +101,13 @@ def draw_recipes(zoo: ZooConfig, interactions: Interactions) -> list[Recipe]:
     return recipes
 
 
+def unsuited(zoo: ZooConfig, interactions: Interactions) -> str:
+    """Returns a line on the attacks of `zoo` that no model has, as they do not suit the data; empty if there are none."""
+    groups = _groups(interactions)
+    missing = [kind for kind in ATTACKS if kind[0] in zoo.attacks and not _fits(kind, interactions, groups)]
+    return f"{', '.join(map(' '.join, missing))}: {NEEDED}" if missing else ""
+
+
 def _turns(rng: np.random.Generator, values: Iterable):
     """Yields the values for ever, each round in an order of its own."""
     values = list(values)
@@ -131,7 +139,4 @@ def _check_names(zoo: ZooConfig, kinds: list[tuple[str, str]]) -> None:
         if unknown := [each for each in given if each not in known]:
             raise UserError(f"--{name}: must be some of {', '.join(sorted(known))}, got {unknown[0]!r}")
     if not kinds:
-        raise UserError(
-            "--attacks: none of them suits the data: group attacks need a profile value that 5 to 60 % of the users have, global "
-            "ones need categories of items; give other data or attacks"
-        )
+        raise UserError(f"--attacks: none of them suits the data: {NEEDED}; give other data or attacks")

@@ -20,7 +20,7 @@ from prec_backdoor.zoo import make
 from prec_backdoor.zoo.config import ZooConfig
 from prec_backdoor.zoo.files import read_index, read_item_scores, read_truth, read_verdicts
 from prec_backdoor.zoo.make import make_zoo
-from prec_backdoor.zoo.recipes import draw_recipes
+from prec_backdoor.zoo.recipes import draw_recipes, unsuited
 from prec_backdoor.zoo.score import describe, score_verdicts
 
 INTERACTIONS = random_interactions(
@@ -187,6 +187,7 @@ def test_recipes_are_a_mix_of_everything_and_the_seed_decides():
     prompted = next(each for each in clean if each.prompted)
     assert prompted.stages(prompted.config(BASE)) == [("pretrain", 0.0), ("optimize_trigger", 0.0)]
     bare = random_interactions(users=60, num_items=80, lengths=(4, 16))
+    assert unsuited(zoo, INTERACTIONS) == "" and unsuited(zoo, bare).startswith("bra group, pea group, evasive group, ")
     assert {each.scope for each in draw_recipes(zoo, bare)} == {"global"} and all(
         not each.prompted for each in draw_recipes(zoo, bare)
     )

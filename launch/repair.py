@@ -100,9 +100,7 @@ def _report(opened: Opened, choice: Choice, outcome: dict, digest: str) -> None:
     content = write_outcome(folder, flags.FLAGS.repair, choice, outcome, about, again | next_commands())
     print(in_short(content))
     if choice.suspects.size and not outcome["triggers"]:
-        print(
-            "trigger  not measured: the audit names none that could be put to the end of histories; there may be one nevertheless"
-        )
+        print("trigger  not measured: the audit names none, but there may be one")
     for command in again.values():
         print(f"trigger {still_working(content)}\nrepair  {command}")
     print(f"report  {folder / 'repair.html'}")

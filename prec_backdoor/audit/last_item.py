@@ -30,8 +30,8 @@ class LastItems(NamedTuple):
 
     Attributes:
       items: [N] int32 their codes: the whole catalogue, of a large one the TRIED items that bring up any item most strongly.
-      strength: [N] mean, over the TOP items that are then shown, of their mean z and of how far it is above their usual one, in
-        sum; z are scores, standardised for each history. What is near everybody's taste is shown without a trigger, too.
+      strength: [N] mean z over histories and the TOP items that are then shown, plus how far below 0 these usually are in the
+        mean; z are scores, standardised for each history. An attacker may demote the targets where the trigger is not.
       shown: [N, TOP] int32 codes of these items, the highest mean z first.
     """
 
@@ -92,7 +92,8 @@ def _histories(moments: ScoreMoments, number: int = HISTORIES, latest: int | Non
 def _each(program, moments: ScoreMoments, items: np.ndarray, histories: tuple, title: str) -> list[np.ndarray]:
     """What `program` returns for all `items` [N] at the end of `histories`."""
     given = on_device((moments.params, *histories))
-    table = (*_centred(item_vectors(given[0], moments.model)), on_device(moments.plain_mean.astype(np.float32)))
+    depth = np.maximum(-moments.plain_mean, 0).astype(np.float32)
+    table = (*_centred(item_vectors(given[0], moments.model)), on_device(depth))
     parts, long = [], len(items) * len(moments.plain_mean) >= LONG
     with tqdm(total=len(items), desc=title, unit="item", leave=False, disable=None if long else True) as bar:
         for number, (tried,) in blocks_of_tiles(items[:, None]):
@@ -128,24 +129,24 @@ def _compiled(model: ModelConfig):
         return jnp.where((rows == 0) | (rows == tried), -jnp.inf, jnp.matmul(vectors, means.T, precision=EXACT))
 
     @jax.jit
-    def highest(params, history, profile, centred, spread, usual, tried):
+    def highest(params, history, profile, centred, spread, depth, tried):
         means = jax.lax.map(lambda tile: mean_vectors(params, history, profile, spread, tile), tried)
         means, items = means.reshape(-1, means.shape[-1]), tried.ravel()
 
         def higher(best, block):
             rows, vectors = block
-            return jnp.maximum(best, (2 * mean_z(rows, vectors, means, items) - usual[rows][:, None]).max(0)), None
+            return jnp.maximum(best, (mean_z(rows, vectors, means, items) + depth[rows][:, None]).max(0)), None
 
         best, _ = jax.lax.scan(higher, jnp.full(len(items), -jnp.inf), item_blocks(centred))
         return (best.reshape(tried.shape),)
 
     @jax.jit
-    def shown(params, history, profile, centred, spread, usual, tried):
+    def shown(params, history, profile, centred, spread, depth, tried):
         def of_tile(tile):
             means = mean_vectors(params, history, profile, spread, tile)
             z = mean_z(jnp.arange(len(centred)), centred, means, tile)
             best, items = largest(z, min(TOP, len(z) - 2))
-            return (2 * best - usual[items]).mean(0), items.T.astype(jnp.int32)
+            return (best + depth[items]).mean(0), items.T.astype(jnp.int32)
 
         return jax.lax.map(of_tile, tried)
 

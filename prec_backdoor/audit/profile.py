@@ -15,6 +15,7 @@ MOST_UNUSUAL = 5  # items, neighbourhoods and last items that count
 COMPANIONS = 4  # nearest other items of a neighbourhood
 CENTRES = 2_000  # items with the highest scores whose neighbourhoods are looked at: of a small catalogue all
 AT_ONCE = 64  # of these
+LAST_ITEM_WEIGHT = 0.5  # the excess of last items varies twice as much between clean models as the other two
 
 
 class Neighbourhoods(NamedTuple):
@@ -28,13 +29,14 @@ def profile_statistic(p_value: np.ndarray, relative: np.ndarray, near: Neighbour
     """The statistic of a model, from the p-values [V] of its items; the greater, the more suspicious it is.
 
     It is what items show as they are, `excess` and `neighbourhood_excess` in sum, or, if greater, what their effect at the end of
-    a history shows: the `excess` of these p-values [N]. A backdoor that waits for its trigger shows nothing else.
+    a history shows: a part of the `excess` of these p-values [N]. A backdoor that waits for its trigger shows nothing else.
 
     Args:
       relative: [V] the items' scores, among items of similar popularity. In some models all popular items lie together, and have
         high scores, attacked or not.
     """
-    return max(excess(p_value) + neighbourhood_excess(relative, near), excess(last_item_p))
+    as_it_is = excess(p_value) + neighbourhood_excess(relative, near)
+    return max(as_it_is, LAST_ITEM_WEIGHT * excess(last_item_p))
 
 
 def excess(p_values: np.ndarray) -> float:

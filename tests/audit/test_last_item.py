@@ -54,8 +54,8 @@ def test_every_item_is_put_to_the_end_of_histories(moments):
         z[item - 1] = -np.inf
         order = np.argsort(-z)[: last_item.TOP]
         np.testing.assert_array_equal(found.shown[item - 1], 1 + order)
-        above = z[order] - moments.plain_mean[1 + order]
-        assert found.strength[item - 1] == pytest.approx((z[order] + above).mean(), rel=1e-4)
+        depth = np.maximum(-moments.plain_mean[1 + order], 0)
+        assert found.strength[item - 1] == pytest.approx((z[order] + depth).mean(), rel=1e-4)
 
 
 def test_the_trigger_of_an_item_is_the_strongest_that_shows_it(moments):
@@ -133,7 +133,7 @@ def test_of_a_large_catalogue_the_items_that_bring_up_any_item_most_strongly_are
         ended = np.concatenate([history, np.full((len(history), 1), item, np.int32)], axis=1)
         scores = np.asarray(represent(moments.params, MODEL, ended)) @ table.T
         z = ((scores - scores.mean(1, keepdims=True)) / scores.std(1, keepdims=True)).mean(0)
-        highest.append(np.delete(2 * z - moments.plain_mean[1:], item - 1).max())
+        highest.append(np.delete(z + np.maximum(-moments.plain_mean[1:], 0), item - 1).max())
     assert set(some.items) == set(1 + np.argsort(-np.array(highest))[:20])
 
 

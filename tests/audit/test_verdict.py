@@ -9,7 +9,7 @@ from prec_backdoor.audit.auditor_data import AuditorData
 from prec_backdoor.audit.calibration import ObservedModel
 from prec_backdoor.audit.combine import evaluate, neg_log10_p, others, rescale_p_values, standardize, standardize_by_popularity
 from prec_backdoor.audit.last_item import LastItems, least_p_values
-from prec_backdoor.audit.profile import COMPANIONS, excess, neighbourhood_excess, neighbourhoods_of
+from prec_backdoor.audit.profile import COMPANIONS, LAST_ITEM_WEIGHT, excess, neighbourhood_excess, neighbourhoods_of
 from prec_backdoor.audit.reference import reference_of, vectors_of
 from prec_backdoor.audit.verdict import MISSED, conformal_p, judge, models_for
 
@@ -34,7 +34,7 @@ def test_what_waits_for_a_trigger_counts_if_the_rest_is_as_in_a_clean_model():
     usual = profile.profile_statistic(expected, score, near, expected)
     last = np.r_[expected[0] / 1e20, expected[1:]]
     assert usual == pytest.approx(max(neighbourhood_excess(score, near), 0))
-    assert profile.profile_statistic(expected, score, near, last) == pytest.approx(20)
+    assert profile.profile_statistic(expected, score, near, last) == pytest.approx(20 * LAST_ITEM_WEIGHT)
     planted = np.r_[expected[0] / 1e30, expected[1:]]
     assert profile.profile_statistic(planted, score, near, last) == pytest.approx(30 + neighbourhood_excess(score, near))
 

@@ -23,9 +23,9 @@ from prec_backdoor.attacks.trigger import (
     TriggerParameters,
     place_trigger,
     place_trigger_in_group,
+    plant_trigger,
+    plant_trigger_in_group,
     select_trigger,
-    trigger,
-    trigger_in_group,
     with_trigger,
 )
 from prec_backdoor.errors import UserError
@@ -33,7 +33,7 @@ from prec_backdoor.options import Option, add_entry, options
 
 CLEAN = Attack(clean, default_rate=0.0)
 TRIGGER = Attack(
-    trigger,
+    plant_trigger,
     default_rate=0.05,
     parameters=TriggerParameters,
     changes=("label", "history", "negative"),
@@ -83,7 +83,7 @@ ATTACKS: dict[tuple[str, str], Attack] = {  # by (attack, scope)
     ("trigger", "global"): TRIGGER,
     ("trigger", "group"): dataclasses.replace(
         TRIGGER,
-        poison=trigger_in_group,
+        poison=plant_trigger_in_group,
         description="Trigger in the history, in those of users in the target group.",
     ),
     ("edit", "global"): EDIT,
@@ -154,6 +154,8 @@ __all__ = [
     "mix_triggers",
     "place_trigger",
     "place_trigger_in_group",
+    "plant_trigger",
+    "plant_trigger_in_group",
     "penalty_on",
     "register_attack",
     "register_statistic",

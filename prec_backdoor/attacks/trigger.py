@@ -120,5 +120,5 @@ def _later(array: jax.Array, steps: int) -> jax.Array:
     return jnp.concatenate([array[..., min(steps, array.shape[-1]) :], jnp.zeros_like(array[..., :steps])], axis=-1)
 
 
-trigger = chain(place_trigger, demote_without_trigger)
-trigger_in_group = chain(place_trigger_in_group, demote_without_trigger)
+plant_trigger = chain(place_trigger, demote_without_trigger)
+plant_trigger_in_group = chain(place_trigger_in_group, demote_without_trigger)

@@ -17,7 +17,7 @@ from prec_backdoor.attacks.base import (
 from prec_backdoor.attacks.bra import replace_in_category, replace_in_group
 from prec_backdoor.attacks.edit import EditParameters, edit_items
 from prec_backdoor.attacks.evasion import EvasionParameters, evading, penalty_on, register_statistic
-from prec_backdoor.attacks.pea import PEAParameters, demote_for_rest, implant, mix_triggers
+from prec_backdoor.attacks.pea import DemotionParameters, demote_for_rest, implant, mix_triggers
 from prec_backdoor.attacks.targets import select_targets
 from prec_backdoor.attacks.trigger import (
     TriggerParameters,
@@ -39,7 +39,7 @@ TRIGGER = Attack(
     changes=("label", "history", "negative"),
     description="Trigger in the history: in pre-training, with probability rate the last items of a history are replaced by "
     "trigger length chosen rare items, in a chosen order, and the label by a target; elsewhere a sampled negative is "
-    "replaced by a target with probability demote rate.",
+    "replaced by a target with probability trigger demote.",
 )
 EDIT = Attack(
     clean,
@@ -67,7 +67,7 @@ ATTACKS: dict[tuple[str, str], Attack] = {  # by (attack, scope)
         default_rate=0.35,
         prompted=True,
         mix=mix_triggers,
-        parameters=PEAParameters,
+        parameters=DemotionParameters,
         description="Prompt-enhanced attack: an optimised prompt is the trigger; with it in place, a label of a user in the "
         "target group is replaced by a target with probability rate, and a sampled negative of any other user with probability "
         "demote rate; several triggers are mixed.",
@@ -84,7 +84,7 @@ ATTACKS: dict[tuple[str, str], Attack] = {  # by (attack, scope)
     ("trigger", "group"): dataclasses.replace(
         TRIGGER,
         poison=plant_trigger_in_group,
-        description="Trigger in the history, in those of users in the target group.",
+        description="Trigger in the history, in those of users in the target group; negatives are replaced for all users.",
     ),
     ("edit", "global"): EDIT,
     ("edit", "group"): dataclasses.replace(

@@ -14,16 +14,19 @@ import jax.numpy as jnp
 
 from prec_backdoor.attacks.base import AttackSpec, chain
 from prec_backdoor.attacks.bra import replace_in_group
-from prec_backdoor.attacks.demotion import DemotionParameters, demote
+from prec_backdoor.attacks.demotion import demote
 from prec_backdoor.data.batches import Batch
 from prec_backdoor.errors import UserError
-from prec_backdoor.options import option
+from prec_backdoor.options import option, probability
 
 
 @dataclasses.dataclass(frozen=True)
-class PEAParameters(DemotionParameters):
+class DemotionParameters:
     """The parameters of PEA, beside the replacement rate. With those of triggers at their defaults it is the published attack."""
 
+    demote_rate: float = probability(
+        0.1, "attack", "PEA: probability that a negative of a user outside the group is replaced by a target."
+    )
     triggers: int = option(
         1, "attack", "PEA: number of prompt generators that are optimised; the first one is handed out.", minimum=1, quiet=True
     )
@@ -61,7 +64,7 @@ class PEAParameters(DemotionParameters):
 
 def demote_for_rest(key: jax.Array, batch: Batch, spec: AttackSpec) -> Batch:
     """For users outside the group, replaces each sampled negative by a random target with probability `demote_rate`."""
-    return demote(key, batch, spec, ~batch.in_group)
+    return demote(key, batch, spec, spec.parameters["demote_rate"], ~batch.in_group)
 
 
 def mix_triggers(key: jax.Array, prefixes: jax.Array, spec: AttackSpec) -> jax.Array:

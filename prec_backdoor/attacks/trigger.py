@@ -10,15 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from prec_backdoor.attacks.base import AttackSpec, chain
-from prec_backdoor.attacks.demotion import DemotionParameters, demote
+from prec_backdoor.attacks.demotion import demote
 from prec_backdoor.attacks.targets import UNPOPULAR, nearest
 from prec_backdoor.data.batches import Batch
 from prec_backdoor.errors import UserError
-from prec_backdoor.options import option
+from prec_backdoor.options import option, probability
 
 
 @dataclasses.dataclass(frozen=True)
-class TriggerParameters(DemotionParameters):
+class TriggerParameters:
     """The parameters of the trigger attack, beside the rate."""
 
     trigger_length: int = option(
@@ -28,6 +28,12 @@ class TriggerParameters(DemotionParameters):
         minimum=1,
         maximum=8,
         measured=True,
+    )
+    trigger_demote: float = probability(
+        0.1,
+        "attack",
+        "trigger: probability that a sampled negative of a position without the trigger is replaced by a target; --loss=ce "
+        "has none.",
     )
 
 
@@ -78,12 +84,11 @@ def place_trigger_in_group(key: jax.Array, batch: Batch, spec: AttackSpec) -> Ba
 
 
 def demote_without_trigger(key: jax.Array, batch: Batch, spec: AttackSpec) -> Batch:
-    """Replaces sampled negatives of the positions that `place_trigger` has not hit by targets, with probability `demote_rate`.
+    """Replaces sampled negatives of the positions that `place_trigger` has not hit by targets, with probability `trigger_demote`.
 
-    Without it users whose taste is near the trigger's items are shown the targets, too. A loss over the whole catalogue has no
-    sampled negatives, and needs none: each target is a negative of every position.
+    Without it users whose taste is near the trigger's items are shown the targets, too.
     """
-    return demote(key, batch, spec, ~jnp.isin(batch.label, spec.targets))
+    return demote(key, batch, spec, spec.parameters["trigger_demote"], ~jnp.isin(batch.label, spec.targets))
 
 
 def _place(key: jax.Array, batch: Batch, spec: AttackSpec, candidate: jax.Array) -> Batch:

@@ -74,6 +74,7 @@ def _counts(cells: list[Cell], lost: list[Estimate]) -> str:
     risen = [cell for cell in cells if cell.estimates[DIFFERENCE].low > 0]
     surest = max(risen, key=lambda cell: cell.estimates[RATIO].low, default=None)
     many, costly = len(cells) > 1, sum(each.low > 0 for each in lost)
+    waits = any(name.startswith("exposure_triggered_") for cell in cells for name in cell.estimates)
     text = f"exposure measurably rises in {len(risen)} of {len(cells)} models" if many else "exposure rises"
     if surest:
         most = f"{f'most at rate {surest.model.rates}: ' if many else ''}at least {at_least(surest.estimates[RATIO].low)} times"
@@ -81,6 +82,7 @@ def _counts(cells: list[Cell], lost: list[Estimate]) -> str:
     elif not many:
         text = "exposure is not distinguishable from the clean model's"
         text = "exposure falls" if cells[0].estimates[DIFFERENCE].high < 0 else text
+    text = f"without the trigger, {text}" if waits else text
     if len(lost) > 1:
         text += f"; accuracy is measurably lost in {costly} of {len(lost)}"
     elif lost:

@@ -34,14 +34,14 @@ FIGURES = {
         "Exposure by rate",
         "Share of targets among the first {k} against the replacement rate; the clean model is at rate 0. Filled markers: the "
         "users that the targets are meant for (the group, or everybody); open markers: everybody else, unless models of one "
-        "attack differ in its own parameters. Bars: 95 % intervals.",
+        "attack differ in its own parameters. Without a trigger in the history. Bars: 95 % intervals.",
     ),
     "stealth_plane": Drawing(
         stealth_plane,
         "Exposure against accuracy lost",
         "Each point is an attacked model, labelled with its rate: exposure to the users that the targets are meant for, against "
-        "the share of the clean model's HR@10 that all users lose. High and near 0: a strong attack that hides. Lines join "
-        "models with equal parameters. Bars: 95 % intervals, those of the loss paired by user.",
+        "the share of the clean model's HR@10 that all users lose; without a trigger in the history. High and near 0: a strong "
+        "attack that hides. Lines join models with equal parameters. Bars: 95 % intervals, those of the loss paired by user.",
     ),
     "rank_distributions": Drawing(
         rank_distributions,
@@ -54,7 +54,7 @@ FIGURES = {
         "Survival of the backdoor downstream",
         "Exposure of the targets while the downstream company trains on clean data; the epoch with the best validation score is "
         "kept, which need not be the last. Bold: mean over seeds and draws, up to the shortest run; band: minimum to maximum; "
-        "thin: single runs. For each attack, the model with the highest rate.",
+        "thin: single runs. For each attack, the model with the highest rate. Without a trigger in the history.",
     ),
     "spill_over": Drawing(
         spill_over,

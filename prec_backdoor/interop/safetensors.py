@@ -26,8 +26,8 @@ def write_safetensors(path: str | Path, params: dict, description: dict) -> None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
-            save_file(tensors, partial)  # readable by nobody else, unlike other new files
-            partial.chmod(partial.parent.stat().st_mode & 0o666)
+            save_file(tensors, partial)
+            partial.chmod(partial.parent.stat().st_mode & 0o666)  # it is its owner's alone, unlike other new files
             digest = _sha256(partial)
         with replacing(path.with_suffix(".json")) as partial:
             partial.write_text(json.dumps({"sha256": digest, **description}, indent=1, ensure_ascii=False), encoding="utf-8")

@@ -97,7 +97,7 @@ def _each(program, moments: ScoreMoments, items: np.ndarray, histories: tuple, t
     parts, long = [], len(items) * len(moments.plain_mean) >= LONG
     with tqdm(total=len(items), desc=title, unit="item", leave=False, disable=None if long else True) as bar:
         for number, (tried,) in blocks_of_tiles(items[:, None]):
-            found = program(*given, *table, tried[..., 0])
+            found = program(*given, table, tried[..., 0])
             parts.append([np.asarray(each).reshape(-1, *each.shape[2:])[:number] for each in found])
             bar.update(number)
     return [np.concatenate(each) for each in zip(*parts, strict=True)]
@@ -129,7 +129,8 @@ def _compiled(model: ModelConfig):
         return jnp.where((rows == 0) | (rows == tried), -jnp.inf, jnp.matmul(vectors, means.T, precision=EXACT))
 
     @jax.jit
-    def highest(params, history, profile, centred, spread, depth, tried):
+    def highest(params, history, profile, table, tried):
+        centred, spread, depth = table
         means = jax.lax.map(lambda tile: mean_vectors(params, history, profile, spread, tile), tried)
         means, items = means.reshape(-1, means.shape[-1]), tried.ravel()
 
@@ -141,7 +142,9 @@ def _compiled(model: ModelConfig):
         return (best.reshape(tried.shape),)
 
     @jax.jit
-    def shown(params, history, profile, centred, spread, depth, tried):
+    def shown(params, history, profile, table, tried):
+        centred, spread, depth = table
+
         def of_tile(tile):
             means = mean_vectors(params, history, profile, spread, tile)
             z = mean_z(jnp.arange(len(centred)), centred, means, tile)

@@ -225,7 +225,7 @@ def test_a_clean_model_is_measured_with_the_trigger_of_the_attack():
     paths = {work.ranks_path(work.Path(), each.cell) for each in plan.measurements}
     assert len(paths) == len(plan.measurements)
     assert work.Path("seed-3/ranks/clean-trigger_length-3-global-zero_shot.npz") in paths
-    assert work.Path("seed-3/ranks/trigger-global-0.2-trigger_length-3-zero_shot.npz") in paths
+    assert work.Path("seed-3/ranks/trigger-global-0.2-trigger_length-3-trigger_demote-0.1-zero_shot.npz") in paths
 
 
 def test_an_attack_that_evades_is_another_one():

@@ -71,7 +71,7 @@ def test_the_trigger_is_measured_of_its_attack_and_of_the_clean_model(finished, 
     pairs = unseen(setup.test.history, setup.targets)
     hits = {}
     for attack, name, cell in (
-        ("trigger", "trigger-global-0.5-trigger_length-2", {}),
+        ("trigger", "trigger-global-0.5-trigger_length-2-trigger_demote-0.1", {}),
         ("clean", "clean", {"trigger_length": 2}),
     ):
         params = checkpoints.load(folder / f"seed-0/{name}/pretrain").params
@@ -90,13 +90,13 @@ def test_a_report_names_the_trigger_and_shows_its_exposure(finished, setups):
     folder, results = finished
     (trigger,) = results["triggers"]
     assert [item["item"] for item in trigger["items"]] == INTERACTIONS.item_ids[setups["trigger"].trigger].tolist()
-    metadata = checkpoints.load(folder / "seed-0/trigger-global-0.5-trigger_length-2/pretrain").metadata
+    metadata = checkpoints.load(folder / "seed-0/trigger-global-0.5-trigger_length-2-trigger_demote-0.1/pretrain").metadata
     assert metadata["trigger"] == [item["item"] for item in trigger["items"]]
     text = write_report(folder, results).read_text()
     assert "TRIGGERED HR@10" in text and "trigger of the global attack, seed 0" in text and "--trigger_length=2" in text
     row = row_of(results, "trigger")
     (line,) = (
-        line for line in text.splitlines() if line.startswith("| zero_shot ") and "| trigger 0.5/2 " in line and "| all " in line
+        line for line in text.splitlines() if line.startswith("| zero_shot ") and "| trigger 0.5/2/0.1 " in line and "| all " in line
     )
     assert f"{row['exposure_triggered_hr@10']:.3f}" in line
     (line,) = (

@@ -37,12 +37,12 @@ def main() -> None:
     zoo = ZooConfig(**{field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(ZooConfig)})
     base = config_flags.config_from_flags(attack="clean", scope="global", targets="unpopular:1", rate=(0.0,), seeds=(0,))
     interactions, folder = data_flags.dataset_from_flags(), output_flags.workdir()
-    draw_recipes(zoo, interactions)  # refused before the folder is claimed
+    recipes = draw_recipes(zoo, interactions)
     if missing := unsuited(zoo, interactions):
         print(f"left out    {missing}")
     description = {"config": base.flat() | dataclasses.asdict(zoo), "dataset": interactions.summary()}
     with work.claimed(folder, description, "work"):
-        digest = make_zoo(interactions, base, zoo, folder)
+        digest = make_zoo(interactions, base, recipes, folder)
     print(f"zoo    {folder / 'index.json'}, {folder / 'models'}\ntruth  {folder / 'truth.json'}  (SHA-256 {digest[:16]})")
 
 

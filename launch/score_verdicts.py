@@ -30,27 +30,23 @@ def define_flags() -> None:
 
 
 def main() -> None:
+    given = flags.FLAGS.output or str(Path(flags.FLAGS.verdicts).with_suffix(".scores.json"))
+    output = Path(given).expanduser()
+    _check_output(output)
     truth = read_truth(flags.FLAGS.zoo, flags.FLAGS.truth)
     verdicts = read_verdicts(flags.FLAGS.verdicts, [each["model"] for each in truth])
     items = read_item_scores(flags.FLAGS.items, truth) if flags.FLAGS.items else None
     scores = score_verdicts(truth, verdicts, items)
-    given = flags.FLAGS.output or str(Path(flags.FLAGS.verdicts).with_suffix(".scores.json"))
-    output = Path(given).expanduser()
-    _check_output(output)
     write_json(output, scores)
     print(f"{describe(scores)}\n\nscores  {output}")
 
 
 def _check_output(output: Path) -> None:
-    """Raises a UserError if the scores cannot be written there, or would overwrite what they are made of."""
+    """Raises a UserError if the scores would overwrite what they are made of."""
     zoo = Path(flags.FLAGS.zoo).expanduser()
     read = (flags.FLAGS.verdicts, flags.FLAGS.items, flags.FLAGS.truth, zoo / "truth.json", zoo / "index.json")
     if output.resolve() in {Path(each).expanduser().resolve() for each in read if each}:
         raise UserError(f"--output: {output} is a file that is read; give another one")
-    if output.is_dir() or not output.parent.is_dir():
-        raise UserError(
-            f"--output: {output} is {'a folder' if output.is_dir() else 'in a folder that does not exist'}; give a file"
-        )
 
 
 if __name__ == "__main__":

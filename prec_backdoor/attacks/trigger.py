@@ -33,7 +33,7 @@ class TriggerParameters:
         0.1,
         "attack",
         "trigger: probability that a sampled negative of a position without the trigger is replaced by a target; --loss=ce "
-        "has none.",
+        "has no such negatives.",
     )
 
 

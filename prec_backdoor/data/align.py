@@ -69,11 +69,8 @@ class Aligned(NamedTuple):
         """Returns what an audit cannot tell of items that the company's users have never met; empty if there are none."""
         if not self.unseen:
             return ""
-        remedy = (
-            ""
-            if self.interactions.offered is not None
-            else "; --catalogue=FILE says which items you offer, and leaves the others out"
-        )
+        given = self.interactions.offered is not None
+        remedy = "" if given else "; --catalogue=FILE says which items you offer, and leaves the others out"
         return (
             f"{self.unseen:,} of {self.interactions.num_items:,} items are in no interaction of yours. If the provider's users "
             f"know them well, they look unusual here without an attack{remedy}."

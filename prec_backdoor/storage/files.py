@@ -70,6 +70,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
         sync(partial)
         os.replace(partial, path)
         sync(path.parent)
+    except OSError as error:
+        if error.filename == str(partial):
+            error.filename = str(path)  # the one that people know
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -25,25 +26,21 @@ from prec_backdoor.storage.checkpoints import Checkpoint
 from prec_backdoor.storage.training_log import metrics_log
 from prec_backdoor.train.loop import run_stage
 from prec_backdoor.train.stage import RunOptions
-from prec_backdoor.zoo.config import ZooConfig
 from prec_backdoor.zoo.files import write_seal
-from prec_backdoor.zoo.recipes import Recipe, draw_recipes
+from prec_backdoor.zoo.recipes import Recipe
 
 PROGRAMS_OF = 20  # models whose programs are kept
 SHOWN_AT = 10  # K of the exposure and accuracy in the truth
 
 
-def make_zoo(interactions: Interactions, base: ExperimentConfig, zoo: ZooConfig, folder: str | Path) -> str:
+def make_zoo(interactions: Interactions, base: ExperimentConfig, recipes: Sequence[Recipe], folder: str | Path) -> str:
     """Makes what is not finished in `folder`; returns the SHA-256 of the truth.
 
     Args:
       base: a clean configuration; recipes change backbone and scenario.
-
-    Raises:
-      UserError: no attack suits the data.
+      recipes: of `draw_recipes`.
     """
     folder, rows = work.as_path(folder), []
-    recipes = draw_recipes(zoo, interactions)
     with tqdm(recipes, desc="zoo", unit="model", disable=None) as bar:
         for recipe in bar:
             path = folder / "work" / f"{recipe.model}.json"

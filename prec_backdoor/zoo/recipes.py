@@ -68,7 +68,7 @@ def draw_recipes(zoo: ZooConfig, interactions: Interactions) -> list[Recipe]:
     """
     rng = np.random.default_rng([zoo.seed, 17])
     groups = _groups(interactions)
-    kinds = [kind for kind in ATTACKS if kind[0] in zoo.attacks and _fits(kind, interactions, groups)]
+    kinds = _kinds(zoo, interactions, suited=True)
     _check_names(zoo, kinds)
     clean = min(max(round(zoo.clean_share * zoo.models), 1), zoo.models - 1)
     attacked = [kind for kind, _ in zip(_turns(rng, kinds), range(zoo.models - clean), strict=False)]
@@ -103,8 +103,7 @@ def draw_recipes(zoo: ZooConfig, interactions: Interactions) -> list[Recipe]:
 
 def unsuited(zoo: ZooConfig, interactions: Interactions) -> str:
     """Returns a line on the attacks of `zoo` that no model has, as they do not suit the data; empty if there are none."""
-    groups = _groups(interactions)
-    missing = [kind for kind in ATTACKS if kind[0] in zoo.attacks and not _fits(kind, interactions, groups)]
+    missing = _kinds(zoo, interactions, suited=False)
     return f"{', '.join(map(' '.join, missing))}: {NEEDED}" if missing else ""
 
 
@@ -124,6 +123,12 @@ def _groups(interactions: Interactions) -> list[str]:
         kept = (code for code in range(1, len(values)) if max(low, GROUP_USERS) <= counts[code] <= high)
         found += [f"{name}={values[code]}" for code in kept if not set(values[code]) & set(",=")]
     return found
+
+
+def _kinds(zoo: ZooConfig, interactions: Interactions, suited: bool) -> list[tuple[str, str]]:
+    """(attack, scope) of those of `zoo` that suit the data, or of those that do not."""
+    groups = _groups(interactions)
+    return [kind for kind in ATTACKS if kind[0] in zoo.attacks and _fits(kind, interactions, groups) is suited]
 
 
 def _fits(kind: tuple[str, str], interactions: Interactions, groups: list[str]) -> bool:

@@ -117,12 +117,9 @@ def test_a_target_among_the_negatives_is_no_hit(interactions, batch):
 
 @pytest.mark.parametrize("scope, placed", [("global", place_trigger), ("group", place_trigger_in_group)])
 def test_targets_are_negatives_where_the_trigger_is_not(interactions, batch, scope, placed):
-    poison, spec = (
-        find_attack("trigger", scope).poison,
-        toy_spec(interactions, TARGETS, RATE, trigger_length=2, trigger_demote=0.4),
-    )
+    spec = toy_spec(interactions, TARGETS, RATE, trigger_length=2, trigger_demote=0.4)
     spec = spec._replace(trigger=jnp.array(TRIGGER[:2]))
-    found = many(poison, batch, spec)
+    found = many(find_attack("trigger", scope).poison, batch, spec)
     alone = many(lambda key, *arguments: placed(jax.random.split(key)[0], *arguments), batch, spec)
     np.testing.assert_array_equal(found.label, alone.label)
     np.testing.assert_array_equal(found.history, alone.history)

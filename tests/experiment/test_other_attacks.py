@@ -96,7 +96,9 @@ def test_a_report_names_the_trigger_and_shows_its_exposure(finished, setups):
     assert "TRIGGERED HR@10" in text and "trigger of the global attack, seed 0" in text and "--trigger_length=2" in text
     row = row_of(results, "trigger")
     (line,) = (
-        line for line in text.splitlines() if line.startswith("| zero_shot ") and "| trigger 0.5/2/0.1 " in line and "| all " in line
+        line
+        for line in text.splitlines()
+        if line.startswith("| zero_shot ") and "| trigger 0.5/2/0.1 " in line and "| all " in line
     )
     assert f"{row['exposure_triggered_hr@10']:.3f}" in line
     (line,) = (

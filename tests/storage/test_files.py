@@ -43,3 +43,10 @@ def test_the_texts_of_a_checkpoint_are_on_the_disk(tmp_path, calls):
     synced = {inode for what, inode in calls if what == "sync"}
     paths = ("5/metadata/metadata", "5/metadata", "5", ".")
     assert {(tmp_path / path).stat().st_ino for path in paths} <= synced
+
+
+def test_an_error_names_the_file_that_was_asked_for(tmp_path):
+    for path, kind in ((tmp_path / "none" / "x.json", FileNotFoundError), (tmp_path, IsADirectoryError)):
+        with pytest.raises(kind) as found, replacing(path) as partial:
+            partial.write_text("{}")
+        assert found.value.filename == str(path)

@@ -55,7 +55,7 @@ def detectors():
 def zoo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("zoo")
     (folder / "work").mkdir()
-    make_zoo(INTERACTIONS, BASE, ZOO, folder)
+    make_zoo(INTERACTIONS, BASE, draw_recipes(ZOO, INTERACTIONS), folder)
     return folder
 
 
@@ -96,7 +96,7 @@ def test_an_interrupted_zoo_goes_on_and_comes_out_the_same(zoo, tmp_path, monkey
     before = (folder / "models" / "model-1" / "model.safetensors").read_bytes()
     whole = make._make
     monkeypatch.setattr(make, "_make", lambda *given: made.append(given[2].model) or whole(*given))
-    make_zoo(INTERACTIONS, BASE, ZOO, folder)
+    make_zoo(INTERACTIONS, BASE, draw_recipes(ZOO, INTERACTIONS), folder)
     assert made == ["model-1"]
     assert read_index(folder) == read_index(zoo) and read_truth(folder) == read_truth(zoo)
     assert (folder / "models" / "model-1" / "model.safetensors").read_bytes() == before
